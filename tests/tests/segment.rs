@@ -47,7 +47,7 @@ fn metric(talk: &Talk, name: &str) -> Option<f64> {
 /// the director asks.
 #[test]
 fn b1_a_real_server_that_answers_arp_for_the_vip_is_named_with_the_mend() {
-    const METRIC: &str = "lb_finding{finding=\"vip_claimed\"}";
+    const METRIC: &str = "lb_finding{finding=\"vip_claimed\",";
     let (talk, director) = start("b1arp");
     assert_eq!(metric(&talk, METRIC), Some(0.0));
     let www1 = talk.www1.node();

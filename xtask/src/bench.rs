@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: the cost of a packet, the outage of a take-over, the cost of health checks,
-//! and the effect of restarts on open connections.
+//! the effect of restarts on open connections, and how long a scrape takes.
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -31,6 +31,9 @@ enum Benchmark {
     /// `--help` lists its options.
     #[command(disable_help_flag = true)]
     Resilience(HandedOn),
+    /// How long a scrape of the metrics takes with 10,000 servers. `--help` lists its options.
+    #[command(disable_help_flag = true)]
+    Scrape(HandedOn),
 }
 
 #[derive(Debug, Args)]
@@ -60,6 +63,7 @@ pub(crate) fn run(Options { benchmark, packets }: &Options) -> Result<()> {
         Some(Benchmark::Checks(HandedOn { args })) => {
             measure("checks", beside(args, "--with-ldirectord", Scope::Ldirectord), args)
         }
+        Some(Benchmark::Scrape(HandedOn { args })) => measure("scrape", Scope::Lab, args),
         Some(Benchmark::Resilience(HandedOn { args })) => {
             // The new build of the case `upgrade`.
             setup::ensure(Scope::Lab)?;

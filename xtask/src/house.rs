@@ -163,9 +163,39 @@ fn every_finding_has_a_heading_in_the_troubleshooting_guide() {
     };
     let labels: BTreeSet<String> = kinds.lines().filter_map(label).collect();
     assert!(labels.len() > 20, "{labels:?}");
+    assert_eq!(headings("## By finding"), labels);
+}
+
+/// Whoever gets an alert is sent there. Alerts of findings are sent to the heading of the finding.
+#[test]
+fn every_alert_leads_to_a_heading_in_the_troubleshooting_guide() {
+    let rules = read(&workspace::root().join("deploy/prometheus/rules.yml"));
+    let mut alerts = BTreeSet::new();
+    let mut alert = "";
+    for line in rules.lines().map(|line| line.trim().trim_start_matches("- ")) {
+        if let Some(name) = line.strip_prefix("alert: ") {
+            alert = name;
+        } else if let Some(link) = line.strip_prefix("runbook: ") {
+            let link = link.trim_matches('"').strip_prefix("docs/troubleshooting.md#").expect(alert);
+            match alert {
+                "LbFinding" => assert_eq!(link, "{{ $labels.finding }}"),
+                _ => {
+                    assert_eq!(link, alert.to_lowercase());
+                    alerts.insert(alert.to_owned());
+                }
+            }
+        }
+    }
+    assert!(alerts.len() > 20, "{alerts:?}");
+    assert_eq!(headings("## By alert"), alerts);
+}
+
+/// The headings of a part of the troubleshooting guide.
+fn headings(part: &str) -> BTreeSet<String> {
     let guide = read(&workspace::root().join("docs/troubleshooting.md"));
-    let headings = guide.lines().filter_map(|line| line.strip_prefix("### ")).map(str::to_owned);
-    assert_eq!(headings.collect::<BTreeSet<_>>(), labels);
+    let lines = guide.lines().skip_while(|line| *line != part).skip(1);
+    let lines = lines.take_while(|line| !line.starts_with("## "));
+    lines.filter_map(|line| line.strip_prefix("### ")).map(str::to_owned).collect()
 }
 
 fn rust_files(folders: &[&str]) -> Vec<PathBuf> {

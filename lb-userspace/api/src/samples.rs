@@ -6,7 +6,7 @@ use crate::events::Level;
 use crate::status::{
     CheckStatus, ChecksStatus, ClusterStatus, Count, FindingStatus, FragmentsStatus, GroupStatus, HashStatus,
     Heard, NodeReadiness, NodeStatus, PathStatus, QuorumStatus, ServerStatus, ServiceStatus, Status,
-    SyncPeer, SyncStatus, TableStatus, TimeoutsStatus,
+    SyncPeer, SyncStatus, TableStatus, TimeoutsStatus, Transitions,
 };
 
 pub fn server(number: u8, health: Health) -> ServerStatus {
@@ -31,7 +31,8 @@ pub fn server(number: u8, health: Health) -> ServerStatus {
         source: None,
         reason: None,
         warning: None,
-        checks: vec![CheckStatus { check: "http".into(), latencies_us: vec![412, 388] }],
+        checks: vec![CheckStatus { check: "http".into(), latencies_us: vec![412, 388], failures: 4 }],
+        transitions: Transitions { up: 2, down: 2, maintenance: 0 },
         since_s: 130,
         mac: Some(format!("02:00:d3:3a:fa:{:02x}", 23 + 2 * number)),
         connections: 100,
@@ -65,6 +66,7 @@ pub fn directors() -> ClusterStatus {
             preferred: "ha1".into(),
             has_successor: false,
             serves_on: false,
+            takeovers: vec![Count { reason: "peer_dead".into(), count: 1 }],
         }],
         paths: vec![PathStatus {
             name: "serial /dev/ttyS0 19200 baud".into(),
@@ -122,6 +124,7 @@ pub fn cluster() -> Status {
         uptime_s: 192,
         config: "/etc/lb/lb.yaml".into(),
         config_error: None,
+        config_since: 1_700_000_000,
         findings: Vec::new(),
         overlay: Vec::new(),
         table: TableStatus {

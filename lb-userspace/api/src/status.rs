@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use self::sentences::Tone;
 pub use self::service::{
     BoundClient, CheckStatus, HashStatus, PersistenceStatus, QuorumStatus, ServerStatus, ServiceStatus,
-    StandingOrder,
+    StandingOrder, Transitions,
 };
 use crate::events::Level;
 
@@ -40,6 +40,9 @@ pub struct Status {
     pub config: String,
     /// The error of the last reload; `None` if the running configuration is the file's.
     pub config_error: Option<String>,
+    /// When the running configuration was read, in seconds since 1970.
+    #[serde(default)]
+    pub config_since: u64,
     /// The findings, errors first.
     #[serde(default)]
     pub findings: Vec<FindingStatus>,
@@ -246,6 +249,9 @@ pub struct GroupStatus {
     pub has_successor: bool,
     /// The group was handed over, and this node still serves connections that began here.
     pub serves_on: bool,
+    /// How often this node has taken the group since its start, by the event's `cause_id`.
+    #[serde(default)]
+    pub takeovers: Vec<Count>,
 }
 
 /// A heartbeat path.

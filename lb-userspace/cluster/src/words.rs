@@ -237,8 +237,11 @@ pub const fn is_meant(cause: &Cause) -> bool {
     matches!(cause, Cause::Start | Cause::Maintenance | Cause::StandbyCommand | Cause::Removed)
 }
 
+/// The ids of causes for which a node takes a group.
+pub const TAKING: [&str; 4] = ["peer_dead", "peer_gave_up", "offered", "nobody_has_it"];
+
 /// The cause's id in events.
-const fn cause_id(cause: &Cause) -> &'static str {
+pub const fn cause_id(cause: &Cause) -> &'static str {
     match cause {
         Cause::Start => "start",
         Cause::NoDataPath => "no_data_path",
@@ -329,6 +332,14 @@ fn millis(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_causes_of_take_overs_are_those_for_which_the_machine_takes_groups() {
+        let (peer, by) = (NodeId(1), NodeId(1));
+        let causes =
+            [Cause::PeerDead { peer }, Cause::PeerGaveUp { peer }, Cause::Offered { by }, Cause::NobodyHasIt];
+        assert_eq!(causes.each_ref().map(cause_id), TAKING);
+    }
 
     /// Every name is the configuration's, and the fields say what the text says.
     #[test]

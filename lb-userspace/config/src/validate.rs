@@ -235,19 +235,20 @@ impl Validator {
         metrics: Option<&yaml::SwitchOr<yaml::Metrics>>,
         span: SourceSpan<'_>,
     ) -> Option<Metrics> {
-        let listen = match metrics {
-            None => None,
-            Some(yaml::SwitchOr::On(on)) => {
-                self.optional(Value::of(&on.listen, "listen", span), |text| values::listen(text, METRICS))
+        let default = Metrics { listen: METRICS, ipvs_names: false };
+        match metrics {
+            None => Some(default),
+            Some(yaml::SwitchOr::On(yaml::Metrics { listen, ipvs_names })) => {
+                let listen =
+                    self.optional(Value::of(listen, "listen", span), |text| values::listen(text, METRICS));
+                let ipvs_names = Value::of(ipvs_names, "ipvs_names", span);
+                let ipvs_names = self.one_of(ipvs_names, &values::SWITCH, default.ipvs_names);
+                Some(Metrics { listen: listen.unwrap_or(default.listen), ipvs_names })
             }
             Some(yaml::SwitchOr::Switch(switch)) => {
-                if !self.is_on(switch, "metrics", "off or a mapping with `listen`", span) {
-                    return None;
-                }
-                None
+                self.is_on(switch, "metrics", "off or a mapping with `listen`", span).then_some(default)
             }
-        };
-        Some(Metrics { listen: listen.unwrap_or(METRICS) })
+        }
     }
 
     /// What the switch of a section says; what is neither on nor off is reported.

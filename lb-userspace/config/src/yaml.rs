@@ -145,6 +145,7 @@ trait Switched {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Metrics {
     pub listen: Scalar,
+    pub ipvs_names: Scalar,
 }
 
 impl Switched for Metrics {

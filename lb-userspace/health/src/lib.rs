@@ -56,6 +56,16 @@ pub struct Verdict {
     pub warning: Option<String>,
 }
 
+/// What became of a check's probes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcomes {
+    /// Of the last successful ones, the newest first.
+    pub latencies: Vec<Duration>,
+    /// Number of those that have failed since the check began; what this host is to blame for does
+    /// not count.
+    pub failures: u64,
+}
+
 /// Identifies a task: a check of a server of a service.
 type Id = (ServiceKey, IpAddr, usize);
 
@@ -149,10 +159,14 @@ impl Checker {
         &self.lateness
     }
 
-    /// Latencies of the last successful probes of a server, by check, the newest first.
-    pub fn latencies(&self, service: ServiceKey, server: IpAddr, checks: usize) -> Vec<Vec<Duration>> {
+    /// What became of the probes of a server, by check.
+    pub fn outcomes(&self, service: ServiceKey, server: IpAddr, checks: usize) -> Vec<Outcomes> {
         let running = |index| self.running.get(&(service, server, index));
-        (0..checks).map(|index| running(index).map(|check| check.recent.all()).unwrap_or_default()).collect()
+        let outcomes = |Running { recent, .. }: &Running| Outcomes {
+            latencies: recent.all(),
+            failures: recent.failures(),
+        };
+        (0..checks).map(|index| running(index).map(outcomes).unwrap_or_default()).collect()
     }
 
     /// Runs one probe of each of these checks at once, in addition to the periodic ones; the

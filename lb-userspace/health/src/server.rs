@@ -68,6 +68,16 @@ pub enum Output {
     CameBack,
 }
 
+/// How often the server's health has changed, by what it became. What is found first, after the
+/// server was unknown, is no change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Turns {
+    /// Without a check: to reached.
+    pub up: u64,
+    pub down: u64,
+    pub maintenance: u64,
+}
+
 /// Whether the data path may use the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Availability {
@@ -115,6 +125,7 @@ pub struct Machine {
     /// The state last reported by [`Output::WentDown`] or [`Output::CameBack`]; a first `Up` is
     /// stored without an output.
     reported: Option<State>,
+    turns: Turns,
 }
 
 impl Machine {
@@ -142,6 +153,7 @@ impl Machine {
             ramp: None,
             weight: 0,
             reported: None,
+            turns: Turns::default(),
         };
         machine.settle(now, &mut Vec::new());
         machine
@@ -177,6 +189,10 @@ impl Machine {
 
     pub fn health(&self) -> Health {
         self.health
+    }
+
+    pub fn turns(&self) -> Turns {
+        self.turns
     }
 
     /// Since when the server has this health.
@@ -298,6 +314,13 @@ impl Machine {
         let from = std::mem::replace(&mut self.health, to);
         let lasted = now.saturating_sub(self.since);
         self.since = now;
+        match to {
+            _ if from == Health::Unknown => {}
+            Health::Up | Health::Unchecked => self.turns.up += 1,
+            Health::Down => self.turns.down += 1,
+            Health::Maintenance => self.turns.maintenance += 1,
+            Health::Unknown | Health::Draining => {}
+        }
         match (serves(from), serves(to)) {
             // A server whose health was unknown has not come back.
             (false, true) if from != Health::Unknown || self.newcomer => self.ramp = Some(Ramp::new(now)),

@@ -69,6 +69,9 @@ impl Job {
                 }
                 Event::Done(id, report) => (Input::ProbeDone(id, outcome(&report)), Some(report)),
             };
+            if matches!(input, Input::ProbeDone(_, Outcome::Bad(_))) {
+                self.recent.failed();
+            }
             let before = found.clone();
             if let Some(Report { took, warning, result: Ok(answer), .. }) = &report {
                 if !answer.stale {
@@ -83,7 +86,10 @@ impl Job {
                         self.lateness.started();
                         flight = Some((id, self.probe()));
                     }
-                    Output::AbandonProbe { id: _ } => flight = None,
+                    Output::AbandonProbe { id: _ } => {
+                        self.recent.failed();
+                        flight = None;
+                    }
                     Output::Changed { from: _, to, reason } => {
                         self.state.send_replace(to);
                         self.send(to, explain(report.as_ref(), reason), &found);

@@ -71,14 +71,16 @@ async fn follows_a_server_down_and_up_again() {
 
     let up = next(&mut verdicts).await;
     assert_eq!((up.state, up.server, up.reason.as_deref()), (State::Up, LOOPBACK, None));
-    let latencies = checker.latencies(up.service, up.server, 1);
-    assert!(latencies[0].iter().all(|latency| *latency < begin.elapsed()), "{latencies:?}");
-    assert!(!latencies[0].is_empty());
+    let outcomes = || checker.outcomes(up.service, up.server, 1).remove(0);
+    let good = outcomes();
+    assert!(good.latencies.iter().all(|latency| *latency < begin.elapsed()), "{good:?}");
+    assert!(!good.latencies.is_empty() && good.failures == 0, "{good:?}");
     drop(server);
     let warned = next(&mut verdicts).await;
     assert_eq!(warned.state, State::Up);
     let down = until(&mut verdicts, State::Down).await;
     assert_eq!(down.reason.as_deref(), Some("connection refused"));
+    assert!(outcomes().failures >= 2, "{:?}", outcomes());
     let _server = restarted(address).await;
     let rising = next(&mut verdicts).await;
     assert_eq!(
@@ -158,6 +160,8 @@ async fn one_that_hangs_holds_up_no_other() {
     let reason = both[0].reason.take().expect("a reason");
     assert!(reason.starts_with("connected after "), "{reason}");
     assert!(reason.ends_with(", then no answer within 200ms"), "{reason}");
+    let failures = both.map(|verdict| checker.outcomes(verdict.service, verdict.server, 1)[0].failures);
+    assert!(failures[0] > 0 && failures[1] == 0, "{failures:?}");
 }
 
 #[tokio::test]

@@ -131,7 +131,7 @@ pub(crate) fn run_metrics(config: Config) -> Result<(), Failed> {
     hold(config, client(http_requests()), |script| {
         let answer = runtime.block_on(in_time(async {
             let (listener, address) = listener().await;
-            let server = tokio::spawn(http::serve(listener, requests::fixed(observed::cluster())));
+            let server = tokio::spawn(http::serve(listener, requests::fixed(observed::cluster()), true));
             let answer = asked_well_after(&script, address, "/healthz").await;
             server.abort();
             answer

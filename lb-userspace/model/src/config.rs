@@ -122,6 +122,9 @@ impl Control {
 pub struct Metrics {
     /// Default `127.0.0.1:9105`.
     pub listen: SocketAddr,
+    /// Connections and servers by the names of Prometheus' node exporter for IPVS, too. Default
+    /// off.
+    pub ipvs_names: bool,
 }
 
 /// Idle time-outs of connections by state, in whole milliseconds, 1 s to 7 days.

@@ -55,14 +55,24 @@ pub(super) fn choose(alternatives: &str) -> Result<Option<String>> {
     Ok(None)
 }
 
+/// Packages that bring a service.
+const SERVICES: [(&str, &str); 5] = [
+    ("nginx", "nginx"),
+    ("nginx-light", "nginx"),
+    ("prometheus", "prometheus"),
+    ("prometheus-alertmanager", "prometheus-alertmanager"),
+    ("keepalived", "keepalived"),
+];
+
 /// Installs `packages` without starting their services, now or at the next boot.
 pub(super) fn install(packages: &[String]) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
-    let services: Vec<_> = ["nginx", "prometheus", "keepalived"]
+    let services: Vec<_> = SERVICES
         .into_iter()
-        .filter(|service| packages.iter().any(|name| name.starts_with(service)))
+        .filter(|(package, _)| packages.iter().any(|name| name == package))
+        .map(|(_, service)| service)
         .collect();
     let policy = (!services.is_empty()).then(NoServices::new).transpose()?;
     let mut command = apt_get();

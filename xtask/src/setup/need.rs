@@ -161,6 +161,7 @@ pub(super) fn missing(scope: Scope) -> Vec<Missing> {
     }
     if scope == Scope::Test {
         program("prometheus", "prometheus", "reads the metrics in a test");
+        program("prometheus-alertmanager", "prometheus-alertmanager", "gets alerts in a test");
         program("chromium", "chromium", "shows the page in a test");
         program("chromedriver", "chromium-driver", "drives the browser");
         program("tmux", "tmux", "is the terminal of lb top in a test");

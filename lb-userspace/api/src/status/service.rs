@@ -145,6 +145,8 @@ pub struct ServerStatus {
     pub warning: Option<String>,
     /// In configured order.
     pub checks: Vec<CheckStatus>,
+    #[serde(default)]
+    pub transitions: Transitions,
     /// Seconds since `health` last changed.
     pub since_s: u64,
     /// The server's MAC address, `aa:bb:cc:dd:ee:ff`; `None` while unresolved.
@@ -176,4 +178,16 @@ pub struct CheckStatus {
     pub check: String,
     /// Latencies of the last successful probes in microseconds, the newest first.
     pub latencies_us: Vec<u64>,
+    /// Probes that have failed since the check began.
+    #[serde(default)]
+    pub failures: u64,
+}
+
+/// How often a server's health has changed since start, by what it became. The first verdict is no
+/// change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Transitions {
+    pub up: u64,
+    pub down: u64,
+    pub maintenance: u64,
 }

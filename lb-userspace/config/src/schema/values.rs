@@ -48,8 +48,9 @@ const CHECKS: &[&str] = &[
     "off",
 ];
 
-const SWITCHES: [(&str, &str); 9] = [
+const SWITCHES: [(&str, &str); 10] = [
     ("File", "zero_copy"),
+    ("Metrics", "ipvs_names"),
     ("Cluster", "sync"),
     ("Service", "ops"),
     ("Service", "quiescent"),

@@ -203,7 +203,8 @@ const FREE: &[Change] = &[
     |config, material| config.connections = material.number.into(),
     |config, material| config.control = Control::at(material.text.clone().into()),
     |config, material| {
-        config.metrics = Some(Metrics { listen: (material.address, material.number).into() });
+        let listen = (material.address, material.number).into();
+        config.metrics = Some(Metrics { listen, ipvs_names: true });
     },
     |config, _| config.metrics = None,
     |config, material| {

@@ -142,7 +142,7 @@ fn the_cluster_of_the_talk() {
         connections: 1_000_000,
         bindings: 1 << 18,
         control: Control::at("/run/lb/lb.sock".into()),
-        metrics: Some(Metrics { listen: ([127, 0, 0, 1], 9105).into() }),
+        metrics: Some(Metrics { listen: ([127, 0, 0, 1], 9105).into(), ipvs_names: false }),
         web: None,
         timeouts: Timeouts::default(),
         maintenance: "/var/lib/lb/disabled".into(),
@@ -270,7 +270,8 @@ fn defaults() {
     assert_eq!(config.services, [service]);
     assert_eq!(config.connections, 1_000_000);
     assert_eq!(config.control, Control::at("/run/lb/lb.sock".into()));
-    assert_eq!(config.metrics, Some(Metrics { listen: ([127, 0, 0, 1], 9105).into() }));
+    let metrics = Metrics { listen: ([127, 0, 0, 1], 9105).into(), ipvs_names: false };
+    assert_eq!(config.metrics, Some(metrics));
     assert_eq!(config.timeouts, Timeouts::default());
 }
 
@@ -327,6 +328,10 @@ fn metrics_can_be_switched() {
     ] {
         let config = accepted(&format!("metrics: {value}{LEAST}"));
         assert_eq!(config.metrics.is_some(), on, "metrics: {value}");
+    }
+    for (value, on) in [("on", true), ("no", false), ("\"true\"", true)] {
+        let config = accepted(&format!("metrics: {{ ipvs_names: {value} }}{LEAST}"));
+        assert_eq!(config.metrics.map(|metrics| metrics.ipvs_names), Some(on), "ipvs_names: {value}");
     }
 }
 

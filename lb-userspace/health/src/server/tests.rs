@@ -251,6 +251,20 @@ fn a_server_that_comes_and_goes_is_kept_out() {
 }
 
 #[test]
+fn changes_are_counted_by_what_the_server_became_and_the_first_verdict_is_none() {
+    let mut bench = Bench::new(rules(1));
+    bench.up(0);
+    assert_eq!(bench.machine.turns(), Turns::default());
+    for _ in 0..2 {
+        bench.down(0);
+        bench.down(0);
+        bench.up(0);
+    }
+    bench.give(Input::Maintenance(Some("new disk".into())));
+    assert_eq!(bench.machine.turns(), Turns { up: 2, down: 2, maintenance: 1 });
+}
+
+#[test]
 fn warnings_are_told_with_their_check() {
     let mut bench = Bench::new(Rules { checks: vec!["tcp", "https"], ..rules(0) });
     let warning = Some("its certificate ends in 3days".to_owned());

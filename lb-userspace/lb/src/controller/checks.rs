@@ -2,11 +2,10 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use lb_api::status::ChecksStatus;
 use lb_health::net::Net;
-use lb_health::{Checker, Verdict};
+use lb_health::{Checker, Outcomes, Verdict};
 use lb_model::{Config, Service, ServiceKey};
 use lb_system::vital_signs::Pulse;
 use tokio::sync::mpsc::UnboundedSender;
@@ -74,8 +73,8 @@ impl Checks {
         }
     }
 
-    /// The last latencies of each of a server's checks.
-    pub(super) fn latencies(&self, service: ServiceKey, server: IpAddr, checks: usize) -> Vec<Vec<Duration>> {
-        self.checker.latencies(service, server, checks)
+    /// What became of the probes of each of a server's checks.
+    pub(super) fn outcomes(&self, service: ServiceKey, server: IpAddr, checks: usize) -> Vec<Outcomes> {
+        self.checker.outcomes(service, server, checks)
     }
 }

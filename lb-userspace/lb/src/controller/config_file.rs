@@ -1,22 +1,30 @@
 //! The configuration file, and why its newest version is not in force.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use super::files::{FileChange, Watched};
 
 pub(super) struct ConfigFile {
     file: Watched,
     error: Option<String>,
+    /// When the version in force was taken.
+    since: SystemTime,
 }
 
 impl ConfigFile {
-    pub(super) const fn new(file: Watched) -> Self {
-        Self { file, error: None }
+    /// Its version is in force.
+    pub(super) fn new(file: Watched) -> Self {
+        Self { file, error: None, since: SystemTime::now() }
     }
 
     pub(super) fn path(&self) -> &Path {
         self.file.path()
+    }
+
+    /// When the version in force was taken, in seconds since 1970.
+    pub(super) fn since(&self) -> u64 {
+        self.since.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
     }
 
     /// Why the file's version is not in force, if it is not.
@@ -52,6 +60,7 @@ impl ConfigFile {
     /// The file's version is in force.
     pub(super) fn accepted(&mut self) {
         self.error = None;
+        self.since = SystemTime::now();
     }
 
     pub(super) fn refused(&mut self, why: &anyhow::Error) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use lb_api::findings::{Finding, Findings, Kind};
-use lb_model::{Config, Web};
+use lb_model::{Config, Metrics, Web};
 use lb_system::worker::Worker;
 use lb_web::Prepared;
 use tokio::net::TcpListener;
@@ -30,7 +30,7 @@ pub(super) async fn serve(
     tokio::spawn(log_failure("control socket", socket::serve(listener, requests.clone())));
     if let Some(metrics) = &config.metrics {
         let first = TcpListener::bind(metrics.listen).await;
-        let serving = serve_metrics(metrics.listen, first, findings.clone(), requests.clone());
+        let serving = serve_metrics(metrics.clone(), first, findings.clone(), requests.clone());
         tokio::spawn(log_failure("metrics", serving));
     }
     let Some(web) = &config.web else { return Ok(None) };
@@ -92,7 +92,7 @@ impl Endpoint {
 const AGAIN: &str = "lb tries again every 2 s";
 
 async fn serve_metrics(
-    address: SocketAddr,
+    Metrics { listen: address, ipvs_names }: Metrics,
     first: io::Result<TcpListener>,
     findings: Findings,
     requests: Requests,
@@ -101,7 +101,7 @@ async fn serve_metrics(
     let endpoint = Endpoint { address, kind, key: "metrics", lacking: "there are no metrics" };
     let listener = endpoint.listener(first, &findings).await;
     tracing::info!("metrics on http://{address}/metrics");
-    http::serve(listener, requests).await
+    http::serve(listener, requests, ipvs_names).await
 }
 
 /// Serves the page as soon as its certificate, its tokens and its address can be had.

@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 use lb_api::findings::Findings;
 use lb_api::status::{
     BoundClient, CheckStatus, Count, FragmentsStatus, HashStatus, PersistenceStatus, QuorumStatus,
-    ServerStatus, ServiceStatus, Status, TableStatus, TimeoutsStatus,
+    ServerStatus, ServiceStatus, Status, TableStatus, TimeoutsStatus, Transitions,
 };
 use lb_common::binding::{Binding, Key};
 use lb_common::reason::{Fate, Reason, TableEvent};
 use lb_datapath::attach::Mode;
 use lb_datapath::plan::Target;
+use lb_health::Outcomes;
 use lb_health::probe::micros;
 use lb_health::quorum::Quorum;
-use lb_health::server::Machine;
+use lb_health::server::{Machine, Turns};
 use lb_model::{Config, Fallback, Health, Server, Service, Timeouts, TunnelKind};
 use lb_system::clock::now_ns;
 
@@ -80,6 +81,7 @@ impl View<'_> {
             stopping: self.stopping,
             config: self.config_file.path().display().to_string(),
             config_error: self.config_file.error().map(str::to_owned),
+            config_since: self.config_file.since(),
             findings: self.findings.status(),
             overlay: self.overlay.status(),
             table: self.table_status(&events, &services),
@@ -283,6 +285,7 @@ impl View<'_> {
                 .or_else(|| mac.is_none().then(|| self.without_mac(server.address))),
             warning: machine.and_then(Machine::warning),
             checks: self.check_status(service, server),
+            transitions: machine.map(transitions).unwrap_or_default(),
             since_s: self.seconds_since(machine.map_or(Duration::ZERO, Machine::since)),
             mac: mac.map(|mac| mac.to_string()),
             connections: totals.connections,
@@ -292,11 +295,12 @@ impl View<'_> {
     }
 
     fn check_status(&self, service: &Service, server: &Server) -> Vec<CheckStatus> {
-        let latencies = self.checks.latencies(service.key, server.address, server.checks.len());
-        let each = server.checks.iter().zip(latencies);
-        each.map(|(check, latencies)| CheckStatus {
+        let outcomes = self.checks.outcomes(service.key, server.address, server.checks.len());
+        let each = server.checks.iter().zip(outcomes);
+        each.map(|(check, Outcomes { latencies, failures })| CheckStatus {
             check: check.probe.name().to_owned(),
             latencies_us: latencies.iter().map(|latency| micros(*latency)).collect(),
+            failures,
         })
         .collect()
     }
@@ -308,6 +312,11 @@ impl View<'_> {
     fn without_mac(&self, address: IpAddr) -> String {
         format!("{} on {}", self.runtime.silence(address), self.config.interface)
     }
+}
+
+fn transitions(machine: &Machine) -> Transitions {
+    let Turns { up, down, maintenance } = machine.turns();
+    Transitions { up, down, maintenance }
 }
 
 fn timeouts(timeouts: &Timeouts) -> TimeoutsStatus {

@@ -12,33 +12,47 @@ use tracing::warn;
 use super::metrics;
 use super::requests::Requests;
 
+/// What the metrics are made of.
+#[derive(Clone)]
+struct Source {
+    requests: Requests,
+    ipvs_names: bool,
+}
+
 const INDEX: &str = concat!(
     "lb ",
     env!("CARGO_PKG_VERSION"),
     ": layer-4 load balancer\n\n/metrics  for Prometheus\n/healthz  200 while the controller answers\n"
 );
 
-/// Serves until `listener` fails for good.
-pub(crate) async fn serve(listener: TcpListener, requests: Requests) -> anyhow::Result<()> {
-    axum::serve(listener, router(requests)).await.context("serving metrics")
+/// Serves until `listener` fails for good. `ipvs_names`: see [`metrics::encode`].
+pub(crate) async fn serve(listener: TcpListener, requests: Requests, ipvs_names: bool) -> anyhow::Result<()> {
+    axum::serve(listener, router(Source { requests, ipvs_names })).await.context("serving metrics")
 }
 
-fn router(requests: Requests) -> Router {
+fn router(source: Source) -> Router {
     Router::new()
         .route("/", get(|| async { INDEX }))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
-        .with_state(requests)
+        .with_state(source)
 }
 
-async fn metrics(State(requests): State<Requests>) -> Response {
-    match requests.status().await.and_then(|status| metrics::encode(&status)) {
+async fn metrics(State(source): State<Source>) -> Response {
+    match text(source).await {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => unavailable(&error),
     }
 }
 
-async fn healthz(State(requests): State<Requests>) -> Response {
+/// Made apart from the controller's thread: with thousands of servers it takes some time.
+async fn text(Source { requests, ipvs_names }: Source) -> anyhow::Result<String> {
+    let status = requests.status().await?;
+    let encode = move || metrics::encode(&status, ipvs_names);
+    tokio::task::spawn_blocking(encode).await.context("the thread that encodes the metrics has failed")?
+}
+
+async fn healthz(State(Source { requests, .. }): State<Source>) -> Response {
     match requests.status().await {
         Ok(_) => "ok\n".into_response(),
         Err(error) => unavailable(&error),
@@ -63,7 +77,7 @@ mod tests {
     async fn serving(requests: Requests) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port on loopback");
         let address = listener.local_addr().expect("an address");
-        tokio::spawn(serve(listener, requests));
+        tokio::spawn(serve(listener, requests, false));
         address
     }
 
@@ -78,6 +92,11 @@ mod tests {
         (header.to_ascii_lowercase(), body.to_owned())
     }
 
+    /// Without the lines about the process, which differ from moment to moment.
+    fn own(page: &str) -> Vec<&str> {
+        page.lines().filter(|line| !line.contains("process_")).collect()
+    }
+
     #[tokio::test]
     async fn serves_metrics() {
         let address = serving(requests::fixed(samples::cluster())).await;
@@ -87,7 +106,9 @@ mod tests {
             header.contains("\r\ncontent-type: text/plain; version=0.0.4; charset=utf-8\r\n"),
             "{header}"
         );
-        assert_eq!(body, metrics::encode(&samples::cluster()).expect("metrics"));
+        let wanted = metrics::encode(&samples::cluster(), false).expect("metrics");
+        assert_eq!(own(&body), own(&wanted));
+        assert!(body.contains("\nprocess_resident_memory_bytes "), "{body}");
     }
 
     #[tokio::test]

@@ -2,15 +2,24 @@
 //!
 //! The numbers live in the data plane; a registry that outlives the scrape would be a second copy
 //! of them, with the labels of servers that are long gone.
+//!
+//! - [`page`]: families of series, as text
+//! - [`ipvs`]: connections and servers by the names of Prometheus' node exporter
 
-use anyhow::Context;
+mod ipvs;
+mod page;
+
+use lb_api::events::Level;
 use lb_api::findings::Kind;
 use lb_api::status::{
     ClusterStatus, Count, FindingStatus, GroupStatus, NodeStatus, PathStatus, ServerStatus, ServiceStatus,
-    Status, SyncPeer, SyncStatus,
+    Status, SyncPeer, SyncStatus, Transitions,
 };
 use lb_model::Health;
-use prometheus::{Counter, GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::core::Collector as _;
+use prometheus::process_collector::ProcessCollector;
+
+use self::page::{Labels, Page, Series};
 
 /// The content type of [`encode`]'s text.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -24,7 +33,7 @@ const SERVER_COUNTERS: [Metric<ServerStatus>; 3] = [
     ("lb_server_bytes_total", "Bytes forwarded to the server, from the Ethernet header on", |s| s.bytes),
 ];
 
-const SERVER_GAUGES: [Metric<ServerStatus>; 7] = [
+const SERVER_GAUGES: [Metric<ServerStatus>; 8] = [
     ("lb_server_active_connections", "Connections in state ESTABLISHED", |s| s.active.into()),
     ("lb_server_inactive_connections", "Connections in any other state", |s| s.inactive.into()),
     ("lb_server_up", "1 if the server's check says that it is up, or if it has none", |s| is_up(s).into()),
@@ -35,6 +44,11 @@ const SERVER_GAUGES: [Metric<ServerStatus>; 7] = [
     ("lb_server_maintenance", "1 while an operator keeps the server out", |s| {
         (s.health == Health::Maintenance).into()
     }),
+    (
+        "lb_server_warning",
+        "1 while a check warns of something, such as a certificate that expires soon",
+        |s| s.warning.is_some().into(),
+    ),
     (
         "lb_server_drained_since_seconds",
         "Unix time of the operator's order to drain the server; 0 without",
@@ -97,7 +111,7 @@ const COUNTERS: [Metric<Status>; 13] = [
     ("lb_table_full_total", "New connections that found no slot", |s| s.table.full),
 ];
 
-const GAUGES: [Metric<Status>; 8] = [
+const GAUGES: [Metric<Status>; 9] = [
     ("lb_checks", "Health checks that are made", |s| s.checks.running),
     ("lb_table_slots", "Slots of the connection table for IPv4", |s| s.table.capacity),
     ("lb_table_used_slots", "Slots for IPv4 in use at the last sweep", |s| s.table.used),
@@ -108,6 +122,11 @@ const GAUGES: [Metric<Status>; 8] = [
     ("lb_config_reload_ok", "1 while the running state is the configuration file's", |s| {
         s.config_error.is_none().into()
     }),
+    (
+        "lb_config_last_reload_success_timestamp_seconds",
+        "Unix time at which the running configuration was read",
+        |s| s.config_since,
+    ),
 ];
 
 const GROUP_GAUGES: [Metric<GroupStatus>; 4] = [
@@ -173,37 +192,49 @@ const SYNC_COUNTERS: [Metric<SyncPeer>; 6] = [
     ("lb_sync_received_datagrams_total", "Datagrams received from the node", |p| p.received),
 ];
 
-/// The snapshot in Prometheus' text format.
+/// States in which a server may be.
+const STATES: [Health; 6] =
+    [Health::Unknown, Health::Up, Health::Down, Health::Unchecked, Health::Maintenance, Health::Draining];
+
+/// What a server's state may become.
+const TURNS: [(&str, fn(&Transitions) -> u64); 3] =
+    [("up", |turns| turns.up), ("down", |turns| turns.down), ("maintenance", |turns| turns.maintenance)];
+
+/// The snapshot in Prometheus' text format; with `ipvs_names` also by the names of [`ipvs`].
 ///
 /// # Errors
-/// Only if two metrics had the same name, or one an impossible one.
-pub(crate) fn encode(status: &Status) -> anyhow::Result<String> {
-    let page = Page(Registry::new());
-    page.gauge("lb_build_info", "Version of the running lb", &["version"], [(vec![&*status.version], 1)])?;
-    for (name, help, value) in COUNTERS {
-        page.counter(name, help, &[], [(vec![], value(status))])?;
-    }
-    for (name, help, value) in GAUGES {
-        page.gauge(name, help, &[], [(vec![], value(status))])?;
-    }
-    page.findings(&status.findings)?;
-    page.reasons("lb_dropped_packets_total", "Frames dropped, by reason", &status.drops)?;
-    page.reasons(
+/// Only if the crate cannot encode what it has collected of the process.
+pub(crate) fn encode(status: &Status, ipvs_names: bool) -> anyhow::Result<String> {
+    let mut page = Page::default();
+    let version = [([(&*status.version).into()], ())];
+    Series::new(["version"], version).info(&mut page, "lb_build_info", "Version of the running lb");
+    let whole = Series::new([], [([], status)]);
+    counters(&mut page, &whole, &COUNTERS);
+    gauges(&mut page, &whole, &GAUGES);
+    findings(&mut page, &status.findings);
+    reasons(&mut page, "lb_dropped_packets_total", "Frames dropped, by reason", &status.drops);
+    reasons(
+        &mut page,
         "lb_passed_packets_total",
         "Frames for a VIP handed to the host's own stack",
         &status.passes,
-    )?;
-    page.reasons(
+    );
+    reasons(
+        &mut page,
         "lb_answered_packets_total",
         "Frames answered in a service's name, by reason",
         &status.answers,
-    )?;
-    if let Some(cluster) = &status.cluster {
-        page.cluster(cluster)?;
+    );
+    if let Some(status) = &status.cluster {
+        cluster(&mut page, status);
     }
-    page.services(&status.services)?;
-    page.servers(&status.services)?;
-    TextEncoder::new().encode_to_string(&page.0.gather()).context("encoding the metrics")
+    services(&mut page, &status.services);
+    servers(&mut page, &status.services);
+    if ipvs_names {
+        ipvs::write(&mut page, &status.services);
+    }
+    page.families(&ProcessCollector::for_self().collect())?;
+    Ok(page.into_text())
 }
 
 fn is_draining(server: &ServerStatus) -> bool {
@@ -227,175 +258,171 @@ fn all_servers(service: &ServiceStatus) -> impl Iterator<Item = &ServerStatus> {
     service.servers.iter().chain(&service.fallback_server)
 }
 
-/// The metrics of one scrape.
-struct Page(Registry);
-
-impl Page {
-    fn services(&self, services: &[ServiceStatus]) -> anyhow::Result<()> {
-        const LABELS: [&str; 1] = ["service"];
-        let rows = |value: fn(&ServiceStatus) -> u64| {
-            services.iter().map(move |service| (vec![&*service.name], value(service)))
-        };
-        for (name, help, value) in SERVICE_COUNTERS {
-            self.counter(name, help, &LABELS, rows(value))?;
-        }
-        for (name, help, value) in SERVICE_GAUGES {
-            self.gauge(name, help, &LABELS, rows(value))?;
-        }
-        Ok(())
+fn counters<T>(page: &mut Page, series: &Series<&T>, metrics: &[Metric<T>]) {
+    for (name, help, value) in metrics {
+        series.counter(page, name, help, |item| value(item) as f64);
     }
+}
 
-    fn servers(&self, services: &[ServiceStatus]) -> anyhow::Result<()> {
-        const LABELS: [&str; 2] = ["service", "server"];
-        let rows = |value: fn(&ServerStatus) -> u64| {
-            services.iter().flat_map(move |service| {
-                let servers = all_servers(service);
-                servers.map(move |server| (vec![&*service.name, &*server.name], value(server)))
+fn gauges<T>(page: &mut Page, series: &Series<&T>, metrics: &[Metric<T>]) {
+    for (name, help, value) in metrics {
+        series.gauge(page, name, help, |item| value(item) as f64);
+    }
+}
+
+fn services(page: &mut Page, services: &[ServiceStatus]) {
+    let rows = services.iter().map(|service| ([(&*service.name).into()], service));
+    let series = Series::new(["service"], rows);
+    counters(page, &series, &SERVICE_COUNTERS);
+    gauges(page, &series, &SERVICE_GAUGES);
+}
+
+/// Each server with its service.
+fn each_server(services: &[ServiceStatus]) -> impl Iterator<Item = (&ServiceStatus, &ServerStatus)> {
+    services.iter().flat_map(|service| all_servers(service).map(move |server| (service, server)))
+}
+
+fn servers(page: &mut Page, services: &[ServiceStatus]) {
+    let rows = each_server(services)
+        .map(|(service, server)| ([(&*service.name).into(), (&*server.name).into()], server));
+    let series = Series::new(["service", "server"], rows);
+    counters(page, &series, &SERVER_COUNTERS);
+    gauges(page, &series, &SERVER_GAUGES);
+
+    let help = "1 for the state that the server is in, 0 for all others";
+    let states = STATES.map(|state| (state.word(), state));
+    series.gauge_by(page, "lb_server_state", help, ("state", &states), |server, state| {
+        u8::from(server.health == *state).into()
+    });
+    let help = "How often the server's state has changed, by what it became; the first verdict is no change";
+    series.counter_by(page, "lb_server_transitions_total", help, ("to", &TURNS), |server, turns| {
+        turns(&server.transitions) as f64
+    });
+
+    let infos = each_server(services).map(|(service, server)| {
+        let labels: Labels<'_, 6> = [
+            (&*service.name).into(),
+            (&*server.name).into(),
+            server.address.to_string().into(),
+            server.port.to_string().into(),
+            server.mac.as_deref().unwrap_or_default().into(),
+            server.method.name().into(),
+        ];
+        (labels, ())
+    });
+    let names = ["service", "server", "address", "port", "mac", "method"];
+    Series::new(names, infos).info(page, "lb_server_info", "Where the server is, and how it is reached");
+    checks(page, services);
+}
+
+fn checks(page: &mut Page, services: &[ServiceStatus]) {
+    const LABELS: [&str; 4] = ["service", "server", "check", "type"];
+    let each = || {
+        let servers =
+            services.iter().flat_map(|service| service.servers.iter().map(move |server| (service, server)));
+        servers.flat_map(|(service, server)| {
+            (1..).zip(&server.checks).map(move |(place, check)| {
+                let labels: Labels<'_, 4> = [
+                    (&*service.name).into(),
+                    (&*server.name).into(),
+                    u32::to_string(&place).into(),
+                    (&*check.check).into(),
+                ];
+                (labels, check)
             })
-        };
-        for (name, help, value) in SERVER_COUNTERS {
-            self.counter(name, help, &LABELS, rows(value))?;
-        }
-        for (name, help, value) in SERVER_GAUGES {
-            self.gauge(name, help, &LABELS, rows(value))?;
-        }
-        self.check_latencies(services)
-    }
+        })
+    };
+    let help = "Probes of the check that have failed";
+    let failures = Series::new(LABELS, each());
+    failures.counter(page, "lb_check_failures_total", help, |check| check.failures as f64);
+    // Seconds as Prometheus wants them, of whole microseconds.
+    let latencies = each().filter_map(|(labels, check)| Some((labels, *check.latencies_us.first()?)));
+    let help = "How long the last good probe of the check took";
+    let latencies = Series::new(LABELS, latencies);
+    latencies.gauge(page, "lb_server_check_latency_seconds", help, |latency| *latency as f64 / 1e6);
+}
 
-    /// Seconds as Prometheus wants them, of whole microseconds.
-    fn check_latencies(&self, services: &[ServiceStatus]) -> anyhow::Result<()> {
-        let opts =
-            Opts::new("lb_server_check_latency_seconds", "How long the last good probe of the check took");
-        let family = GaugeVec::new(opts, &["service", "server", "check", "type"])?;
-        for service in services {
-            for server in &service.servers {
-                for (place, check) in (1..).zip(&server.checks) {
-                    if let Some(latency) = check.latencies_us.first() {
-                        let labels = [&*service.name, &*server.name, &*u32::to_string(&place), &*check.check];
-                        family.get_metric_with_label_values(&labels)?.set(*latency as f64 / 1e6);
-                    }
-                }
-            }
-        }
-        Ok(self.0.register(Box::new(family))?)
-    }
+fn cluster(page: &mut Page, cluster: &ClusterStatus) {
+    let names = [([(&*cluster.name).into(), (&*cluster.node).into()], ())];
+    let help = "Name of the cluster, and of this node";
+    Series::new(["cluster", "node"], names).info(page, "lb_cluster_info", help);
 
-    fn cluster(&self, cluster: &ClusterStatus) -> anyhow::Result<()> {
-        for (name, help, value) in GROUP_GAUGES {
-            self.gauge(
-                name,
-                help,
-                &["group"],
-                cluster.groups.iter().map(|group| (vec![&*group.name], value(group))),
-            )?;
-        }
-        for (name, help, value) in NODE_GAUGES {
-            self.gauge(
-                name,
-                help,
-                &["node"],
-                cluster.nodes.iter().map(|node| (vec![&*node.name], value(node))),
-            )?;
-        }
-        let paths = |value: fn(&PathStatus) -> u64| {
-            cluster.paths.iter().map(move |path| (vec![&*path.name], value(path)))
-        };
-        for (name, help, value) in PATH_COUNTERS {
-            self.counter(name, help, &["path"], paths(value))?;
-        }
-        for (name, help, value) in PATH_GAUGES {
-            self.gauge(name, help, &["path"], paths(value))?;
-        }
-        let dropped = cluster.paths.iter().flat_map(|path| {
-            path.dropped.iter().map(|count| (vec![&*path.name, &*count.reason], count.count))
-        });
-        self.counter(
-            "lb_heartbeat_dropped_total",
-            "Messages dropped, by path and reason",
-            &["path", "reason"],
-            dropped,
-        )?;
-        cluster.sync.as_ref().map_or(Ok(()), |sync| self.sync(sync))
-    }
+    let groups = cluster.groups.iter().map(|group| ([(&*group.name).into()], group));
+    gauges(page, &Series::new(["group"], groups), &GROUP_GAUGES);
+    let takeovers = cluster.groups.iter().flat_map(|group| {
+        let counts = group.takeovers.iter();
+        counts.map(|count| ([(&*group.name).into(), (&*count.reason).into()], count.count))
+    });
+    let help = "How often this node has taken the group, by cause";
+    let takeovers = Series::new(["group", "cause"], takeovers);
+    takeovers.counter(page, "lb_cluster_takeovers_total", help, |count| *count as f64);
 
-    fn sync(&self, sync: &SyncStatus) -> anyhow::Result<()> {
-        fn rows<T>(sync: &SyncStatus, value: fn(&SyncPeer) -> T) -> impl Iterator<Item = (Vec<&str>, T)> {
-            sync.peers.iter().map(move |peer| (vec![&*peer.node], value(peer)))
-        }
-        for (name, help, value) in SYNC_GAUGES {
-            self.gauge(name, help, &["node"], rows(sync, value))?;
-        }
-        for (name, help, value) in SYNC_RATIOS {
-            let family = GaugeVec::new(Opts::new(name, help), &["node"])?;
-            for (values, value) in rows(sync, value) {
-                family.get_metric_with_label_values(&values)?.set(value);
-            }
-            self.0.register(Box::new(family))?;
-        }
-        for (name, help, value) in SYNC_COUNTERS {
-            self.counter(name, help, &["node"], rows(sync, value))?;
-        }
-        self.reasons(
-            "lb_sync_dropped_total",
-            "What came of other nodes about connections and was not used, by reason",
-            &sync.dropped,
-        )?;
-        let busy = Counter::with_opts(Opts::new(
-            "lb_sync_cpu_seconds_total",
-            "Processor time of the thread that tells and hears of connections",
-        ))?;
-        busy.inc_by(sync.busy_s);
-        Ok(self.0.register(Box::new(busy))?)
+    let nodes = cluster.nodes.iter().map(|node| ([(&*node.name).into()], node));
+    gauges(page, &Series::new(["node"], nodes), &NODE_GAUGES);
+    paths(page, &cluster.paths);
+    if let Some(status) = &cluster.sync {
+        sync(page, status);
     }
+}
 
-    /// Every kind is there, so that an alert can be written on one that was never seen.
-    fn findings(&self, findings: &[FindingStatus]) -> anyhow::Result<()> {
-        let rows = Kind::ALL.iter().map(|kind| {
-            let count = findings.iter().filter(|finding| finding.finding == kind.label()).count();
-            (vec![kind.label()], count as u64)
-        });
-        self.gauge(
-            "lb_finding",
-            "What is wrong around the director: findings that last, by kind",
-            &["finding"],
-            rows,
-        )
-    }
+fn paths(page: &mut Page, paths: &[PathStatus]) {
+    let rows = paths.iter().map(|path| ([(&*path.name).into()], path));
+    let series = Series::new(["path"], rows);
+    counters(page, &series, &PATH_COUNTERS);
+    gauges(page, &series, &PATH_GAUGES);
 
-    fn reasons(&self, name: &str, help: &str, counts: &[Count]) -> anyhow::Result<()> {
-        self.counter(name, help, &["reason"], counts.iter().map(|count| (vec![&*count.reason], count.count)))
-    }
+    let heard = paths.iter().flat_map(|path| {
+        let heard = path.heard.iter();
+        heard.map(|heard| ([(&*path.name).into(), (&*heard.node).into()], heard.ago_ms))
+    });
+    let help = "Time since the node's last heartbeat on the path";
+    let heard = Series::new(["path", "node"], heard);
+    heard.gauge(page, "lb_heartbeat_age_seconds", help, |ago| *ago as f64 / 1e3);
 
-    /// Rows with the same labels are added up: a server that drains may have a successor of its
-    /// name.
-    fn counter<'a>(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-        rows: impl IntoIterator<Item = (Vec<&'a str>, u64)>,
-    ) -> anyhow::Result<()> {
-        let family = IntCounterVec::new(Opts::new(name, help), labels)?;
-        for (values, value) in rows {
-            family.get_metric_with_label_values(&values)?.inc_by(value);
-        }
-        Ok(self.0.register(Box::new(family))?)
-    }
+    let dropped = paths.iter().flat_map(|path| {
+        let counts = path.dropped.iter();
+        counts.map(|count| ([(&*path.name).into(), (&*count.reason).into()], count.count))
+    });
+    let help = "Messages dropped, by path and reason";
+    let dropped = Series::new(["path", "reason"], dropped);
+    dropped.counter(page, "lb_heartbeat_dropped_total", help, |count| *count as f64);
+}
 
-    /// As [`Self::counter`].
-    fn gauge<'a>(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-        rows: impl IntoIterator<Item = (Vec<&'a str>, u64)>,
-    ) -> anyhow::Result<()> {
-        let family = IntGaugeVec::new(Opts::new(name, help), labels)?;
-        for (values, value) in rows {
-            family.get_metric_with_label_values(&values)?.add(i64::try_from(value).unwrap_or(i64::MAX));
-        }
-        Ok(self.0.register(Box::new(family))?)
+fn sync(page: &mut Page, sync: &SyncStatus) {
+    let peers = sync.peers.iter().map(|peer| ([(&*peer.node).into()], peer));
+    let series = Series::new(["node"], peers);
+    gauges(page, &series, &SYNC_GAUGES);
+    for (name, help, value) in SYNC_RATIOS {
+        series.gauge(page, name, help, |peer| value(peer));
     }
+    counters(page, &series, &SYNC_COUNTERS);
+    let help = "What came of other nodes about connections and was not used, by reason";
+    reasons(page, "lb_sync_dropped_total", help, &sync.dropped);
+    let help = "Processor time of the thread that tells and hears of connections";
+    Series::new([], [([], sync.busy_s)]).counter(page, "lb_sync_cpu_seconds_total", help, |busy| *busy);
+}
+
+/// Every kind is there, so that an alert can be written on one that was never seen.
+fn findings(page: &mut Page, findings: &[FindingStatus]) {
+    let rows = Kind::ALL.iter().map(|kind| {
+        let count = findings.iter().filter(|finding| finding.finding == kind.label()).count();
+        ([kind.label().into(), level(kind.level()).into()], count as u64)
+    });
+    let help = "What is wrong around the director: findings that last, by kind";
+    Series::new(["finding", "level"], rows).gauge(page, "lb_finding", help, |count| *count as f64);
+}
+
+const fn level(level: Level) -> &'static str {
+    match level {
+        Level::Info => "info",
+        Level::Warning => "warning",
+        Level::Error => "error",
+    }
+}
+
+fn reasons(page: &mut Page, name: &str, help: &str, counts: &[Count]) {
+    let rows = counts.iter().map(|count| ([(&*count.reason).into()], count.count));
+    Series::new(["reason"], rows).counter(page, name, help, |count| *count as f64);
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! The groups' roles here, as hooks and `lb status` show them.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
+use lb_api::status::Count;
 use lb_cluster::hooks;
 use lb_cluster::machine::Cause;
 use lb_cluster::message::Role;
@@ -19,13 +21,30 @@ pub(super) struct RoleHere {
     pub since: Instant,
     /// Why the group was taken, released or cannot be taken; not merely that this is done.
     pub cause: String,
+    /// Its id.
+    cause_id: &'static str,
+    /// How often the group was taken, by the cause's id.
+    takeovers: BTreeMap<&'static str, u64>,
     /// The last one that was neither acquiring nor releasing.
     settled: Role,
 }
 
 impl RoleHere {
     pub(super) fn starting() -> Self {
-        Self { since: Instant::now(), cause: "starting".to_owned(), settled: Role::Fault }
+        Self {
+            since: Instant::now(),
+            cause: "starting".to_owned(),
+            cause_id: words::cause_id(&Cause::Start),
+            takeovers: words::TAKING.map(|cause| (cause, 0)).into(),
+            settled: Role::Fault,
+        }
+    }
+
+    /// How often the group was taken, by the cause's id; those that are usual are there from the
+    /// start.
+    pub(super) fn takeovers(&self) -> Vec<Count> {
+        let count = |(cause, count): (&&str, &u64)| Count { reason: (*cause).to_owned(), count: *count };
+        self.takeovers.iter().map(count).collect()
     }
 }
 
@@ -61,6 +80,7 @@ impl Clustered {
         here.since = Instant::now();
         if *cause != Cause::Done {
             here.cause = text;
+            here.cause_id = words::cause_id(cause);
         }
         let event = match to {
             Role::Active => hooks::Event::Active,
@@ -72,6 +92,9 @@ impl Clustered {
         let previous = std::mem::replace(&mut here.settled, to);
         if previous == to {
             return;
+        }
+        if to == Role::Active {
+            *here.takeovers.entry(here.cause_id).or_default() += 1;
         }
         let vips: Vec<String> = config.vips.iter().map(|vip| vip.address.to_string()).collect();
         let environment = environment([

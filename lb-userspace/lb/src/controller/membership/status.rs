@@ -45,6 +45,7 @@ impl Membership {
             preferred: group.nodes.first().map(|&node| names.node(NodeId(node))).unwrap_or_default(),
             has_successor: snapshot.has_successor,
             serves_on: snapshot.serves_on,
+            takeovers: here.takeovers(),
         });
         Some(ClusterStatus {
             name: clustered.cluster.name.clone(),

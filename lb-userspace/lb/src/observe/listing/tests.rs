@@ -122,7 +122,7 @@ fn weights_warnings_and_the_fallback_server() {
     service.quorum.weight = 2;
     let [www1, www2] = &mut service.servers[..] else { panic!("two servers") };
     (www1.weight, www1.effective_weight, www1.weight_reason) = (10, 3, Some("slow start".into()));
-    www1.checks.push(CheckStatus { check: "tcp".into(), latencies_us: vec![31_400, 80] });
+    www1.checks.push(CheckStatus { check: "tcp".into(), latencies_us: vec![31_400, 80], failures: 0 });
     www1.warning = Some("its certificate ends in 3days".into());
     (www2.health, www2.effective_weight, www2.reason) = (Health::Maintenance, 0, Some("new disk".into()));
     let order = StandingOrder {

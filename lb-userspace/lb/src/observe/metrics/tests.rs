@@ -20,7 +20,7 @@ fn samples_of(page: &str) -> BTreeMap<String, f64> {
 }
 
 fn encoded(status: &Status) -> BTreeMap<String, f64> {
-    samples_of(&encode(status).expect("metrics"))
+    samples_of(&encode(status, false).expect("metrics"))
 }
 
 #[test]
@@ -30,9 +30,10 @@ fn says_what_the_snapshot_says() {
     (status.quic_moved, status.partial_checksums, status.table.contended) = (21, 22, 23);
     status.fragments = FragmentsStatus { held: 40, sent: 30, passed: 4, given_up: 6 };
     status.services[0].departed = Totals { connections: 5, packets: 50, bytes: 500 };
-    let wanted: BTreeMap<String, f64> = [
+    let mut wanted: BTreeMap<String, f64> = [
         (r#"lb_build_info{version="0.1.0"}"#, 1.0),
         ("lb_config_reload_ok", 1.0),
+        ("lb_config_last_reload_success_timestamp_seconds", 1_700_000_000.0),
         (r#"lb_dropped_packets_total{reason="malformed"}"#, 3.0),
         (r#"lb_dropped_packets_total{reason="no_server"}"#, 0.0),
         (r#"lb_passed_packets_total{reason="not_a_service"}"#, 12.0),
@@ -51,6 +52,24 @@ fn says_what_the_snapshot_says() {
         (r#"lb_server_connections_total{server="www2",service="web"}"#, 100.0),
         (r#"lb_server_check_latency_seconds{check="1",server="www1",service="web",type="http"}"#, 0.000_412),
         (r#"lb_server_check_latency_seconds{check="1",server="www2",service="web",type="http"}"#, 0.000_412),
+        (r#"lb_check_failures_total{check="1",server="www1",service="web",type="http"}"#, 4.0),
+        (r#"lb_check_failures_total{check="1",server="www2",service="web",type="http"}"#, 4.0),
+        (
+            r#"lb_server_info{address="211.58.250.25",mac="02:00:d3:3a:fa:19",method="Route",port="80",server="www1",service="web"}"#,
+            1.0,
+        ),
+        (
+            r#"lb_server_info{address="211.58.250.27",mac="02:00:d3:3a:fa:1b",method="Route",port="80",server="www2",service="web"}"#,
+            1.0,
+        ),
+        (r#"lb_server_transitions_total{server="www1",service="web",to="down"}"#, 2.0),
+        (r#"lb_server_transitions_total{server="www1",service="web",to="maintenance"}"#, 0.0),
+        (r#"lb_server_transitions_total{server="www1",service="web",to="up"}"#, 2.0),
+        (r#"lb_server_transitions_total{server="www2",service="web",to="down"}"#, 2.0),
+        (r#"lb_server_transitions_total{server="www2",service="web",to="maintenance"}"#, 0.0),
+        (r#"lb_server_transitions_total{server="www2",service="web",to="up"}"#, 2.0),
+        (r#"lb_server_warning{server="www1",service="web"}"#, 0.0),
+        (r#"lb_server_warning{server="www2",service="web"}"#, 0.0),
         (r#"lb_server_effective_weight{server="www1",service="web"}"#, 1.0),
         (r#"lb_server_effective_weight{server="www2",service="web"}"#, 1.0),
         (r#"lb_server_maintenance{server="www1",service="web"}"#, 0.0),
@@ -94,8 +113,16 @@ fn says_what_the_snapshot_says() {
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
+    let states = ["unknown", "up", "down", "unchecked", "maintenance", "draining"];
+    let state = |server: &str, state: &str, is: &str| {
+        let name = format!("lb_server_state{{server=\"{server}\",service=\"web\",state=\"{state}\"}}");
+        (name, if state == is { 1.0 } else { 0.0 })
+    };
+    for (server, is) in [("www1", "up"), ("www2", "down")] {
+        wanted.extend(states.map(|one| state(server, one, is)));
+    }
     let mut samples = encoded(&status);
-    samples.retain(|name, _| !name.starts_with("lb_finding{"));
+    samples.retain(|name, _| !name.starts_with("lb_finding{") && !name.starts_with("process_"));
     assert_eq!(samples, wanted);
 }
 
@@ -105,7 +132,7 @@ fn every_kind_of_finding_is_there_and_counts_those_that_last() {
     let other = samples::finding("vip_claimed", "10.77.0.7");
     let samples = encoded(&Status { findings: vec![finding, other], ..samples::cluster() });
     for kind in Kind::ALL {
-        let name = format!("lb_finding{{finding=\"{}\"}}", kind.label());
+        let name = format!("lb_finding{{finding=\"{}\",level=\"{}\"}}", kind.label(), level(kind.level()));
         let wanted = if *kind == Kind::VipClaimed { 2.0 } else { 0.0 };
         assert_eq!(samples.get(&name), Some(&wanted), "{name}");
     }
@@ -129,6 +156,9 @@ fn says_what_the_cluster_says() {
         (&format!("lb_heartbeat_send_errors_total{{path=\"{path}\"}}"), 1.0),
         (&format!("lb_heartbeat_received_total{{path=\"{path}\"}}"), 2900.0),
         (&format!("lb_heartbeat_path_open{{path=\"{path}\"}}"), 1.0),
+        (&format!("lb_heartbeat_age_seconds{{node=\"ha2\",path=\"{path}\"}}"), 9.12),
+        (r#"lb_cluster_info{cluster="wowlinux",node="ha1"}"#, 1.0),
+        (r#"lb_cluster_takeovers_total{cause="peer_dead",group="web"}"#, 1.0),
         (&format!("lb_heartbeat_dropped_total{{path=\"{path}\",reason=\"bad_mac\"}}"), 4.0),
         (r#"lb_sync_peer_up{node="ha2"}"#, 1.0),
         (r#"lb_sync_peer_knows{node="ha2"}"#, 1.0),
@@ -147,7 +177,7 @@ fn says_what_the_cluster_says() {
 #[test]
 fn each_metric_has_help_and_type() {
     let status = Status { cluster: Some(samples::directors()), ..samples::cluster() };
-    let page = encode(&status).expect("metrics");
+    let page = encode(&status, false).expect("metrics");
     for line in page.lines().filter(|line| !line.starts_with('#')) {
         let name = line.split(['{', ' ']).next().expect(line);
         let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
@@ -160,7 +190,7 @@ fn each_metric_has_help_and_type() {
 fn labels_are_escaped() {
     let mut status = samples::cluster();
     status.services[0].name = "a \"b\" \\ c\nd".into();
-    let page = encode(&status).expect("metrics");
+    let page = encode(&status, false).expect("metrics");
     assert!(page.contains(r#"lb_service_servers{service="a \"b\" \\ c\nd"} 2"#), "{page}");
 }
 
@@ -225,4 +255,41 @@ fn since_when_a_server_is_drained_is_told() {
     }];
     let samples = encoded(&status);
     assert_eq!(samples[r#"lb_server_drained_since_seconds{server="www1",service="web"}"#], 1_700_000_000.0);
+}
+
+#[test]
+fn ipvs_names_are_there_if_wanted_with_what_ipvs_counts() {
+    let mut status = samples::cluster();
+    status.services[0].departed = Totals { connections: 5, packets: 50, bytes: 5000 };
+    assert!(!encoded(&status).keys().any(|name| name.starts_with("node_ipvs_")));
+    let samples = samples_of(&encode(&status, true).expect("metrics"));
+    let backend = r#"{local_address="211.58.250.6",local_mark="",local_port="80",proto="TCP",remote_address="211.58.250.25",remote_port="80"}"#;
+    for (name, value) in [
+        ("node_ipvs_connections_total", 205.0),
+        ("node_ipvs_incoming_packets_total", 2050.0),
+        ("node_ipvs_incoming_bytes_total", 133_000.0 - 2050.0 * 14.0),
+        ("node_ipvs_outgoing_packets_total", 0.0),
+        ("node_ipvs_outgoing_bytes_total", 0.0),
+        (&format!("node_ipvs_backend_connections_active{backend}"), 3.0),
+        (&format!("node_ipvs_backend_connections_inactive{backend}"), 12.0),
+        (&format!("node_ipvs_backend_weight{backend}"), 1.0),
+    ] {
+        assert_eq!(samples.get(name), Some(&value), "{name}");
+    }
+}
+
+/// A server's labels are made once for all its metrics; its part of the page stays the same however
+/// many others there are.
+#[test]
+fn a_page_grows_with_the_servers_and_no_faster() {
+    let page = |servers: u8| {
+        let mut status = samples::cluster();
+        status.services[0].servers =
+            (100..100 + servers).map(|one| samples::server(one % 100, Health::Up)).collect();
+        let servers = status.services[0].servers.iter_mut().enumerate();
+        servers.for_each(|(place, server)| server.name = format!("www{place:03}"));
+        encoded(&status).len()
+    };
+    let [none, ten, hundred] = [0, 10, 100].map(page);
+    assert_eq!(hundred - none, 10 * (ten - none));
 }
