@@ -1,4 +1,4 @@
-//! The table of kernels, on standard output and between two markers in the README.
+//! The table of kernels, on standard output and between two markers in docs/limits.md.
 
 use std::fs;
 use std::path::Path;
@@ -84,12 +84,12 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
-/// Replaces the table in the README.
-pub(crate) fn write(readme: &Path, table: &str) -> Result<()> {
-    let text = fs::read_to_string(readme).with_context(|| format!("cannot read {}", readme.display()))?;
+/// Replaces the table in the document.
+pub(crate) fn write(document: &Path, table: &str) -> Result<()> {
+    let text = fs::read_to_string(document).with_context(|| format!("cannot read {}", document.display()))?;
     let text =
-        with(&text, table).with_context(|| format!("{} has no lines {BEGIN} and {END}", readme.display()))?;
-    fs::write(readme, text).with_context(|| format!("cannot write {}", readme.display()))
+        with(&text, table).with_context(|| format!("{} has no lines {BEGIN} and {END}", document.display()))?;
+    fs::write(document, text).with_context(|| format!("cannot write {}", document.display()))
 }
 
 fn with(text: &str, table: &str) -> Option<String> {
