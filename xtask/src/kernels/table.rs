@@ -134,9 +134,9 @@ test table::flood ... FAILED
     }
 
     #[test]
-    fn a_readme_gets_the_table_between_its_markers() {
-        let readme = format!("# lb\n\n{BEGIN}\n| old |\n{END}\n\nMore.\n");
-        let once = with(&readme, "| new |\n").expect("it has markers");
+    fn a_document_gets_the_table_between_its_markers() {
+        let document = format!("# lb\n\n{BEGIN}\n| old |\n{END}\n\nMore.\n");
+        let once = with(&document, "| new |\n").expect("it has markers");
         assert_eq!(once, format!("# lb\n\n{BEGIN}\n| new |\n{END}\n\nMore.\n"));
         assert_eq!(with(&once, "| new |\n"), Some(once.clone()), "a second time changes nothing");
         assert_eq!(with("# lb\n", "| new |\n"), None);
