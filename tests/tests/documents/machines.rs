@@ -81,7 +81,7 @@ impl Machine {
         }
         let scp = etc.join("stand-ins/scp");
         fs::write(&scp, SCP)?;
-        fs::set_permissions(&scp, PermissionsExt::from_mode(0o755))?;
+        fs::set_permissions(&scp, fs::Permissions::from_mode(0o755))?;
         // Without a terminal curl tells of its progress.
         fs::write(etc.join("stand-ins/.curlrc"), "silent\nshow-error\nnoproxy = *\n")?;
 

@@ -52,13 +52,15 @@ pub(crate) fn steps(block: &Block) -> Vec<Step> {
     }
     for (line, text) in block.numbered_lines() {
         let prompt = text.split_once("$ ").filter(|(machine, _)| machine.bytes().all(is_of_name));
-        match (prompt, steps.last_mut()) {
-            (Some((machine, command)), _) => {
+        match prompt {
+            Some((machine, command)) => {
                 let (machine, command) = (machine.to_owned(), command.to_owned());
                 steps.push(Step { line, machine, command, output: Vec::new() });
             }
-            (None, Some(step)) => step.output.push(text),
-            (None, None) => panic!("line {line}: a transcript begins with a prompt, not {text:?}"),
+            None => match steps.last_mut() {
+                Some(step) => step.output.push(text),
+                None => panic!("line {line}: a transcript begins with a prompt, not {text:?}"),
+            },
         }
     }
     steps
