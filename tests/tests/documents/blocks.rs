@@ -82,12 +82,11 @@ fn blocks_and_quoted_commands_are_found() -> Result<()> {
     let text = "Say `lb status`, `yes` and\n`lb top`.\n```yaml lb1:/etc/x\na: 1\n```\n\n```sh\nlb `x`\n```\n";
     let Document { blocks, quoted, .. } = Document::parse("x.md", text)?;
     assert_eq!(quoted, [(1, "lb status".to_owned()), (2, "lb top".to_owned())]);
-    let shown: Vec<_> =
-        blocks.iter().map(|block| (block.line, &*block.language, &*block.more, block.lines.concat())).collect();
-    assert_eq!(shown, [
-        (4, "yaml", "lb1:/etc/x", "a: 1".to_owned()),
-        (8, "sh", "", "lb `x`".to_owned())
-    ]);
+    let shown: Vec<_> = blocks
+        .iter()
+        .map(|block| (block.line, &*block.language, &*block.more, block.lines.concat()))
+        .collect();
+    assert_eq!(shown, [(4, "yaml", "lb1:/etc/x", "a: 1".to_owned()), (8, "sh", "", "lb `x`".to_owned())]);
     assert!(Document::parse("x.md", "```sh\n").is_err());
     Ok(())
 }

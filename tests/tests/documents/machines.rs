@@ -59,7 +59,9 @@ pub(crate) fn path() -> Result<OsString> {
     let lb = binary()?;
     let folder = lb.parent().context("lb is in no folder")?.to_owned();
     let others = env::var_os("PATH").unwrap_or_default();
-    Ok(env::join_paths([PathBuf::from("/etc/stand-ins"), folder].into_iter().chain(env::split_paths(&others)))?)
+    Ok(env::join_paths(
+        [PathBuf::from("/etc/stand-ins"), folder].into_iter().chain(env::split_paths(&others)),
+    )?)
 }
 
 struct Machine {
@@ -131,7 +133,10 @@ impl Machine {
         while !self.run("lb status")?.0 {
             if !director.is_alive() || Instant::now() > deadline {
                 let name = self.node.name();
-                bail!("lb on {name} does not come up:\n{}", self.node.state().log_tail(&format!("{name}-lb")));
+                bail!(
+                    "lb on {name} does not come up:\n{}",
+                    self.node.state().log_tail(&format!("{name}-lb"))
+                );
             }
             sleep(Duration::from_millis(50));
         }

@@ -112,10 +112,9 @@ fn every_command_of_every_document_is_one() -> Result<()> {
         for block in &document.blocks {
             let lines = match block.language.as_str() {
                 "sh" => block.numbered_lines(),
-                "console" if !is_run => transcript::steps(block)
-                    .into_iter()
-                    .map(|step| (step.line, step.command))
-                    .collect(),
+                "console" if !is_run => {
+                    transcript::steps(block).into_iter().map(|step| (step.line, step.command)).collect()
+                }
                 _ => continue,
             };
             for (line, text) in lines {

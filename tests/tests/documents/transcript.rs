@@ -6,16 +6,8 @@ use super::blocks::Block;
 const ANY: &str = "…";
 
 /// Commands that change nothing, so they may be given until what they show has come about.
-const LOOKS: [&str; 8] = [
-    "lb connections",
-    "lb diff",
-    "lb doctor",
-    "lb events",
-    "lb health",
-    "lb probe",
-    "lb status",
-    "curl",
-];
+const LOOKS: [&str; 8] =
+    ["lb connections", "lb diff", "lb doctor", "lb events", "lb health", "lb probe", "lb status", "curl"];
 
 /// A command of a transcript.
 pub(crate) struct Step {

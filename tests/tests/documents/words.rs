@@ -105,5 +105,7 @@ fn commands_are_found_between_what_is_the_shells() {
     assert_eq!(found("lb config schema > lb.schema.json 2>&1 | wc"), ["lb config schema"]);
     assert_eq!(found("lb failover [GROUP]"), ["lb failover GROUP"]);
     assert_eq!(commands("lb drain www1 --reason \"new disk\"")[0][4], "new disk");
-    assert!(found("# lb status").is_empty() && found("install target/release/lb /usr/local/sbin/lb").is_empty());
+    assert!(
+        found("# lb status").is_empty() && found("install target/release/lb /usr/local/sbin/lb").is_empty()
+    );
 }

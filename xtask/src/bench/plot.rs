@@ -103,7 +103,8 @@ fn pictures(report: &Value) -> Result<Vec<(&'static str, String)>> {
     }
     let mut pictures = Vec::new();
     if !known.is_empty() {
-        pictures.push(("known", lines("Nanoseconds per packet, by known connections", "connections", &known)));
+        pictures
+            .push(("known", lines("Nanoseconds per packet, by known connections", "connections", &known)));
     }
     if !new.is_empty() {
         pictures.push(("new", lines("Nanoseconds per new connection, by servers", "servers", &new)));
@@ -121,7 +122,9 @@ fn add(lines: &mut Vec<Line>, name: &str, point: (f64, f64)) {
 
 /// Name, number of connections and nanoseconds of each case of packets.
 fn timed(cases: &[Value]) -> impl Iterator<Item = (&str, f64, f64)> {
-    cases.iter().filter_map(|case| Some((case["name"].as_str()?, case["flows"].as_f64()?, case["ns"].as_f64()?)))
+    cases
+        .iter()
+        .filter_map(|case| Some((case["name"].as_str()?, case["flows"].as_f64()?, case["ns"].as_f64()?)))
 }
 
 /// Cases that were timed at several numbers of connections.
@@ -155,7 +158,10 @@ fn gaps(cases: &[Value]) -> Vec<Line> {
     let line = |case: &Value| {
         let gaps = case["gaps_ms"].as_array()?.iter().filter_map(Value::as_f64);
         // Requests go each millisecond: what is shorter is none.
-        Some(Line { name: case["name"].as_str()?.to_owned(), points: gaps.map(|gap| (gap.max(0.1), 0.0)).collect() })
+        Some(Line {
+            name: case["name"].as_str()?.to_owned(),
+            points: gaps.map(|gap| (gap.max(0.1), 0.0)).collect(),
+        })
     };
     cases.iter().filter_map(line).collect()
 }
@@ -168,7 +174,11 @@ fn framed(title: &str, label: &str, x: &Axis, field: &str) -> String {
     );
     for (place, tick) in x.ticks() {
         let _ = writeln!(text, "<path class=\"grid\" d=\"M{place:.1} {TOP}V{BOTTOM}\"/>");
-        let _ = writeln!(text, "<text x=\"{place:.1}\" y=\"{}\" text-anchor=\"middle\">{tick}</text>", BOTTOM + 18.0);
+        let _ = writeln!(
+            text,
+            "<text x=\"{place:.1}\" y=\"{}\" text-anchor=\"middle\">{tick}</text>",
+            BOTTOM + 18.0
+        );
     }
     let _ = writeln!(
         text,
@@ -186,7 +196,12 @@ fn lines(title: &str, label: &str, lines: &[Line]) -> String {
     let mut field = String::new();
     for (place, tick) in y.ticks() {
         let _ = writeln!(field, "<path class=\"grid\" d=\"M{LEFT} {place:.1}H{RIGHT}\"/>");
-        let _ = writeln!(field, "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{tick} ns</text>", LEFT - 8.0, place + 4.0);
+        let _ = writeln!(
+            field,
+            "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{tick} ns</text>",
+            LEFT - 8.0,
+            place + 4.0
+        );
     }
     // The highest end first; a name stands below the one before.
     let mut order: Vec<usize> = (0..lines.len()).collect();
@@ -197,9 +212,14 @@ fn lines(title: &str, label: &str, lines: &[Line]) -> String {
         let (Line { name, points }, colour) = (&lines[index], COLOURS[index % COLOURS.len()]);
         let way: Vec<String> =
             points.iter().map(|point| format!("{:.1},{:.1}", x.place(point.0), y.place(point.1))).collect();
-        let _ = writeln!(field, "<polyline class=\"line\" stroke=\"{colour}\" points=\"{}\"/>", way.join(" "));
+        let _ =
+            writeln!(field, "<polyline class=\"line\" stroke=\"{colour}\" points=\"{}\"/>", way.join(" "));
         lowest = (y.place(end(&index)) + 4.0).max(lowest + 16.0);
-        let _ = writeln!(field, "<text x=\"{}\" y=\"{lowest:.1}\" style=\"fill: {colour}\">{name}</text>", RIGHT + 8.0);
+        let _ = writeln!(
+            field,
+            "<text x=\"{}\" y=\"{lowest:.1}\" style=\"fill: {colour}\">{name}</text>",
+            RIGHT + 8.0
+        );
     }
     framed(title, label, &x, &field)
 }
@@ -210,16 +230,25 @@ fn strips(title: &str, cases: &[Line]) -> String {
     let mut field = String::new();
     for (row, Line { name, points }) in cases.iter().enumerate() {
         let (y, colour) = (TOP + (row as f64 + 0.5) * pitch, COLOURS[row % COLOURS.len()]);
-        let _ = writeln!(field, "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{name}</text>", LEFT - 8.0, y + 4.0);
+        let _ = writeln!(
+            field,
+            "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{name}</text>",
+            LEFT - 8.0,
+            y + 4.0
+        );
         for (gap, _) in points {
             let place = x.place(*gap);
-            let _ = writeln!(field, "<circle cx=\"{place:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{colour}\" fill-opacity=\"0.5\"/>");
+            let _ = writeln!(
+                field,
+                "<circle cx=\"{place:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{colour}\" fill-opacity=\"0.5\"/>"
+            );
         }
         let mut sorted: Vec<f64> = points.iter().map(|point| point.0).collect();
         sorted.sort_by(f64::total_cmp);
         if let Some(median) = sorted.get(sorted.len() / 2) {
             let place = x.place(*median);
-            let _ = writeln!(field, "<path class=\"median\" d=\"M{place:.1} {:.1}V{:.1}\"/>", y - 8.0, y + 8.0);
+            let _ =
+                writeln!(field, "<path class=\"median\" d=\"M{place:.1} {:.1}V{:.1}\"/>", y - 8.0, y + 8.0);
         }
     }
     framed(title, "milliseconds", &x, &field)
@@ -246,7 +275,9 @@ mod tests {
             let picture = &pictures[name].1;
             assert_eq!(picture.matches("<polyline").count(), 2, "{picture}");
             assert!(wanted.iter().all(|line| picture.contains(&format!(">{line}</text>"))), "{picture}");
-            assert!(picture.starts_with("<svg ") && picture.ends_with("</svg>\n") && !picture.contains("NaN"));
+            assert!(
+                picture.starts_with("<svg ") && picture.ends_with("</svg>\n") && !picture.contains("NaN")
+            );
         }
     }
 
@@ -258,7 +289,10 @@ mod tests {
         let pictures = pictures(&report).expect("a report");
         assert_eq!(pictures.len(), 1);
         let (name, picture) = &pictures[0];
-        assert_eq!((*name, picture.matches("<circle").count(), picture.matches("median\" d").count()), ("gaps", 5, 2));
+        assert_eq!(
+            (*name, picture.matches("<circle").count(), picture.matches("median\" d").count()),
+            ("gaps", 5, 2)
+        );
         assert_eq!(beside(Path::new("/tmp/one.json"), name), Path::new("/tmp/one-gaps.svg"));
     }
 

@@ -87,8 +87,8 @@ pub(crate) fn grouped(number: u64) -> String {
 /// Replaces the table in the document.
 pub(crate) fn write(document: &Path, table: &str) -> Result<()> {
     let text = fs::read_to_string(document).with_context(|| format!("cannot read {}", document.display()))?;
-    let text =
-        with(&text, table).with_context(|| format!("{} has no lines {BEGIN} and {END}", document.display()))?;
+    let text = with(&text, table)
+        .with_context(|| format!("{} has no lines {BEGIN} and {END}", document.display()))?;
     fs::write(document, text).with_context(|| format!("cannot write {}", document.display()))
 }
 
