@@ -190,7 +190,7 @@ fn commands_that_are_none_are_found() -> Result<()> {
     let lb = binary()?;
     for line in ["lb status --colour", "lb drain", "lb stauts", "lb weight www1 often", "true; lb check"] {
         let commands = words::commands(line);
-        let parsed = commands.iter().map(|command| words::parsed_by(&lb, command)).collect::<Result<()>>();
+        let parsed = commands.iter().try_for_each(|command| words::parsed_by(&lb, command));
         assert!(parsed.is_err(), "{line}");
     }
     for line in ["lb status --brief", "echo lb nonsense", "cd /tmp && lb check 'a file' # lb nonsense"] {
