@@ -1,6 +1,10 @@
 //! `cargo xtask bench`: the cost of a packet, the outage of a take-over, the cost of health checks,
 //! the effect of restarts on open connections, and how long a scrape takes.
 
+mod plot;
+
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
@@ -12,6 +16,9 @@ use crate::workspace;
 pub(crate) struct Options {
     #[command(subcommand)]
     benchmark: Option<Benchmark>,
+    /// Instead draw these reports, which --json has written: SVG beside them.
+    #[arg(long, value_name = "REPORT", num_args = 1.., conflicts_with_all = ["json", "args"])]
+    plot: Vec<PathBuf>,
     #[command(flatten)]
     packets: Packets,
 }
@@ -53,7 +60,10 @@ struct HandedOn {
     args: Vec<String>,
 }
 
-pub(crate) fn run(Options { benchmark, packets }: &Options) -> Result<()> {
+pub(crate) fn run(Options { benchmark, plot, packets }: &Options) -> Result<()> {
+    if !plot.is_empty() {
+        return plot::draw(plot);
+    }
     match benchmark {
         None => run_packets(packets),
         Some(Benchmark::Packets(packets)) => run_packets(packets),

@@ -16,8 +16,8 @@ pub(crate) struct Options {
     #[arg(long)]
     quick: bool,
     /// Instead boot Debian's Linux 6.1, 6.12 and newest in software emulation, load every program,
-    /// run the packet tests and those of bonds and VLANs, and update the README's table. Takes a
-    /// quarter of an hour. `--kernels=6.1` boots one of them.
+    /// run the packet tests and those of bonds and VLANs, and update the table in docs/limits.md.
+    /// Takes a quarter of an hour. `--kernels=6.1` boots one of them.
     #[arg(
         long,
         conflicts_with = "quick",

@@ -34,6 +34,9 @@ pub(crate) use self::output::Failure;
 #[derive(Debug, Parser)]
 #[command(name = "lb", version, after_help = AFTER_HELP)]
 struct Cli {
+    /// Do nothing: the exit code says whether the command line makes sense. For tests of documents.
+    #[arg(long, hide = true)]
+    parse_only: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -134,6 +137,9 @@ pub(crate) fn main() -> Result<ExitCode> {
         return ended;
     }
     let cli = Cli::try_parse().unwrap_or_else(|error| misused(&error));
+    if cli.parse_only {
+        return Ok(ExitCode::SUCCESS);
+    }
     match cli.command {
         Command::Run(options) => run::run(options),
         Command::Stop(options) => stop::run(&options),

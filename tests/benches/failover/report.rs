@@ -40,6 +40,8 @@ struct Case {
     name: &'static str,
     gap_ms_median: f64,
     gap_ms_worst: f64,
+    /// Of each run.
+    gaps_ms: Vec<f64>,
     /// Of all runs together.
     failed_requests: usize,
     runs: usize,
@@ -59,6 +61,7 @@ impl Report {
         let Some(worst) = gaps.iter().copied().max_by(f64::total_cmp) else { return };
         self.cases.push(Case {
             name,
+            gaps_ms: gaps.iter().map(|gap| round_to(*gap, 1)).collect(),
             gap_ms_median: round_to(median(gaps), 1),
             gap_ms_worst: round_to(worst, 1),
             failed_requests: outages.iter().map(Outage::failed).sum(),

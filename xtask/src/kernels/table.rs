@@ -1,4 +1,4 @@
-//! The table of kernels, on standard output and between two markers in the README.
+//! The table of kernels, on standard output and between two markers in docs/limits.md.
 
 use std::fs;
 use std::path::Path;
@@ -84,12 +84,12 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
-/// Replaces the table in the README.
-pub(crate) fn write(readme: &Path, table: &str) -> Result<()> {
-    let text = fs::read_to_string(readme).with_context(|| format!("cannot read {}", readme.display()))?;
-    let text =
-        with(&text, table).with_context(|| format!("{} has no lines {BEGIN} and {END}", readme.display()))?;
-    fs::write(readme, text).with_context(|| format!("cannot write {}", readme.display()))
+/// Replaces the table in the document.
+pub(crate) fn write(document: &Path, table: &str) -> Result<()> {
+    let text = fs::read_to_string(document).with_context(|| format!("cannot read {}", document.display()))?;
+    let text = with(&text, table)
+        .with_context(|| format!("{} has no lines {BEGIN} and {END}", document.display()))?;
+    fs::write(document, text).with_context(|| format!("cannot write {}", document.display()))
 }
 
 fn with(text: &str, table: &str) -> Option<String> {
@@ -134,9 +134,9 @@ test table::flood ... FAILED
     }
 
     #[test]
-    fn a_readme_gets_the_table_between_its_markers() {
-        let readme = format!("# lb\n\n{BEGIN}\n| old |\n{END}\n\nMore.\n");
-        let once = with(&readme, "| new |\n").expect("it has markers");
+    fn a_document_gets_the_table_between_its_markers() {
+        let document = format!("# lb\n\n{BEGIN}\n| old |\n{END}\n\nMore.\n");
+        let once = with(&document, "| new |\n").expect("it has markers");
         assert_eq!(once, format!("# lb\n\n{BEGIN}\n| new |\n{END}\n\nMore.\n"));
         assert_eq!(with(&once, "| new |\n"), Some(once.clone()), "a second time changes nothing");
         assert_eq!(with("# lb\n", "| new |\n"), None);

@@ -1,0 +1,135 @@
+//! Documents: links lead somewhere, and commands of `cargo xtask` are some.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Parser as _;
+
+use super::read;
+use crate::{Command, workspace};
+
+/// Written by a generator of its own; a tree may be without it.
+const GENERATED: [&str; 1] = ["docs/configuration.md"];
+
+/// All documents, but those of what is built or fetched.
+fn documents() -> Vec<PathBuf> {
+    let mut folders = vec![workspace::root()];
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            match path.extension() {
+                _ if path.is_dir() && (name.starts_with('.') || name == "target") => {}
+                _ if path.is_dir() => folders.push(path),
+                Some(end) if end == "md" => found.push(path),
+                _ => {}
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The text without fenced blocks.
+fn prose(text: &str) -> String {
+    let mut inside = false;
+    let mut kept = String::new();
+    for line in text.lines() {
+        if line.starts_with("```") {
+            inside = !inside;
+        } else if !inside {
+            kept.push_str(line);
+        }
+        kept.push('\n');
+    }
+    kept
+}
+
+/// Where the links of a document lead.
+fn links(text: &str) -> Vec<String> {
+    // What stands between backticks is no link.
+    let text = prose(text);
+    let outside: String = text.split('`').step_by(2).collect::<Vec<_>>().join("`");
+    let ends = outside.split("](").skip(1);
+    ends.filter_map(|rest| rest.split_once(')')).map(|(target, _)| target.to_owned()).collect()
+}
+
+/// The anchors of a document's headings, as GitHub makes them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let text = prose(text);
+    let titles =
+        text.lines().filter_map(|line| line.strip_prefix('#')?.trim_start_matches('#').strip_prefix(' '));
+    let mut anchors = BTreeSet::new();
+    for title in titles {
+        let kept = title.chars().filter(|char| char.is_alphanumeric() || matches!(char, ' ' | '-' | '_'));
+        let anchor = kept.collect::<String>().to_lowercase().replace(' ', "-");
+        let numbered = (1..).map(|number| format!("{anchor}-{number}"));
+        let free = std::iter::once(anchor.clone()).chain(numbered).find(|one| !anchors.contains(one));
+        anchors.extend(free);
+    }
+    anchors
+}
+
+/// What is wrong with a link of the document at `path`.
+fn fault(path: &Path, link: &str) -> Option<String> {
+    if ["http://", "https://", "mailto:"].iter().any(|scheme| link.starts_with(scheme)) {
+        return None;
+    }
+    let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+    let target = if file.is_empty() { path.to_owned() } else { path.parent()?.join(file) };
+    if !target.exists() {
+        let generated = GENERATED.iter().any(|name| {
+            target.file_name() == Path::new(name).file_name() && !workspace::root().join(name).exists()
+        });
+        return (!generated).then(|| format!("there is no {}", target.display()));
+    }
+    let lacks = !anchor.is_empty() && !anchors(&read(&target)).contains(anchor);
+    lacks.then(|| format!("{} has no heading #{anchor}", target.display()))
+}
+
+#[test]
+fn links_lead_to_files_and_headings() {
+    let documents = documents();
+    assert!(documents.len() > 15, "only {} documents were found", documents.len());
+    let (mut found, mut wrong) = (0, Vec::new());
+    for path in &documents {
+        for link in links(&read(path)) {
+            found += 1;
+            wrong.extend(fault(path, &link).map(|fault| format!("{}: ({link}) {fault}", path.display())));
+        }
+    }
+    assert!(found > 100, "only {found} links were found");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn commands_of_xtask_are_some() {
+    let mut found = 0;
+    for path in documents() {
+        for (number, line) in (1..).zip(read(&path).lines()) {
+            let line = line.split(" #").next().unwrap_or_default();
+            if line.starts_with("cargo xtask ") {
+                found += 1;
+                let words = std::iter::once("cargo xtask").chain(line.split_whitespace().skip(2));
+                let parsed = Command::try_parse_from(words);
+                assert!(parsed.is_ok(), "{}:{number}: {}", path.display(), parsed.expect_err("an error"));
+            }
+        }
+    }
+    assert!(found > 12, "only {found} commands were found");
+}
+
+#[test]
+fn links_and_anchors_are_those_of_github() {
+    let text = "# A `b`: c, d\n## One\n## One\n```sh\n# no heading [no](link)\n```\n[x](y.md#z) `[no](link)` ![p\nq](r.png)\n";
+    assert_eq!(links(text), ["y.md#z", "r.png"]);
+    let anchors: Vec<String> = anchors(text).into_iter().collect();
+    assert_eq!(anchors, ["a-b-c-d", "one", "one-1"]);
+    let here = workspace::root().join("README.md");
+    assert_eq!(fault(&here, "https://rustup.rs"), None);
+    assert_eq!(fault(&here, "CONTRIBUTING.md#rules"), None);
+    assert!(fault(&here, "CONTRIBUTING.md#ruels").is_some() && fault(&here, "CONTRIBUTNG.md").is_some());
+    assert!(fault(&here, "#no-such-heading").is_some());
+}
