@@ -9,6 +9,9 @@ use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+use super::references::REFERENCE;
+use super::source_map::SourceSpan;
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping with `interface` and `services`")]
 pub(crate) struct File {
@@ -26,6 +29,15 @@ pub(crate) struct File {
     pub announce_rate: Scalar,
     #[serde(deserialize_with = "given")]
     pub cluster: Option<Cluster>,
+    pub include: Option<Vec<Scalar>>,
+    pub groups: Option<Vec<Group>>,
+    pub services: Option<Vec<Service>>,
+}
+
+/// A file that another one includes.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping with `services` or `groups`")]
+pub(crate) struct Included {
     pub groups: Option<Vec<Group>>,
     pub services: Option<Vec<Service>>,
 }
@@ -330,7 +342,25 @@ pub(crate) struct Server {
 /// The text of a scalar; `None` if its key is absent. A key without a value, or with `null`, has an
 /// empty text.
 #[derive(Debug, Default)]
-pub(crate) struct Scalar(pub Option<String>);
+pub(crate) struct Scalar(Option<String>);
+
+impl Scalar {
+    pub(crate) const fn is_given(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// As it stands in the file.
+    pub(crate) fn raw(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+
+    /// With what its references stand for; `span` says where it is.
+    pub(crate) fn text<'a>(&'a self, span: impl FnOnce() -> SourceSpan<'a>) -> Option<&'a str> {
+        let raw = self.raw()?;
+        let expanded = if raw.contains(REFERENCE) { span().expanded() } else { None };
+        Some(expanded.unwrap_or(raw))
+    }
+}
 
 impl<'de> Deserialize<'de> for Scalar {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -69,6 +69,7 @@ fn documents(tree: &Path, version: &str) -> Result<()> {
     put(&documents.join("changelog.gz"), &compressed(log.as_bytes())?, 0o644)?;
     for (folder, to) in [
         ("examples", "examples"),
+        ("schema", "schema"),
         ("prometheus", "examples/prometheus"),
         ("systemd/lb.service.d", "examples/lb.service.d"),
     ] {

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
+use super::Name;
 use super::shape::{self, Shape};
 
 /// By structure and key.
-pub(super) struct Words(HashMap<(&'static str, &'static str), String>);
+pub(super) struct Words(HashMap<Name, String>);
 
 /// A key of the file under way, and how far it is indented.
 struct Open<'a> {
@@ -21,7 +22,7 @@ impl Words {
         // The comment above, until something else comes.
         let mut above = String::new();
         // Whom a comment belongs to that goes on below, and where it began.
-        let mut beside: Option<((&'static str, &'static str), usize)> = None;
+        let mut beside: Option<(Name, usize)> = None;
         for line in text.lines() {
             let (content, comment) = cut(line);
             if content.trim().is_empty() {
@@ -72,7 +73,17 @@ impl Words {
         own.map(String::as_str).filter(|text| !text.is_empty())
     }
 
-    fn add(&mut self, key: (&'static str, &'static str), text: &str) {
+    /// What the example calls the key's own default, in its words.
+    pub(super) fn default_of(&self, name: Name) -> Option<&str> {
+        let text = self.0.get(&name)?;
+        let mut mentions = text.match_indices("efault").map(|(at, word)| &text[at + word.len()..]);
+        let rest = mentions.find_map(|rest| rest.strip_prefix(':').unwrap_or(rest).strip_prefix(' '))?;
+        let ends = ["; ", ", ", ": ", " (", ". "].iter().filter_map(|end| rest.find(end));
+        let default = rest[..ends.min().unwrap_or(rest.len())].trim_end_matches(['.', ';', ',', ':']);
+        (!default.is_empty()).then_some(default)
+    }
+
+    fn add(&mut self, key: Name, text: &str) {
         let known = self.0.entry(key).or_default();
         if !known.is_empty() && !text.is_empty() {
             known.push(' ');
