@@ -3,14 +3,15 @@
 //! Scalars are kept as text, so that `validate` can report all wrong values of a file
 //! at once and quote them literally.
 
+mod scalar;
+
 use std::marker::PhantomData;
 
 use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::references::REFERENCE;
-use super::source_map::SourceSpan;
+pub(crate) use scalar::Scalar;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping with `interface` and `services`")]
@@ -337,57 +338,6 @@ pub(crate) struct Server {
     pub lower_threshold: Scalar,
     #[serde(deserialize_with = "given")]
     pub check: Option<Checks>,
-}
-
-/// The text of a scalar; `None` if its key is absent. A key without a value, or with `null`, has an
-/// empty text.
-#[derive(Debug, Default)]
-pub(crate) struct Scalar(Option<String>);
-
-impl Scalar {
-    pub(crate) const fn is_given(&self) -> bool {
-        self.0.is_some()
-    }
-
-    /// As it stands in the file.
-    pub(crate) fn raw(&self) -> Option<&str> {
-        self.0.as_deref()
-    }
-
-    /// With what its references stand for; `span` says where it is.
-    pub(crate) fn text<'a>(&'a self, span: impl FnOnce() -> SourceSpan<'a>) -> Option<&'a str> {
-        let raw = self.raw()?;
-        let expanded = if raw.contains(REFERENCE) { span().expanded() } else { None };
-        Some(expanded.unwrap_or(raw))
-    }
-}
-
-impl<'de> Deserialize<'de> for Scalar {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'de> Visitor<'de> for Text {
-            type Value = Scalar;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a single value")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Scalar, E> {
-                Ok(Scalar(Some(text.to_owned())))
-            }
-
-            fn visit_none<E: Error>(self) -> Result<Scalar, E> {
-                Ok(Scalar(Some(String::new())))
-            }
-
-            // For `deserialize_str` serde_yaml passes the text of any scalar, including numbers and
-            // booleans.
-            fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Scalar, D::Error> {
-                deserializer.deserialize_str(self)
-            }
-        }
-        deserializer.deserialize_option(Text)
-    }
 }
 
 /// Makes a key without a value differ from an absent key: an empty `check` must not disable checks.
