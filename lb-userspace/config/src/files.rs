@@ -186,7 +186,10 @@ impl Files {
         let cannot = |cause: io::Error| format!("cannot read {}: {cause}", path.display());
         // Whoever opens a pipe would wait for its other end.
         if !fs::metadata(&path).map_err(cannot)?.is_file() {
-            return Err(format!("{} is no regular file, expected a pattern that leaves it out", path.display()));
+            return Err(format!(
+                "{} is no regular file, expected a pattern that leaves it out",
+                path.display()
+            ));
         }
         let (document, found) = Document::open(path.clone()).map_err(cannot)?;
         let number = self.documents.len();
@@ -209,7 +212,9 @@ fn whole_pattern(pattern: &str, folder: &Path) -> Result<String, String> {
         return Err("expected a pattern of files, such as services.d/*.yaml".to_owned());
     }
     if pattern.contains("**") {
-        return Err("expected a pattern without `**`: each folder is named, or matched by its own `*`".to_owned());
+        return Err(
+            "expected a pattern without `**`: each folder is named, or matched by its own `*`".to_owned()
+        );
     }
     Pattern::new(pattern).map_err(|error| format!("not a pattern: {}", error.msg))?;
     if pattern.starts_with('/') || folder.as_os_str().is_empty() {
@@ -227,7 +232,8 @@ fn matching(pattern: &str) -> Result<Vec<PathBuf>, String> {
         require_literal_leading_dot: true,
     };
     let paths = glob::glob_with(pattern, options).map_err(|error| error.msg.to_owned())?;
-    let cannot = |error: glob::GlobError| format!("cannot read {}: {}", error.path().display(), error.error());
+    let cannot =
+        |error: glob::GlobError| format!("cannot read {}: {}", error.path().display(), error.error());
     let mut paths = paths.collect::<Result<Vec<PathBuf>, _>>().map_err(cannot)?;
     paths.sort();
     Ok(paths)
@@ -239,7 +245,10 @@ fn check(documents: &[Document], host: &str, files: &mut BTreeSet<PathBuf>) -> R
     let Some((main, included)) = documents.split_first() else { return Err(Vec::new()) };
     let mut all = surplus::read::<yaml::File>(&main.text);
     if all.map.is_blank() && all.found.is_empty() {
-        return Err(vec![(Position::START, "the file is empty, expected `interface` and `services`".to_owned())]);
+        return Err(vec![(
+            Position::START,
+            "the file is empty, expected `interface` and `services`".to_owned(),
+        )]);
     }
     let mut wrong = all.map.expand(|text| references::expanded(text, main.folder(), files));
     if !included.is_empty() {

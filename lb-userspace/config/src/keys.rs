@@ -69,7 +69,11 @@ impl Table {
             let words = words.get(name.0, name.1).unwrap_or_default().to_owned();
             keys.insert(name, Key { accepts, default, is_tried, words });
         }
-        assert!(wrong.is_empty(), "deploy/examples/full.yaml names defaults that are none:\n{}", wrong.join("\n"));
+        assert!(
+            wrong.is_empty(),
+            "deploy/examples/full.yaml names defaults that are none:\n{}",
+            wrong.join("\n")
+        );
         Self { file, keys }
     }
 
@@ -130,6 +134,9 @@ fn schema_and_reference_are_those_of_the_table() {
             fs::write(&path, &text).expect("a writable source tree");
         }
         let found = fs::read_to_string(&path).unwrap_or_default();
-        assert!(found == text, "{name} is not what the keys are: `LB_BLESS=1 cargo test -p lb-config` writes it");
+        assert!(
+            found == text,
+            "{name} is not what the keys are: `LB_BLESS=1 cargo test -p lb-config` writes it"
+        );
     }
 }

@@ -27,7 +27,9 @@ pub(crate) fn expanded(text: &str, folder: &Path, files: &mut BTreeSet<PathBuf>)
             continue;
         };
         let Some((argument, after)) = argument.split_once('}') else {
-            return Err(format!("expected `}}` at the end of the reference ${{{kind}:…}}; `$${{` stands for `${{`"));
+            return Err(format!(
+                "expected `}}` at the end of the reference ${{{kind}:…}}; `$${{` stands for `${{`"
+            ));
         };
         rest = after;
         match kind {
@@ -107,7 +109,9 @@ mod tests {
 
     #[test]
     fn what_is_no_reference_stays_as_it_is() {
-        for text in ["", "a", "$", "$$", "${", "${}", "$HOME", "${HOME}", "${A:-b}", "${A:?b}", "a$}{", "${1:x}"] {
+        for text in
+            ["", "a", "$", "$$", "${", "${}", "$HOME", "${HOME}", "${A:-b}", "${A:?b}", "a$}{", "${1:x}"]
+        {
             assert_eq!(read(text).as_deref(), Ok(text));
         }
         for (text, value) in [("$${env:A}", "${env:A}"), ("$$${x}", "$${x}"), ("a$${b}$${", "a${b}${")] {
@@ -137,8 +141,13 @@ mod tests {
     fn a_file_stands_for_its_text_without_the_last_line_end() {
         let folder = tempfile::tempdir().expect("a folder");
         let long = vec![b'x'; 64 * 1024 + 1];
-        let files: [(&str, &[u8]); 5] =
-            [("one", b"secret\n"), ("two", b"a\nb\n\n"), ("dos", b"a\r\n"), ("binary", b"\xff"), ("long", &long)];
+        let files: [(&str, &[u8]); 5] = [
+            ("one", b"secret\n"),
+            ("two", b"a\nb\n\n"),
+            ("dos", b"a\r\n"),
+            ("binary", b"\xff"),
+            ("long", &long),
+        ];
         for (name, text) in files {
             fs::write(folder.path().join(name), text).expect("a file");
         }

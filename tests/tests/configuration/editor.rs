@@ -46,15 +46,15 @@ impl Editor {
         let capabilities = json!({
             "textDocument": { "completion": { "completionItem": { "documentationFormat": ["plaintext"] } } }
         });
-        editor.ask("initialize", &json!({ "processId": null, "rootUri": null, "capabilities": capabilities }));
+        editor
+            .ask("initialize", &json!({ "processId": null, "rootUri": null, "capabilities": capabilities }));
         editor.tell("initialized", &json!({}));
         // Nothing is looked for on the Internet.
         let settings = json!({ "yaml": {
             "validate": true, "completion": true, "hover": true, "schemaStore": { "enable": false }, "format": { "enable": false }
         } });
         editor.tell("workspace/didChangeConfiguration", &json!({ "settings": settings }));
-        let document =
-            json!({ "uri": editor.uri, "languageId": "yaml", "version": 1, "text": editor.text });
+        let document = json!({ "uri": editor.uri, "languageId": "yaml", "version": 1, "text": editor.text });
         editor.tell("textDocument/didOpen", &json!({ "textDocument": document }));
         editor
     }
@@ -123,11 +123,14 @@ impl Editor {
         });
         let uri = self.uri.clone();
         let found = self.until(&format!("{line:?} is marked"), |message| {
-            let is_it = message["method"] == "textDocument/publishDiagnostics" && message["params"]["uri"] == *uri;
+            let is_it =
+                message["method"] == "textDocument/publishDiagnostics" && message["params"]["uri"] == *uri;
             let marks = message["params"]["diagnostics"].as_array().filter(|_| is_it)?;
             match (position, marks.as_slice()) {
                 (None, []) => Some(Value::Null),
-                (Some(line), [mark]) if mark["range"]["start"]["line"] == line => Some(mark["message"].clone()),
+                (Some(line), [mark]) if mark["range"]["start"]["line"] == line => {
+                    Some(mark["message"].clone())
+                }
                 _ => None,
             }
         });
@@ -162,7 +165,9 @@ fn read(output: &mut impl std::io::BufRead) -> Option<Value> {
             return None;
         }
         match header.trim().split_once(": ") {
-            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => length = value.parse().ok()?,
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                length = value.parse().ok()?
+            }
             Some(_) => {}
             None => break,
         }
@@ -176,22 +181,20 @@ fn read(output: &mut impl std::io::BufRead) -> Option<Value> {
 fn an_editor_completes_keys_and_values_and_marks_mistakes() {
     let mut editor = Editor::open("full.yaml");
     assert_eq!(editor.marks(None), "");
-    let told = editor.with("    scheduler: wlc ", "    scheduler: wcl ", |editor| {
-        editor.marks(Some("scheduler: wcl"))
-    });
+    let told = editor
+        .with("    scheduler: wlc ", "    scheduler: wcl ", |editor| editor.marks(Some("scheduler: wcl")));
     assert!(told.contains("wlc"), "{told}");
     editor.marks(None);
-    let told = editor.with("    scheduler: wlc ", "    shceduler: wlc ", |editor| {
-        editor.marks(Some("shceduler: wlc"))
-    });
+    let told = editor
+        .with("    scheduler: wlc ", "    shceduler: wlc ", |editor| editor.marks(Some("shceduler: wlc")));
     assert!(told.contains("shceduler"), "{told}");
     editor.marks(None);
-    let told = editor.with("        rise: 1 ", "        rise: 101 ", |editor| editor.marks(Some("rise: 101")));
+    let told =
+        editor.with("        rise: 1 ", "        rise: 101 ", |editor| editor.marks(Some("rise: 101")));
     assert!(told.contains("100"), "{told}");
     editor.marks(None);
 
-    let offered =
-        editor.with("    scheduler: wlc ", "    sche\n    # ", |editor| editor.offers("sche"));
+    let offered = editor.with("    scheduler: wlc ", "    sche\n    # ", |editor| editor.offers("sche"));
     assert!(offered.iter().any(|offer| offer == "scheduler"), "{offered:?}");
     let offered =
         editor.with("    scheduler: wlc ", "    scheduler: \n    # ", |editor| editor.offers("scheduler:"));

@@ -55,10 +55,14 @@ fn split(director: &Director) -> Files {
     let main = director.configuration().expect("a file");
     let folder = main.with_file_name("services.d");
     fs::create_dir_all(&folder).expect("a folder");
-    let files =
-        Files { included: folder.join("extra.yaml"), weight: main.with_file_name("weight"), main: main.clone() };
+    let files = Files {
+        included: folder.join("extra.yaml"),
+        weight: main.with_file_name("weight"),
+        main: main.clone(),
+    };
     let text = fs::read_to_string(&main).expect("the file");
-    fs::write(&main, text.replace("services:\n", "include: [services.d/*.yaml]\nservices:\n")).expect("writing");
+    fs::write(&main, text.replace("services:\n", "include: [services.d/*.yaml]\nservices:\n"))
+        .expect("writing");
     let warning = director.wait_for_event("config_warning", PATIENCE, |_| true).expect("a warning");
     let line = text.lines().position(|line| line == "services:").expect("a line") + 1;
     let wanted = format!("{}:{line}:11: include \"services.d/*.yaml\": no file matches", main.display());
@@ -143,7 +147,8 @@ fn refused(director: &Director, main: &Path, included: &Path) {
     // The same name twice names both.
     put(included, &EXTRA.replace("7778", "7777"));
     let line = fs::read_to_string(main).expect("the file");
-    let line = line.lines().position(|line| line.contains("vip: 211.58.250.6:7777")).expect("the service") + 1;
+    let line =
+        line.lines().position(|line| line.contains("vip: 211.58.250.6:7777")).expect("the service") + 1;
     let both = format!("the service in line {line} of {path} already has this address");
     wait_for(director, "both are named", |status| {
         names(status, &both) && names(status, &format!("{}:4:10: vip", included.display()))

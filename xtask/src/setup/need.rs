@@ -118,7 +118,12 @@ impl fmt::Display for How {
                 write!(f, "npm pack axe-core@{}, of which one file is kept in target", browser::AXE_VERSION)
             }
             Self::LanguageServer => {
-                write!(f, "npm install yaml-language-server@{} in {}", editor::VERSION, editor::folder().display())
+                write!(
+                    f,
+                    "npm install yaml-language-server@{} in {}",
+                    editor::VERSION,
+                    editor::folder().display()
+                )
             }
             Self::Mount(mount) => mount.fmt(f),
         }

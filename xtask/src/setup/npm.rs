@@ -33,7 +33,16 @@ pub(super) fn language_server() -> Result<()> {
     let target = editor::folder();
     let workshop = workshop(&target)?;
     let mut install = Command::new("npm");
-    install.args(["install", "--silent", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", "."]);
+    install.args([
+        "install",
+        "--silent",
+        "--no-save",
+        "--no-audit",
+        "--no-fund",
+        "--ignore-scripts",
+        "--prefix",
+        ".",
+    ]);
     install.arg(format!("yaml-language-server@{}", editor::VERSION));
     npm(install, &workshop)?;
     super::servers::remove(&target)?;

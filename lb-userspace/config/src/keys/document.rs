@@ -71,9 +71,7 @@ fn structures<'s>(shape: &'s Shape, path: &str) -> Vec<(String, &'s Shape)> {
         Shape::Structure { .. } => vec![(path.to_owned(), shape)],
         Shape::List(item) => structures(item, &format!("{path}[]")),
         // One of several that are the same is described by itself.
-        Shape::Either(shapes) => {
-            shapes.iter().flat_map(|shape| structures(shape, path)).take(1).collect()
-        }
+        Shape::Either(shapes) => shapes.iter().flat_map(|shape| structures(shape, path)).take(1).collect(),
     }
 }
 
@@ -100,9 +98,7 @@ fn values(shape: &Shape, key: &Key, places: &[(String, &Shape)]) -> String {
 fn of_scalar(accepts: &Accepts) -> String {
     match accepts {
         Accepts::Text => "text".to_owned(),
-        Accepts::OneOf(words) => {
-            words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
-        }
+        Accepts::OneOf(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
         Accepts::Switch => "`on`, `off`".to_owned(),
         Accepts::Number { least, most } => format!("number, {least} to {most}"),
         Accepts::Time { least, most } => format!("time, {least} to {most}"),

@@ -61,7 +61,8 @@ fn default(key: &Key) -> Option<Value> {
 /// References may stand for any of them.
 fn of_scalar(key: Option<&Key>) -> Value {
     let any = json!({ "type": ["string", "number", "boolean"] });
-    let or_reference = |words: Value| json!({ "anyOf": [{ "enum": words }, { "$ref": "#/$defs/reference" }] });
+    let or_reference =
+        |words: Value| json!({ "anyOf": [{ "enum": words }, { "$ref": "#/$defs/reference" }] });
     match key.map(|key| &key.accepts) {
         None | Some(Accepts::Text | Accepts::Said(_)) => any,
         Some(Accepts::OneOf(words)) => or_reference(json!(words)),

@@ -111,7 +111,8 @@ impl Explained {
         let Err(error) = Files::of(Document::new("full.yaml".into(), &text)).config() else {
             return Accepts::Text;
         };
-        let here = |mistake: &&crate::Mistake| (mistake.line, mistake.column) == (position.line, position.column);
+        let here =
+            |mistake: &&crate::Mistake| (mistake.line, mistake.column) == (position.line, position.column);
         let message = error.mistakes().iter().find(here).map(|mistake| mistake.message.as_str());
         let mut accepts = message.map_or(Accepts::Text, Accepts::of);
         if let Accepts::OneOf(words) = &mut accepts {

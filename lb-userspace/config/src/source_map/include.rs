@@ -77,11 +77,8 @@ fn moved(node: Node, file: usize, offset: usize) -> Node {
         Content::Scalar => Content::Scalar,
         Content::List(items) => Content::List(items.into_iter().map(|id| id + offset).collect()),
         Content::Map(entries) => {
-            let entry = |entry: Entry| Entry {
-                key_at: within(entry.key_at),
-                value: entry.value + offset,
-                ..entry
-            };
+            let entry =
+                |entry: Entry| Entry { key_at: within(entry.key_at), value: entry.value + offset, ..entry };
             Content::Map(entries.into_iter().map(entry).collect())
         }
         Content::Alias(target) => Content::Alias(target + offset),

@@ -30,9 +30,13 @@ fn names(config: &Config) -> Vec<&str> {
 
 #[test]
 fn files_are_taken_by_name_each_once_and_hidden_ones_not_at_all() {
-    let service = |port: u16| format!("services: [{{ name: s{port}, vip: '192.0.2.10:{port}', fallback: local }}]");
+    let service =
+        |port: u16| format!("services: [{{ name: s{port}, vip: '192.0.2.10:{port}', fallback: local }}]");
     let folder = folder(&[
-        ("lb.yaml", &MAIN.replace("[services.d/*.yaml]", "[services.d/c.yaml, services.d/*.yaml, '*.yaml', none/*]")),
+        (
+            "lb.yaml",
+            &MAIN.replace("[services.d/*.yaml]", "[services.d/c.yaml, services.d/*.yaml, '*.yaml', none/*]"),
+        ),
         ("services.d/b.yaml", &service(2)),
         ("services.d/a.yaml", &service(1)),
         ("services.d/c.yaml", &service(3)),
@@ -64,7 +68,10 @@ fn a_folder_with_signs_of_patterns_in_its_name_is_no_pattern() {
 fn what_a_configuration_depends_on_is_known_even_if_it_is_refused() {
     let folder = folder(&[
         ("lb.yaml", &MAIN.replace("fallback: local", "fallback: local, name: '${file:name}'")),
-        ("services.d/one.yaml", "services: [{ vip: '192.0.2.11:80', fallback: local, drain: '${file:drain}' }]"),
+        (
+            "services.d/one.yaml",
+            "services: [{ vip: '192.0.2.11:80', fallback: local, drain: '${file:drain}' }]",
+        ),
     ]);
     let mut files = Files::open(&folder.path().join("lb.yaml")).expect("a file");
     files.config().expect_err("values are missing");
@@ -107,7 +114,10 @@ services:
         ),
     ]);
     let config = load(&folder.path().join("lb.yaml")).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!((config.connections, config.metrics.is_some(), config.timeouts.udp), (3000, true, seconds(90)));
+    assert_eq!(
+        (config.connections, config.metrics.is_some(), config.timeouts.udp),
+        (3000, true, seconds(90))
+    );
     let service = &config.services[0];
     assert_eq!((service.quic[0].server_id_length, service.quic[0].key.is_some()), (3, true));
     let hook = service.hooks.server_up.as_ref().expect("a hook");
@@ -157,7 +167,11 @@ fn changes_at_run_time_are_made_where_the_service_stands() {
     let server = NewServer { address: "192.0.2.22".into(), ..NewServer::default() };
     let add = Change::AddServer { service: "one".into(), server };
     let new = Change::AddService {
-        service: NewService { vip: "192.0.2.12:80".into(), fallback: Some("local".into()), ..NewService::default() },
+        service: NewService {
+            vip: "192.0.2.12:80".into(),
+            fallback: Some("local".into()),
+            ..NewService::default()
+        },
     };
     let remove = Change::RemoveService { service: "one".into() };
     let changed = |changes: &[Change]| {

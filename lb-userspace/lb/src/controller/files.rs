@@ -142,7 +142,10 @@ impl Watched {
         paths.extend(self.sources.paths());
         let written = paths.iter().find(|path| writers::of(path) == Writers::Some).unwrap_or(&self.path);
         let who = writers::name(written).unwrap_or_else(|| "another program".to_owned());
-        format!("{}: {who} has it open for writing; it is taken as soon as that has closed it", written.display())
+        format!(
+            "{}: {who} has it open for writing; it is taken as soon as that has closed it",
+            written.display()
+        )
     }
 }
 

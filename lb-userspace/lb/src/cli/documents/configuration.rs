@@ -80,9 +80,15 @@ mod tests {
     #[test]
     fn the_page_has_every_structure() {
         let page = super::page().expect("a page");
-        for wanted in
-            ["KEYS", "services[]", "services[].check", "services[].servers[]", "cluster.paths[]", "[rr, wrr, ", "[0 to 65535]"]
-        {
+        for wanted in [
+            "KEYS",
+            "services[]",
+            "services[].check",
+            "services[].servers[]",
+            "cluster.paths[]",
+            "[rr, wrr, ",
+            "[0 to 65535]",
+        ] {
             assert!(page.contains(wanted), "{wanted} is missing:\n{page}");
         }
     }
