@@ -15,6 +15,7 @@ mod words;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use self::shape::Shape;
 use self::values::{Accepts, Explained};
@@ -36,6 +37,9 @@ struct Key {
     words: String,
 }
 
+/// It takes seconds.
+static TABLE: LazyLock<Table> = LazyLock::new(Table::make);
+
 struct Table {
     /// Where keys are.
     file: Shape,
@@ -55,17 +59,16 @@ impl Table {
                 continue;
             }
             let accepts = explained.accepts(name);
-            let default = words.default_of(name).map(str::to_owned);
-            let is_tried = match &default {
-                Some(text) if accepts.is_value(text) => match explained.tried(name, text) {
-                    Ok(()) => true,
-                    Err(why) => {
-                        wrong.push(format!("{name:?}: default {text}: {why}"));
-                        false
-                    }
-                },
-                _ => false,
-            };
+            let mut default = words.default_of(name).map(str::to_owned);
+            let value = default.as_deref().and_then(|text| text.split([',', ':']).next());
+            let value = value.filter(|value| accepts.is_value(value)).map(str::to_owned);
+            let is_tried = value.is_some();
+            if let Some(value) = value {
+                if let Err(why) = explained.tried(name, &value) {
+                    wrong.push(format!("{name:?}: default {value}: {why}"));
+                }
+                default = Some(value);
+            }
             let words = words.get(name.0, name.1).unwrap_or_default().to_owned();
             keys.insert(name, Key { accepts, default, is_tried, words });
         }
@@ -99,7 +102,7 @@ fn each(shape: &Shape, found: &mut impl FnMut(&'static str, &'static str)) {
 /// Each key that the file may have is explained, and stands in the table with what is known of it.
 #[test]
 fn the_table_says_what_there_is_to_say() {
-    let table = Table::make();
+    let table = &*TABLE;
     let missing: Vec<&Name> =
         table.keys.iter().filter(|(_, key)| key.words.is_empty()).map(|(name, _)| name).collect();
     assert!(missing.is_empty(), "not in deploy/examples/full.yaml, or without a comment: {missing:?}");
@@ -123,11 +126,11 @@ fn the_table_says_what_there_is_to_say() {
 /// `LB_BLESS=1` rewrites the files; read the difference before committing it.
 #[test]
 fn schema_and_reference_are_those_of_the_table() {
-    let table = Table::make();
-    let mut schema = serde_json::to_string_pretty(&schema::of(&table)).expect("JSON");
+    let table = &*TABLE;
+    let mut schema = serde_json::to_string_pretty(&schema::of(table)).expect("JSON");
     schema.push('\n');
     for (name, text) in
-        [("deploy/schema/lb.schema.json", schema), ("docs/configuration.md", document::of(&table))]
+        [("deploy/schema/lb.schema.json", schema), ("docs/configuration.md", document::of(table))]
     {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name);
         if std::env::var_os("LB_BLESS").is_some() {

@@ -1,6 +1,6 @@
 //! The table as a document for people: docs/configuration.md.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 
 use super::shape::Shape;
@@ -40,58 +40,57 @@ A file that is named this way is watched like an included one.
 
 pub(super) fn of(table: &Table) -> String {
     let mut text = HEAD.to_owned();
-    let mut known = BTreeSet::new();
-    let mut waiting = vec![(String::new(), &table.file)];
+    let mut headings = BTreeMap::from([("File", String::new())]);
+    let mut waiting = VecDeque::from([("File", &table.file)]);
     // Structures in the order in which they are met, each once.
-    while !waiting.is_empty() {
-        let (path, shape) = waiting.remove(0);
-        let Shape::Structure { name, fields } = shape else { continue };
-        if !known.insert(*name) {
-            continue;
-        }
+    while let Some((name, shape)) = waiting.pop_front() {
+        let Shape::Structure { fields, .. } = shape else { continue };
+        let path = headings[name].clone();
         let heading = if path.is_empty() { "The file".to_owned() } else { format!("`{path}`") };
         let _ = write!(text, "\n## {heading}\n\n| key | value | default | meaning |\n|---|---|---|---|\n");
         for (field, shape) in fields {
             let key = table.key(name, field);
             let within = if path.is_empty() { (*field).to_owned() } else { format!("{path}.{field}") };
-            let places = structures(shape, &within);
-            let values = values(shape, key, &places);
+            for (name, path, shape) in structures(shape, &within) {
+                headings.entry(name).or_insert_with(|| {
+                    waiting.push_back((name, shape));
+                    path
+                });
+            }
+            let values = values(shape, key, &headings);
             let meaning = cell(&key.words);
             let _ = writeln!(text, "| `{field}` | {} | {} | {meaning} |", cell(&values), cell(&default(key)));
-            waiting.extend(places);
         }
     }
     text
 }
 
-/// The structures in a shape, and their paths.
-fn structures<'s>(shape: &'s Shape, path: &str) -> Vec<(String, &'s Shape)> {
+/// The structures in a shape: their names and paths.
+fn structures<'s>(shape: &'s Shape, path: &str) -> Vec<(&'static str, String, &'s Shape)> {
     match shape {
         Shape::Scalar | Shape::ByName => Vec::new(),
-        Shape::Structure { .. } => vec![(path.to_owned(), shape)],
+        Shape::Structure { name, .. } => vec![(name, path.to_owned(), shape)],
         Shape::List(item) => structures(item, &format!("{path}[]")),
         // One of several that are the same is described by itself.
         Shape::Either(shapes) => shapes.iter().flat_map(|shape| structures(shape, path)).take(1).collect(),
     }
 }
 
-fn values(shape: &Shape, key: &Key, places: &[(String, &Shape)]) -> String {
+/// `headings`: where structures are described, by their names.
+fn values(shape: &Shape, key: &Key, headings: &BTreeMap<&'static str, String>) -> String {
     match shape {
         Shape::Scalar => of_scalar(&key.accepts),
-        Shape::List(item) => format!("list: {}", values(item, key, places)),
+        Shape::List(item) => format!("list: {}", values(item, key, headings)),
         Shape::ByName => format!("mapping: {}", of_scalar(&key.accepts)),
         Shape::Either(shapes) => {
             let each = shapes.iter().map(|shape| match shape {
                 // A section that can be switched.
                 Shape::Scalar => "`on`, `off`".to_owned(),
-                shape => values(shape, key, places),
+                shape => values(shape, key, headings),
             });
             each.collect::<Vec<_>>().join(", or ")
         }
-        Shape::Structure { .. } => {
-            let path = places.first().map_or("", |(path, _)| path);
-            format!("`{path}`")
-        }
+        Shape::Structure { name, .. } => format!("`{}`", headings[name]),
     }
 }
 
@@ -110,7 +109,7 @@ fn default(key: &Key) -> String {
     match &key.default {
         Some(text) if key.is_tried => format!("`{text}`"),
         Some(text) => text.clone(),
-        None if key.words.ends_with("required") || key.words.contains("; required") => "required".to_owned(),
+        None if key.words.split("; ").any(|part| part == "required") => "required".to_owned(),
         None => String::new(),
     }
 }

@@ -40,6 +40,8 @@ impl Accepts {
     /// From the message about a wrong value.
     fn of(message: &str) -> Self {
         let expected = message.split_once("expected ").map_or(message, |(_, expected)| expected);
+        // Which tells of this machine.
+        let expected = expected.split(" (the default is").next().unwrap_or(expected);
         let range = |rest: &str| {
             let rest = rest.split([';', ',']).next()?.trim_end_matches(" in whole milliseconds").to_owned();
             rest.split_once(" to ").map(|(least, most)| (least.to_owned(), most.to_owned()))
@@ -71,6 +73,9 @@ impl Accepts {
         }
     }
 }
+
+/// Keys that mean nothing beside another one's default.
+const WITH: [(Name, &str); 1] = [(("Server", "upper_threshold"), "lower_threshold")];
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -128,11 +133,13 @@ impl Explained {
             return Err("the example has no such key".to_owned());
         };
         let Step::Key(key) = last else { return Err("it is one of a list".to_owned()) };
-        let (mut with, mut without) = (self.file.clone(), self.file.clone());
-        at(&mut with, parents)[key.as_str()] = Value::String(value.to_owned());
+        let mut without = self.file.clone();
         if let Value::Mapping(map) = at(&mut without, parents) {
             map.remove(key.as_str());
+            WITH.iter().filter(|(of, _)| *of == name).for_each(|(_, other)| drop(map.remove(*other)));
         }
+        let mut with = without.clone();
+        at(&mut with, parents)[key.as_str()] = Value::String(value.to_owned());
         let (with, without) = (read(&with)?, read(&without)?);
         if with == without { Ok(()) } else { Err("without the key the configuration is another".to_owned()) }
     }

@@ -228,7 +228,7 @@ impl Surroundings<'_> {
     /// Refuses VIPs: a VIP moves from node to node, so it is not the address of one host.
     pub(super) fn not_a_vip(&self, address: IpAddr) -> Result<(), String> {
         if self.vips.contains(&address) {
-            Err("this address is a VIP of this file, expected a host's own address".into())
+            Err("this address is a VIP of this configuration, expected a host's own address".into())
         } else {
             Ok(())
         }

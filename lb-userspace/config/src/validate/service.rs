@@ -233,7 +233,7 @@ impl Validator {
                 if vips.contains(&server.address) {
                     let address = server.address;
                     let message = format!(
-                        "address {address} is a VIP of this file, expected a real server's own address"
+                        "address {address} is a VIP of this configuration, expected a real server's own address"
                     );
                     self.mistake(span.item(index).key("address").at(), message);
                 }
@@ -250,7 +250,7 @@ impl Validator {
             if service.servers.iter().any(|server| server.address == address) {
                 self.wrong(value, "expected a server that is not among the service's own");
             } else if services.iter().any(|other| other.key.vip == address) {
-                self.wrong(value, "found a VIP of this file, expected a real server's own address");
+                self.wrong(value, "found a VIP of this configuration, expected a real server's own address");
             }
         }
     }

@@ -51,7 +51,7 @@ fn files_are_taken_by_name_each_once_and_hidden_ones_not_at_all() {
     let config = files.config().unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(names(&config), ["tcp/192.0.2.10:80", "s3", "s1", "s2", "s4"]);
     let warnings: Vec<String> = files.warnings().iter().map(Mistake::to_string).collect();
-    assert_eq!(warnings, [format!("{}:3:62: include \"none/*\": no file matches", path.display())]);
+    assert_eq!(warnings, [format!("{}:3:59: include \"none/*\": no file matches", path.display())]);
 }
 
 #[test]
