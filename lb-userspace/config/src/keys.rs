@@ -2,9 +2,9 @@
 //! deploy/schema/lb.schema.json, and with that lb.yaml(5), and docs/configuration.md.
 //!
 //! The table has one source for each thing. Which keys there are comes from `yaml.rs` itself
-//! ([`shape`]), what values they take from what validation says of a wrong one ([`values`]), and what
-//! they mean from the comments of deploy/examples/full.yaml ([`words`]). Whether a default is true
-//! is tried out.
+//! ([`shape`]), what values they take from what validation says of a wrong one ([`values`]), and
+//! what they mean from the comments of deploy/examples/full.yaml ([`words`]). Whether a default is
+//! true is tried out.
 
 mod document;
 mod schema;

@@ -1,7 +1,7 @@
 //! The configuration: from YAML to a checked model.
 //!
-//! `files` reads the file and what it includes. Each passes two stages: `yaml` parses its shape with
-//! serde_yaml and keeps every scalar as text, and `validate` reads the scalars of all of them,
+//! `files` reads the file and what it includes. Each passes two stages: `yaml` parses its shape
+//! with serde_yaml and keeps every scalar as text, and `validate` reads the scalars of all of them,
 //! `references` included, and builds the model. `source_map` stores the source span of each value,
 //! so that both stages report mistakes with file, line and column. `surplus` continues after
 //! mistakes of shape, so that one call reports all mistakes. `schema` tells the shape to editors.

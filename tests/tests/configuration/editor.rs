@@ -114,8 +114,8 @@ impl Editor {
         self.text = text;
     }
 
-    /// Waits until the server marks exactly one mistake, which is in the line that begins so; `None`: none at
-    /// all.
+    /// Waits until the server marks exactly one mistake, which is in the line that begins so;
+    /// `None`: none at all.
     fn marks(&mut self, line: Option<&str>) -> String {
         let position = line.map(|line| {
             let is_it = |text: &str| text.trim_start().starts_with(line);
