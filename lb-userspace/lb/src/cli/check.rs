@@ -59,14 +59,17 @@ struct Checked {
 }
 
 pub(super) fn run(Options { file, json }: Options) -> Result<()> {
-    let read = Files::open(&file).and_then(|mut files| {
-        let config = files.config()?;
-        Ok((config, files.warnings()))
-    });
-    let (config, warnings) = match read {
-        Ok(read) => read,
-        Err(error @ ConfigError::Mistakes { .. }) if json => return refused(&error),
-        Err(error) => return Err(error.into()),
+    let mut files = Files::open(&file)?;
+    let read = files.config();
+    let warnings = files.warnings();
+    let told_of: String = warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
+    let config = match read {
+        Ok(config) => config,
+        Err(error) if json => return refused(&error, warnings),
+        Err(error) => {
+            print(&told_of)?;
+            return Err(error.into());
+        }
     };
     let advice = advice(&config)?;
     if json {
@@ -82,9 +85,7 @@ pub(super) fn run(Options { file, json }: Options) -> Result<()> {
         config.interfaces().collect::<Vec<_>>().join(", "),
         count(servers, "server")
     );
-    for warning in warnings {
-        let _ = writeln!(told, "warning: {warning}");
-    }
+    told += &told_of;
     for Advice { text, mend } in advice {
         let _ = writeln!(told, "warning: {text}; {mend}");
     }
@@ -92,10 +93,11 @@ pub(super) fn run(Options { file, json }: Options) -> Result<()> {
 }
 
 /// The mistakes as JSON: the exit code says the same.
-fn refused(error: &ConfigError) -> Result<()> {
+fn refused(error: &ConfigError, warnings: Vec<Mistake>) -> Result<()> {
     let mistakes: Vec<Place> = error.mistakes().iter().cloned().map(Place::from).collect();
     let number = mistakes.len();
-    let checked = Checked { valid: false, mistakes, warnings: Vec::new(), advice: Vec::new() };
+    let warnings = warnings.into_iter().map(Place::from).collect();
+    let checked = Checked { valid: false, mistakes, warnings, advice: Vec::new() };
     print(&json_line(schema::CHECK, &checked)?)?;
     match number {
         1 => bail!("one mistake was found"),
