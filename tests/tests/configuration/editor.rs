@@ -1,7 +1,7 @@
 //! An editor with a YAML language server: it completes the configuration's keys and values and marks
 //! its mistakes, by the schema that the example's first line names.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead, BufReader, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -157,7 +157,7 @@ impl Drop for Editor {
 }
 
 /// A message of the protocol: headers, an empty line, JSON.
-fn read(output: &mut impl std::io::BufRead) -> Option<Value> {
+fn read(output: &mut impl BufRead) -> Option<Value> {
     let mut length = 0;
     loop {
         let mut header = String::new();
