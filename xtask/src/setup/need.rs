@@ -132,6 +132,21 @@ impl fmt::Display for How {
 
 const FONTS: &str = "/usr/share/fonts/truetype/dejavu";
 
+/// What is missing of what npm fetches.
+fn from_npm() -> Vec<Missing> {
+    let all = [
+        (browser::axe(), "axe-core", "finds what keeps people from using the page", How::Axe),
+        (
+            editor::language_server(),
+            "yaml-language-server",
+            "completes keys for editors in a test",
+            How::LanguageServer,
+        ),
+    ];
+    let missing = all.into_iter().filter(|(file, ..)| !file.exists());
+    missing.map(|(_, what, why, how)| Missing { what: what.to_owned(), why, how }).collect()
+}
+
 /// The missing requirements of `scope`, in the order of installation.
 pub(super) fn missing(scope: Scope) -> Vec<Missing> {
     let mut missing = Vec::new();
@@ -188,13 +203,8 @@ pub(super) fn missing(scope: Scope) -> Vec<Missing> {
         let how = How::Apt(vec!["fonts-dejavu-core".to_owned()]);
         missing.push(Missing { what: "fonts".to_owned(), why: "are what the browser writes with", how });
     }
-    if scope == Scope::Test && !browser::axe().exists() {
-        let what = "axe-core".to_owned();
-        missing.push(Missing { what, why: "finds what keeps people from using the page", how: How::Axe });
-    }
-    if scope == Scope::Test && !editor::language_server().exists() {
-        let what = "yaml-language-server".to_owned();
-        missing.push(Missing { what, why: "completes keys for editors in a test", how: How::LanguageServer });
+    if scope == Scope::Test {
+        missing.extend(from_npm());
     }
     if scope == Scope::Test && !root::is_complete() {
         let names: Vec<_> = catalog::ALL.iter().map(|program| program.name).collect();
