@@ -7,11 +7,11 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 mod apt;
-mod axe;
 mod emulator;
 mod install;
 mod machine;
 mod need;
+mod npm;
 mod originals;
 mod servers;
 

@@ -5,6 +5,7 @@ use std::io;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use super::files::Document;
 use super::source_map::{self, Position};
 
 /// Why a configuration was refused.
@@ -17,8 +18,9 @@ pub enum ConfigError {
     Unreadable { origin: String, cause: io::Error },
     #[error("{}", Report { origin, mistakes })]
     Mistakes {
+        /// Name of the file that includes the others.
         origin: String,
-        /// Sorted by position; never empty.
+        /// Sorted by file and position; never empty.
         mistakes: Vec<Mistake>,
     },
 }
@@ -26,6 +28,8 @@ pub enum ConfigError {
 /// One mistake: its position, and what was found and expected there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
+    /// Name of the file, as it was asked for or found.
+    pub file: String,
     /// Counted from 1.
     pub line: usize,
     /// In characters, counted from 1.
@@ -47,19 +51,39 @@ impl ConfigError {
         }
     }
 
-    pub(super) fn of(mut found: Vec<Found>, text: &str, origin: &str) -> Self {
+    /// `documents` must not be empty.
+    pub(super) fn of(found: Vec<Found>, documents: &[Document]) -> Self {
+        let origin = documents.first().map_or_else(String::new, Document::name);
+        Self::Mistakes { origin, mistakes: Mistake::of(found, documents) }
+    }
+}
+
+impl Mistake {
+    /// Sorted, each once.
+    pub(super) fn of(mut found: Vec<Found>, documents: &[Document]) -> Vec<Self> {
         found.sort();
         // A mistake at an anchor is reported again for every alias.
         found.dedup();
-        let lines: Vec<&str> = source_map::lines(text).collect();
+        let all: Vec<Vec<&str>> =
+            documents.iter().map(|document| source_map::lines(&document.text).collect()).collect();
         let mistakes = found.into_iter().map(|(at, message)| {
+            let lines = &all[at.file];
             // As in YAML 1.1, libyaml also ends lines at U+0085, U+2028 and U+2029, so it may count
             // more lines.
             let line = at.line.min(lines.len());
             let source_line = lines[line - 1].to_owned();
-            Mistake { line, column: at.column.min(source_line.chars().count() + 1), message, source_line }
+            let column = at.column.min(source_line.chars().count() + 1);
+            Self { file: documents[at.file].name(), line, column, message, source_line }
         });
-        Self::Mistakes { origin: origin.to_owned(), mistakes: mistakes.collect() }
+        mistakes.collect()
+    }
+}
+
+/// `FILE:LINE:COLUMN: MESSAGE`, without the line.
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line, column, message, source_line: _ } = self;
+        write!(f, "{file}:{line}:{column}: {message}")
     }
 }
 
@@ -81,10 +105,10 @@ impl fmt::Display for Report<'_> {
             if index > 0 {
                 f.write_char('\n')?;
             }
-            let Mistake { line, column, message, source_line } = mistake;
+            let Mistake { line, column, source_line, .. } = mistake;
             let (shown, before_caret) = excerpt(&without_secrets(source_line), *column);
             let gutter = line.to_string();
-            write!(f, "{}:{line}:{column}: {message}", self.origin)?;
+            write!(f, "{mistake}")?;
             if !shown.is_empty() {
                 writeln!(f, "\n  {gutter} | {shown}")?;
                 write!(f, "  {:1$} | {2:3$}^", "", gutter.len(), "", before_caret)?;
@@ -171,8 +195,9 @@ mod tests {
     }
 
     fn shown(source_line: &str, column: usize) -> Vec<String> {
+        let file = "lb.yaml".to_owned();
         let mistakes =
-            vec![Mistake { line: 7, column, message: "wrong".into(), source_line: source_line.into() }];
+            vec![Mistake { file, line: 7, column, message: "wrong".into(), source_line: source_line.into() }];
         let error = ConfigError::Mistakes { origin: "lb.yaml".into(), mistakes };
         error.to_string().lines().map(str::to_owned).collect()
     }

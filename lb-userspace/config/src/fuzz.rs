@@ -59,6 +59,10 @@ pub(crate) fn run(config: Config) -> Result<(), Failed> {
 fn mistakes_are_within_the_text(text: &str) -> Result<(), TestCaseError> {
     let Err(error) = parse(text, "any.yaml") else { return Ok(()) };
     prop_assert!(!error.mistakes().is_empty());
+    // What is included may be any file of this machine.
+    if error.mistakes().iter().any(|mistake| mistake.file != "any.yaml") {
+        return Ok(());
+    }
     prop_assert!(error.to_string().starts_with("any.yaml:"));
     let lines = text.split(['\n', '\r']).count();
     for mistake in error.mistakes() {

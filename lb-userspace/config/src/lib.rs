@@ -1,16 +1,21 @@
 //! The configuration: from YAML to a checked model.
 //!
-//! A file passes two stages. `yaml` parses its shape with serde_yaml and keeps every scalar as
-//! text. `validate` reads the scalars and builds the model. `source_map` stores the source span of
-//! each value, so that both stages report mistakes with line and column. `surplus` continues after
-//! mistakes of shape, so that one call reports all mistakes of a file. `schema` tells the shape to
-//! editors. `overlay` makes changes at run time, by `edit` in the text.
+//! `files` reads the file and what it includes. Each passes two stages: `yaml` parses its shape
+//! with serde_yaml and keeps every scalar as text, and `validate` reads the scalars of all of them,
+//! `references` included, and builds the model. `source_map` stores the source span of each value,
+//! so that both stages report mistakes with file, line and column. `surplus` continues after
+//! mistakes of shape, so that one call reports all mistakes. `schema` tells the shape to editors.
+//! `overlay` makes changes at run time, by `edit` in the text.
 
 mod edit;
 mod error;
+mod files;
 #[cfg(test)]
 mod fuzz;
+#[cfg(test)]
+mod keys;
 mod overlay;
+mod references;
 mod schema;
 mod source_map;
 mod surplus;
@@ -19,21 +24,24 @@ mod validate;
 mod values;
 mod yaml;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lb_model::Config;
 
 pub use error::{ConfigError, Mistake};
-pub use overlay::{Overlaid, load_with, overlaid};
-pub use schema::schema;
+pub use files::{Files, Sources};
+pub use overlay::Changed;
+pub use schema::SCHEMA;
 
-/// Reads and validates the configuration file at `path`.
+use self::files::Document;
+
+/// Reads and validates the configuration file at `path`, with what it includes.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     load_on(path, &host_name())
 }
 
 /// Parses and validates the configuration in `text`; messages begin with `origin`, usually a file
-/// name.
+/// name. What it includes is looked for from there.
 pub fn parse(text: &str, origin: &str) -> Result<Config, ConfigError> {
     parse_on(text, origin, &host_name())
 }
@@ -41,29 +49,12 @@ pub fn parse(text: &str, origin: &str) -> Result<Config, ConfigError> {
 /// Like [`load`], for the host name `host`: the name selects the cluster's node unless the file has
 /// the key `node`.
 pub fn load_on(path: &Path, host: &str) -> Result<Config, ConfigError> {
-    let origin = path.display().to_string();
-    let bytes =
-        std::fs::read(path).map_err(|cause| ConfigError::Unreadable { origin: origin.clone(), cause })?;
-    match std::str::from_utf8(&bytes) {
-        Ok(text) => parse_on(text, &origin, host),
-        Err(cause) => Err(syntax::not_utf8(&bytes, &cause, &origin)),
-    }
+    Files::open(path)?.config_on(host)
 }
 
 /// Like [`parse`], for the host name `host`.
 pub fn parse_on(text: &str, origin: &str, host: &str) -> Result<Config, ConfigError> {
-    // Columns of the first line do not count an editor's byte order mark.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let source_map = source_map::SourceMap::of(text);
-    if source_map.is_blank() && source_map.second_document.is_none() {
-        let message = "the file is empty, expected `interface` and `services`";
-        return Err(ConfigError::of(vec![(source_map::Position::START, message.into())], text, origin));
-    }
-    let checked = match serde_yaml::from_str::<yaml::File>(text) {
-        Ok(file) => validate::validate(&file, source_map.root(), host),
-        Err(_) => Err(surplus::mistakes(text, host)),
-    };
-    checked.map_err(|found| ConfigError::of(found, text, origin))
+    Files::of(Document::new(PathBuf::from(origin), text)).config_on(host)
 }
 
 /// The host's name; empty, and so no node's name, if it cannot be read or is not UTF-8.

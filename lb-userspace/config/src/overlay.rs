@@ -1,91 +1,113 @@
 //! Changes that are made at run time, as changes of the file's text: so they are validated as if
 //! they stood there, and can be written there.
 
-use std::fs;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::PathBuf;
 
 use lb_model::Config;
 use lb_model::overlay::{Change, NewServer, NewService};
 
 use super::ConfigError;
 use super::edit::{List, added, removed};
+use super::files::Files;
+use super::references::REFERENCE;
+use super::source_map::SourceMap;
 
 /// What has come of changes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Overlaid {
-    pub text: String,
-    /// Indices of changes that change nothing, and why: the file may have changed since.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Changed {
+    pub config: Config,
+    /// The files that differ, and their new text.
+    pub texts: Vec<(PathBuf, String)>,
+    /// Indices of changes that change nothing, and why: the files may have changed since.
     pub unused: Vec<(usize, String)>,
 }
 
-/// Makes the changes in the text of a valid file, one after the other.
-///
-/// # Errors
-/// The file is not valid by itself.
-pub fn overlaid<'a>(
-    text: &str,
-    origin: &str,
-    changes: impl IntoIterator<Item = &'a Change>,
-) -> Result<Overlaid, ConfigError> {
-    super::parse(text, origin)?;
-    let mut overlaid = Overlaid { text: text.to_owned(), unused: Vec::new() };
-    for (index, change) in changes.into_iter().enumerate() {
-        match changed(&overlaid.text, origin, change) {
-            Ok(text) => overlaid.text = text,
-            Err(why) => overlaid.unused.push((index, why)),
+impl Files {
+    /// Makes the changes in the texts, one after the other: each in the file in which the service
+    /// stands. A new service comes into the first one.
+    ///
+    /// # Errors
+    /// The files are not valid by themselves.
+    pub fn changed<'a>(
+        &mut self,
+        changes: impl IntoIterator<Item = &'a Change>,
+    ) -> Result<Changed, ConfigError> {
+        self.config()?;
+        let mut changed = self.clone();
+        let mut unused = Vec::new();
+        for (index, change) in changes.into_iter().enumerate() {
+            if let Err(why) = changed.make(change) {
+                unused.push((index, why));
+            }
+        }
+        let config = changed.config()?;
+        let both = changed.documents.into_iter().zip(&self.documents);
+        let differ = both.filter(|(new, old)| new.text != old.text);
+        Ok(Changed { config, texts: differ.map(|(new, _)| (new.path, new.text)).collect(), unused })
+    }
+
+    /// Makes one change, or says why it cannot be made.
+    fn make(&mut self, change: &Change) -> Result<(), String> {
+        let (number, text) = self.text_with(change)?;
+        let before = std::mem::replace(&mut self.documents[number].text, text);
+        let Err(error) = self.config() else { return Ok(()) };
+        self.documents[number].text = before;
+        // Only the words of the mistake: the line is in no file.
+        Err(match error.mistakes().first() {
+            Some(mistake) => mistake.message.clone(),
+            None => error.to_string(),
+        })
+    }
+
+    /// The number of a file, and its text with the change.
+    fn text_with(&mut self, change: &Change) -> Result<(usize, String), String> {
+        let config = self.config().map_err(|error| error.to_string())?;
+        let service_index = |name: &String| {
+            let found = config.services.iter().position(|service| service.is_called(name));
+            found.ok_or_else(|| format!("there is no service {name:?}"))
+        };
+        let text_of = |number: usize| &*self.documents[number].text;
+        match change {
+            Change::AddServer { service, server } => {
+                let index = service_index(service)?;
+                let known = &config.services[index].servers;
+                let names = [Some(&server.address), server.name.as_ref()];
+                let is_there = |name: &&String| known.iter().any(|known| known.is_called(name));
+                if let Some(name) = names.into_iter().flatten().find(is_there) {
+                    return Err(format!("{service} has a server {name:?} already"));
+                }
+                let (number, index) = self.place_of(index);
+                Ok((number, added(text_of(number), List::Servers(index), &server_text(server))?))
+            }
+            Change::RemoveServer { service, server } => {
+                let index = service_index(service)?;
+                let known = config.services[index].servers.iter().position(|known| known.is_called(server));
+                let known = known.ok_or_else(|| format!("{service} has no server {server:?}"))?;
+                let (number, index) = self.place_of(index);
+                Ok((number, removed(text_of(number), List::Servers(index), known)?))
+            }
+            Change::AddService { service } => {
+                Ok((0, added(text_of(0), List::Services, &service_text(service))?))
+            }
+            Change::RemoveService { service } => {
+                let (number, index) = self.place_of(service_index(service)?);
+                Ok((number, removed(text_of(number), List::Services, index)?))
+            }
         }
     }
-    Ok(overlaid)
-}
 
-/// The configuration of the file at `path` with these changes, and those that are unused, see
-/// [`Overlaid`].
-pub fn load_with<'a>(
-    path: &Path,
-    changes: impl IntoIterator<Item = &'a Change>,
-) -> Result<(Config, Vec<(usize, String)>), ConfigError> {
-    let origin = path.display().to_string();
-    let bytes = fs::read(path).map_err(|cause| ConfigError::Unreadable { origin: origin.clone(), cause })?;
-    let Ok(text) = std::str::from_utf8(&bytes) else {
-        return super::load(path).map(|config| (config, Vec::new()));
-    };
-    let Overlaid { text, unused } = overlaid(text, &origin, changes)?;
-    Ok((super::parse(&text, &origin)?, unused))
-}
-
-/// The text with one change, or why it cannot be made.
-fn changed(text: &str, origin: &str, change: &Change) -> Result<String, String> {
-    let config = super::parse(text, origin).map_err(|error| error.to_string())?;
-    let service_index = |name: &String| {
-        let found = config.services.iter().position(|service| service.is_called(name));
-        found.ok_or_else(|| format!("there is no service {name:?}"))
-    };
-    let text = match change {
-        Change::AddServer { service, server } => {
-            let index = service_index(service)?;
-            let known = &config.services[index].servers;
-            let names = [Some(&server.address), server.name.as_ref()];
-            let is_there = |name: &&String| known.iter().any(|known| known.is_called(name));
-            if let Some(name) = names.into_iter().flatten().find(is_there) {
-                return Err(format!("{service} has a server {name:?} already"));
+    /// The number of the file that has the service with this index, and its index there.
+    fn place_of(&self, mut index: usize) -> (usize, usize) {
+        for (number, document) in self.documents.iter().enumerate() {
+            let services = SourceMap::of(&document.text).root().key("services").items();
+            match index.checked_sub(services) {
+                None => return (number, index),
+                Some(rest) => index = rest,
             }
-            added(text, List::Servers(index), &server_text(server))
         }
-        Change::RemoveServer { service, server } => {
-            let index = service_index(service)?;
-            let known = config.services[index].servers.iter().position(|known| known.is_called(server));
-            let known = known.ok_or_else(|| format!("{service} has no server {server:?}"))?;
-            removed(text, List::Servers(index), known)
-        }
-        Change::AddService { service } => added(text, List::Services, &service_text(service)),
-        Change::RemoveService { service } => removed(text, List::Services, service_index(service)?),
-    }?;
-    // Only the words of the mistake: the line is in no file.
-    super::parse(&text, origin).map(|_| text).map_err(|error| match error.mistakes().first() {
-        Some(mistake) => mistake.message.clone(),
-        None => error.to_string(),
-    })
+        (0, index)
+    }
 }
 
 fn server_text(server: &NewServer) -> String {
@@ -129,7 +151,11 @@ fn scalar(text: &str) -> String {
     };
     match is_plain(text) || text.parse::<Ipv4Addr>().is_ok() {
         true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', "''").replace(char::is_control, " ")),
+        // Whoever may change something must not have files read by that.
+        false => {
+            let text = text.replace(REFERENCE, "$${").replace('\'', "''");
+            format!("'{}'", text.replace(char::is_control, " "))
+        }
     }
 }
 
@@ -137,6 +163,7 @@ fn scalar(text: &str) -> String {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::files::Document;
     use super::*;
 
     const FILE: &str = "\
@@ -158,8 +185,15 @@ services:
         Change::AddServer { service: service.to_owned(), server }
     }
 
-    fn made(changes: &[Change]) -> Overlaid {
-        overlaid(FILE, "lb.yaml", changes).unwrap_or_else(|error| panic!("{error}"))
+    fn files(text: &str) -> Files {
+        Files::of(Document::new("lb.yaml".into(), text))
+    }
+
+    /// The new text, and what is unused.
+    fn made(changes: &[Change]) -> (String, Vec<(usize, String)>) {
+        let changed = files(FILE).changed(changes).unwrap_or_else(|error| panic!("{error}"));
+        let text = changed.texts.into_iter().next().map_or_else(|| FILE.to_owned(), |(_, text)| text);
+        (text, changed.unused)
     }
 
     #[test]
@@ -171,18 +205,18 @@ services:
             servers: vec![server("2001:db8::21")],
             ..NewService::default()
         };
-        let found = made(&[
+        let (text, unused) = made(&[
             add("web", www2),
             Change::RemoveServer { service: "web".into(), server: "192.0.2.21".into() },
             Change::AddService { service: dns },
         ]);
-        assert!(found.unused.is_empty(), "{found:?}");
+        assert!(unused.is_empty(), "{unused:?}");
         let wanted = FILE.replace(
             "- address: 192.0.2.21     # the old one",
             "- { name: www2, address: 192.0.2.22, weight: 3 }",
         ) + "  - { vip: '[2001:db8::10]:53', protocol: udp, servers: [{ address: '2001:db8::21' }] }\n";
-        assert_eq!(found.text, wanted);
-        let config = crate::parse(&found.text, "lb.yaml").unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(text, wanted);
+        let config = crate::parse(&text, "lb.yaml").unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(config.services[0].servers[0].checks.len(), 1, "the service's check is its own, too");
     }
 
@@ -195,22 +229,26 @@ services:
             add("web", NewServer { forward: Some("teleport".into()), ..server("192.0.2.23") }),
             add("web", server("192.0.2.24")),
         ];
-        let found = made(&changes);
-        let indices: Vec<usize> = found.unused.iter().map(|(index, _)| *index).collect();
-        assert_eq!(indices, [0, 1, 2, 3], "{found:?}");
-        assert!(found.unused[0].1.contains("already"), "{found:?}");
-        assert!(found.unused[3].1.contains("expected one of direct"), "{found:?}");
-        assert_eq!(found.text, FILE.to_owned() + "      - { address: 192.0.2.24 }\n");
-        assert!(overlaid("interface: [", "lb.yaml", &changes).is_err());
+        let (text, unused) = made(&changes);
+        let indices: Vec<usize> = unused.iter().map(|(index, _)| *index).collect();
+        assert_eq!(indices, [0, 1, 2, 3], "{unused:?}");
+        assert!(unused[0].1.contains("already"), "{unused:?}");
+        assert!(unused[3].1.contains("expected one of direct"), "{unused:?}");
+        assert_eq!(text, FILE.to_owned() + "      - { address: 192.0.2.24 }\n");
+        assert!(files("interface: [").changed(&changes).is_err());
     }
 
     proptest! {
         /// Whatever is asked for, the file stays a valid one.
         #[test]
-        fn names_break_nothing(name in ".{0,20}", address in "[0-9a-f:.\\]\\['{}, #]{0,20}") {
-            let named = NewServer { name: Some(name), ..server("192.0.2.22") };
-            let found = made(&[add("web", named), add("web", server(&address))]);
-            prop_assert!(crate::parse(&found.text, "lb.yaml").is_ok(), "{}", found.text);
+        fn names_break_nothing(name in "(.|\\$\\{file:/etc/passwd\\}){0,20}", address in "[0-9a-f:.\\]\\['{}, #$]{0,20}") {
+            let named = NewServer { name: Some(name.clone()), ..server("192.0.2.22") };
+            let (text, _) = made(&[add("web", named), add("web", server(&address))]);
+            let config = crate::parse(&text, "lb.yaml");
+            prop_assert!(config.is_ok(), "{}", text);
+            for server in &config.expect("it is valid").services[0].servers[1..] {
+                prop_assert!(server.name == name.replace(char::is_control, " ") || server.name == server.address.to_string(), "{}", text);
+            }
         }
     }
 }

@@ -4,26 +4,41 @@
 //! start of its mapping. So `saphyr-parser` parses the file a second time, into a tree that holds
 //! nothing but positions.
 
+mod include;
+
 use std::collections::HashMap;
 use std::ops::Range;
 
 use saphyr_parser::{Event, Marker, Parser, Span};
 
-/// Line and column, both counted from 1; columns are characters.
+use super::references::REFERENCE;
+
+/// A place in one of the files. Line and column are counted from 1; columns are characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Position {
+    /// 0 is the file that includes the others.
+    pub file: usize,
     pub line: usize,
     pub column: usize,
 }
 
 impl Position {
-    pub(crate) const START: Self = Self { line: 1, column: 1 };
+    pub(crate) const START: Self = Self::new(1, 1);
+
+    /// In the first file.
+    pub(crate) const fn new(line: usize, column: usize) -> Self {
+        Self { file: 0, line, column }
+    }
+
+    pub(crate) const fn of_file(self, file: usize) -> Self {
+        Self { file, ..self }
+    }
 
     /// The position of byte `offset` of `text`.
     pub(crate) fn of_byte(text: &str, offset: usize) -> Self {
         let before = text.get(..offset).unwrap_or(text);
         let (line, last) = lines(before).fold((0, ""), |(count, _), line| (count + 1, line));
-        Self { line, column: last.chars().count() + 1 }
+        Self::new(line, last.chars().count() + 1)
     }
 }
 
@@ -35,7 +50,7 @@ pub(crate) fn lines(text: &str) -> impl Iterator<Item = &str> {
 impl From<&Marker> for Position {
     /// saphyr counts columns from 0.
     fn from(marker: &Marker) -> Self {
-        Self { line: marker.line().max(1), column: marker.col() + 1 }
+        Self::new(marker.line().max(1), marker.col() + 1)
     }
 }
 
@@ -45,6 +60,12 @@ pub(crate) struct SourceMap {
     /// The first is the root.
     nodes: Vec<Node>,
     pub second_document: Option<Position>,
+    /// Scalars in which references may be, and their text.
+    marked: Vec<(NodeId, String)>,
+    /// What scalars with references stand for.
+    expanded: HashMap<NodeId, String>,
+    /// Names of the files, by number, once there are several.
+    files: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -67,7 +88,7 @@ enum Content {
 
 type NodeId = usize;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Entry {
     key: String,
     key_at: Position,
@@ -189,6 +210,26 @@ impl<'a> SourceSpan<'a> {
     pub(crate) fn is_alias(self) -> bool {
         let node = self.node.and_then(|node| self.map.nodes.get(node));
         matches!(node, Some(Node { content: Content::Alias(_), .. }))
+    }
+
+    /// What the value stands for, if it has references.
+    pub(crate) fn expanded(self) -> Option<&'a str> {
+        let id = self.node?;
+        let id = match self.map.nodes.get(id)?.content {
+            Content::Alias(target) => target,
+            _ => id,
+        };
+        self.map.expanded.get(&id).map(String::as_str)
+    }
+
+    /// The number of its line, for a message about `other`: with the file's name if that is another
+    /// one.
+    pub(crate) fn line_seen_from(self, other: SourceSpan<'_>) -> String {
+        let Position { file, line, .. } = self.at;
+        match self.map.files.get(file) {
+            Some(name) if file != other.at.file => format!("{line} of {name}"),
+            _ => line.to_string(),
+        }
     }
 
     /// Number of items, if this is a list.
@@ -354,12 +395,21 @@ impl Reader {
         if anchor != 0 {
             self.anchors.insert(anchor, id);
         }
+        let mut mark = || {
+            if text.contains(REFERENCE) {
+                self.map.marked.push((id, text.to_owned()));
+            }
+        };
         if let Some((parent, key)) = self.open.last_mut() {
             match &mut self.map.nodes[*parent].content {
-                Content::List(items) => items.push(id),
+                Content::List(items) => {
+                    items.push(id);
+                    mark();
+                }
                 Content::Map(entries) => match key.take() {
                     Some(Key { text: key, at: key_at, start: key_start }) => {
                         entries.push(Entry { key, key_at, key_start, value: id });
+                        mark();
                     }
                     None => *key = Some(Key { text: text.to_owned(), at, start }),
                 },
@@ -376,7 +426,7 @@ mod tests {
 
     #[track_caller]
     fn assert_at(span: SourceSpan<'_>, line: usize, column: usize) {
-        assert_eq!(span.at(), Position { line, column });
+        assert_eq!(span.at(), Position::new(line, column));
     }
 
     #[test]
@@ -390,7 +440,7 @@ mod tests {
         assert_at(root.key("list").item(0).key("y"), 5, 8);
         assert_at(root.key("list").item(1), 6, 5);
         assert_at(root.key("list").item(1).key("y"), 6, 16);
-        assert_eq!(root.key("list").item(1).key("y").key_at(), Position { line: 6, column: 13 });
+        assert_eq!(root.key("list").item(1).key("y").key_at(), Position::new(6, 13));
         assert_at(root.key("empty"), 7, 1);
     }
 
@@ -417,13 +467,13 @@ mod tests {
     fn duplicate_keys_and_documents() {
         let map = SourceMap::of("a: 1\nb: 1\na: 2\n---\nc: 3\n");
         assert_at(map.root().occurrence("a", 1).expect("given twice"), 3, 4);
-        assert_eq!(map.second_document, Some(Position { line: 4, column: 1 }));
+        assert_eq!(map.second_document, Some(Position::new(4, 1)));
     }
 
     #[test]
     fn byte_offsets() {
-        assert_eq!(Position::of_byte("a\n웹b", 5), Position { line: 2, column: 2 });
-        assert_eq!(Position::of_byte("a", 99), Position { line: 1, column: 2 });
-        assert_eq!(Position::of_byte("a\r\nb\rc", 6), Position { line: 3, column: 2 });
+        assert_eq!(Position::of_byte("a\n웹b", 5), Position::new(2, 2));
+        assert_eq!(Position::of_byte("a", 99), Position::new(1, 2));
+        assert_eq!(Position::of_byte("a\r\nb\rc", 6), Position::new(3, 2));
     }
 }

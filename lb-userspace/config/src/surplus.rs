@@ -1,49 +1,74 @@
 //! All mistakes of a file whose shape is wrong.
 //!
-//! serde stops at the first mistake. So [`mistakes`] overwrites the wrong entry with blanks, which
-//! keeps all other positions, and parses the text again, until its shape is right. Then it
-//! validates the values as of any other file.
+//! serde stops at the first mistake. So [`read`] overwrites the wrong entry with blanks, which
+//! keeps all other positions, and parses the text again, until its shape is right. Then the values
+//! are validated as of any other file.
 
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::error::Found;
 use super::source_map::{EntryText, SourceMap};
 use super::syntax::{Surplus, explain};
-use super::{validate, yaml};
 
 /// Maximum number of mistakes of shape; a file with more is probably no configuration.
 const MOST: usize = 50;
 
-/// The mistakes in `text`, whose shape is wrong; `host` is this host's name.
-pub(crate) fn mistakes(text: &str, host: &str) -> Vec<Found> {
+/// A file that was read as a `T`.
+pub(crate) struct Read<T> {
+    /// `None`: the shape is so wrong that values mean nothing.
+    pub shape: Option<T>,
+    /// Of the text that was read in the end.
+    pub map: SourceMap,
+    /// Mistakes of shape.
+    pub found: Vec<Found>,
+    /// Keys that the author gave and that were left out.
+    pub touched: Vec<String>,
+}
+
+/// Reads `text`, and what is wrong with its shape. A text without content is a `T` without keys.
+pub(crate) fn read<T: DeserializeOwned + Default>(text: &str) -> Read<T> {
+    let mut map = SourceMap::of(text);
     let mut reading = Reading { text: text.to_owned(), found: Vec::new(), touched: Vec::new() };
+    let mut shape = None;
     let mut values_count = true;
-    while reading.found.len() < MOST {
-        let cause = match serde_yaml::from_str::<yaml::File>(&reading.text) {
-            Ok(file) if values_count => {
-                reading.validate_values(&file, host);
+    if map.is_blank() && map.second_document.is_none() {
+        shape = Some(T::default());
+    }
+    while shape.is_none() && reading.found.len() < MOST {
+        let cause = match serde_yaml::from_str::<T>(&reading.text) {
+            Ok(read) => {
+                shape = Some(read);
                 break;
             }
-            Ok(_) => break,
             Err(cause) => cause,
         };
-        let source_map = SourceMap::of(&reading.text);
-        let (mistake, surplus) = explain(&cause, &reading.text, &source_map);
+        let (mistake, surplus) = explain(&cause, &reading.text, &map);
         // A blanked entry can leave a mapping or a list's item empty, which is not the author's
         // mistake.
         let follows = mistake.1.contains("found nothing") && !reading.found.is_empty();
         if follows || reading.found.contains(&mistake) {
             break;
         }
-        let entry = source_map.entry_at(mistake.0);
+        let entry = map.entry_at(mistake.0);
         reading.found.push(mistake);
         values_count &= surplus != Surplus::Value { single: false };
         let blanked = entry.is_some_and(|entry| reading.blank(entry, surplus));
         if !blanked {
             break;
         }
+        map = SourceMap::of(&reading.text);
     }
-    reading.found
+    let Reading { text: _, found, touched } = reading;
+    Read { shape: shape.filter(|_| values_count), map, found, touched }
+}
+
+/// Whether the message is about an absent value that may have been left out: `touched` are such
+/// keys.
+pub(crate) fn is_due_to_a_blank(message: &str, touched: &[String]) -> bool {
+    const ABSENCE: [&str; 5] =
+        [" is missing", "a service without ", "a cluster without ", "no command", "expected at least"];
+    ABSENCE.iter().any(|absence| message.contains(absence))
+        || touched.iter().any(|key| message.contains(&format!("`{key}`")))
 }
 
 struct Reading {
@@ -76,21 +101,6 @@ impl Reading {
         let is_yaml = serde_yaml::from_str::<IgnoredAny>(&text).is_ok();
         self.text = text;
         is_yaml
-    }
-
-    fn validate_values(&mut self, file: &yaml::File, host: &str) {
-        let source_map = SourceMap::of(&self.text);
-        let Err(found) = validate::validate(file, source_map.root(), host) else { return };
-        // Messages about absent values, which may have been blanked out.
-        const ABSENCE: [&str; 5] =
-            [" is missing", "a service without ", "a cluster without ", "no command", "expected at least"];
-        let is_due_to_a_blank = |message: &str| {
-            ABSENCE.iter().any(|absence| message.contains(absence))
-                || self.touched.iter().any(|key| message.contains(&format!("`{key}`")))
-        };
-        let found: Vec<Found> =
-            found.into_iter().filter(|(_, message)| !is_due_to_a_blank(message)).collect();
-        self.found.extend(found);
     }
 }
 

@@ -3,19 +3,18 @@
 
 use std::str::Utf8Error;
 
-use super::error::{ConfigError, Found, SHOWN};
+use super::error::{Found, SHOWN};
 use super::source_map::{Position, SourceMap, SourceSpan, lines};
 use super::values;
 
-/// The error for a file that is not UTF-8.
-pub(crate) fn not_utf8(bytes: &[u8], cause: &Utf8Error, origin: &str) -> ConfigError {
-    let text = String::from_utf8_lossy(bytes);
+/// The mistake in bytes that are not UTF-8, and their text as far as it can be shown.
+pub(crate) fn not_utf8(bytes: &[u8], cause: &Utf8Error) -> (Found, String) {
+    let text = String::from_utf8_lossy(bytes).into_owned();
     // The lossy text has no replacement before the first bad byte, so its offset is the same in
     // both.
     let at = Position::of_byte(&text, cause.valid_up_to());
     let byte = bytes.get(cause.valid_up_to()).copied().unwrap_or_default();
-    let message = format!("found byte 0x{byte:02x}, expected UTF-8 text");
-    ConfigError::of(vec![(at, message)], &text, origin)
+    ((at, format!("found byte 0x{byte:02x}, expected UTF-8 text")), text)
 }
 
 /// What must be blanked out before the file can be parsed again.
@@ -73,6 +72,9 @@ fn wrong_key(message: &str, at: Position, source_map: &SourceMap) -> Option<(Fou
     Some(((at, message), Surplus::Entry { meant: None }))
 }
 
+/// serde's list of the keys of an included file.
+const KEYS_OF_INCLUDED: &str = "`groups` or `services`";
+
 /// The message for an unknown key. `expected` is serde's list: "`a`", "`a` or `b`", "one of `a`,
 /// `b`, `c`".
 fn unknown_key(key: &str, expected: &str) -> String {
@@ -84,6 +86,10 @@ fn unknown_key(key: &str, expected: &str) -> String {
     let key = key.chars().take(SHOWN).collect::<String>();
     let key = key.escape_debug();
     match nearest {
+        None if expected == KEYS_OF_INCLUDED => format!(
+            "`{key}` cannot stand in an included file, expected {expected} alone: all else belongs into the file that \
+             includes it"
+        ),
         Some(name) => format!("unknown key `{key}`, did you mean `{name}`?"),
         None => format!("unknown key `{key}`, expected {expected}"),
     }
@@ -194,6 +200,11 @@ fn wrong_yaml(message: &str, at: Position, text: &str) -> Found {
     if let Some(key) = began("while scanning a simple key at ") {
         return (key, format!("not valid YAML: {plain}"));
     }
+    // In flow style libyaml takes the brace for another mapping's.
+    let start = Position { column: at.column.saturating_sub(1).max(1), ..at };
+    if ["${env:", "${file:"].iter().any(|reference| line_from(text, start).starts_with(reference)) {
+        return (start, "not valid YAML: within brackets or braces a reference must be in quotes".into());
+    }
     let opened =
         began("while parsing a flow mapping at ").or_else(|| began("while parsing a flow sequence at "));
     match opened {
@@ -219,5 +230,5 @@ fn line_and_column(text: &str) -> Option<Position> {
     else {
         return None;
     };
-    Some(Position { line: line.parse().ok()?, column: column.parse().ok()? })
+    Some(Position::new(line.parse().ok()?, column.parse().ok()?))
 }

@@ -132,6 +132,8 @@ struct Validator {
 #[derive(Clone, Copy)]
 struct Value<'a> {
     text: Option<&'a str>,
+    /// As it stands in the file: what a reference stands for may be a secret.
+    raw: Option<&'a str>,
     key: &'static str,
     map: SourceSpan<'a>,
 }
@@ -139,7 +141,7 @@ struct Value<'a> {
 impl<'a> Value<'a> {
     /// The value of `key` in the mapping at `map`.
     fn of(scalar: &'a Scalar, key: &'static str, map: SourceSpan<'a>) -> Self {
-        Self { text: scalar.0.as_deref(), key, map }
+        Self { text: scalar.text(|| map.key(key)), raw: scalar.raw(), key, map }
     }
 
     fn span(self) -> SourceSpan<'a> {
@@ -154,10 +156,11 @@ impl Validator {
 
     /// Reports that the given `value` is wrong; `wrong` says why.
     fn wrong(&mut self, value: Value<'_>, wrong: &str) {
-        self.wrong_at(value.span().at(), value.key, value.text.unwrap_or_default(), wrong);
+        self.wrong_at(value.span().at(), value.key, value.raw.unwrap_or_default(), wrong);
     }
 
-    /// Like [`Self::wrong`] for the value `text` at `at`; `key` is its own key or that of its list.
+    /// Like [`Self::wrong`] for the value at `at` that stands there as `text`; `key` is its own key
+    /// or that of its list.
     fn wrong_at(&mut self, at: Position, key: &str, text: &str, wrong: &str) {
         let message = match text {
             "" => format!("{key}: found nothing, {wrong}"),
@@ -196,18 +199,21 @@ impl Validator {
     }
 
     /// Returns the valid items of a list of scalars and reports the others.
-    fn items<T>(
+    fn items<'m, T>(
         &mut self,
         given: &[Scalar],
         key: &str,
-        list: SourceSpan<'_>,
-        mut read: impl FnMut(&str, Position) -> Result<T, String>,
+        list: SourceSpan<'m>,
+        mut read: impl FnMut(&str, SourceSpan<'m>) -> Result<T, String>,
     ) -> Vec<T> {
         let each = given.iter().enumerate();
         let items = each.filter_map(|(index, item)| {
-            let at = list.item(index).at();
-            let text = item.0.as_deref().unwrap_or_default();
-            read(text, at).map_err(|wrong| self.wrong_at(at, key, text, &wrong)).ok()
+            let span = list.item(index);
+            let text = item.text(|| span).unwrap_or_default();
+            let wrong = read(text, span).map_err(|wrong| {
+                self.wrong_at(span.at(), key, item.raw().unwrap_or_default(), &wrong);
+            });
+            wrong.ok()
         });
         items.collect()
     }
@@ -253,10 +259,10 @@ impl Validator {
 
     /// What the switch of a section says; what is neither on nor off is reported.
     fn is_on(&mut self, switch: &str, key: &str, expected: &str, span: SourceSpan<'_>) -> bool {
-        match switch {
+        match span.expanded().unwrap_or(switch) {
             "off" | "false" | "no" => return false,
             "on" | "true" | "yes" => {}
-            other => self.mistake(span.at(), format!("{key} {}: expected {expected}", quoted(other))),
+            _ => self.mistake(span.at(), format!("{key} {}: expected {expected}", quoted(switch))),
         }
         true
     }
@@ -296,33 +302,34 @@ fn quoted(text: &str) -> String {
     if chars.next().is_some() { format!("{shown:?}…") } else { format!("{shown:?}") }
 }
 
-/// Values that must be unique, each with its first position.
-struct Unique<K>(HashMap<K, Position>);
+/// Values that must be unique, each with its first source span.
+struct Unique<'a, K>(HashMap<K, SourceSpan<'a>>);
 
-impl<K> Default for Unique<K> {
+impl<K> Default for Unique<'_, K> {
     fn default() -> Self {
         Self(HashMap::new())
     }
 }
 
-impl<K: Eq + Hash> Unique<K> {
-    /// Stores `key`, or returns the line of its first occurrence.
-    fn insert(&mut self, key: K, at: Position) -> Result<(), usize> {
+impl<'a, K: Eq + Hash> Unique<'a, K> {
+    /// Stores `key`, or returns the line of its first occurrence, with the file if that is another
+    /// one.
+    fn insert(&mut self, key: K, span: SourceSpan<'a>) -> Result<(), String> {
         match self.0.entry(key) {
-            Entry::Occupied(first) => Err(first.get().line),
+            Entry::Occupied(first) => Err(first.get().line_seen_from(span)),
             Entry::Vacant(vacant) => {
-                vacant.insert(at);
+                vacant.insert(span);
                 Ok(())
             }
         }
     }
 
     /// Returns `key` if it occurs for the first time; `what` is the noun for it in the message.
-    fn only(&mut self, key: K, what: &str, at: Position) -> Result<K, String>
+    fn only(&mut self, key: K, what: &str, span: SourceSpan<'a>) -> Result<K, String>
     where
         K: Copy,
     {
-        match self.insert(key, at) {
+        match self.insert(key, span) {
             Ok(()) => Ok(key),
             Err(line) => Err(format!("line {line} already has this {what}")),
         }

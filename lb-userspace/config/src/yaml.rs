@@ -3,11 +3,15 @@
 //! Scalars are kept as text, so that `validate` can report all wrong values of a file
 //! at once and quote them literally.
 
+mod scalar;
+
 use std::marker::PhantomData;
 
 use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+
+pub(crate) use scalar::Scalar;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping with `interface` and `services`")]
@@ -26,6 +30,15 @@ pub(crate) struct File {
     pub announce_rate: Scalar,
     #[serde(deserialize_with = "given")]
     pub cluster: Option<Cluster>,
+    pub include: Option<Vec<Scalar>>,
+    pub groups: Option<Vec<Group>>,
+    pub services: Option<Vec<Service>>,
+}
+
+/// A file that another one includes.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping with `services` or `groups`")]
+pub(crate) struct Included {
     pub groups: Option<Vec<Group>>,
     pub services: Option<Vec<Service>>,
 }
@@ -326,39 +339,6 @@ pub(crate) struct Server {
     pub lower_threshold: Scalar,
     #[serde(deserialize_with = "given")]
     pub check: Option<Checks>,
-}
-
-/// The text of a scalar; `None` if its key is absent. A key without a value, or with `null`, has an
-/// empty text.
-#[derive(Debug, Default)]
-pub(crate) struct Scalar(pub Option<String>);
-
-impl<'de> Deserialize<'de> for Scalar {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'de> Visitor<'de> for Text {
-            type Value = Scalar;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a single value")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Scalar, E> {
-                Ok(Scalar(Some(text.to_owned())))
-            }
-
-            fn visit_none<E: Error>(self) -> Result<Scalar, E> {
-                Ok(Scalar(Some(String::new())))
-            }
-
-            // For `deserialize_str` serde_yaml passes the text of any scalar, including numbers and
-            // booleans.
-            fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Scalar, D::Error> {
-                deserializer.deserialize_str(self)
-            }
-        }
-        deserializer.deserialize_option(Text)
-    }
 }
 
 /// Makes a key without a value differ from an absent key: an empty `check` must not disable checks.

@@ -59,7 +59,7 @@ enum Command {
     /// Stop the director: a director alone leaves its program forwarding, for the next `lb run` to
     /// go on with; with --release nothing is left
     Stop(stop::Options),
-    /// Check a configuration file: every mistake with its line and column
+    /// Check a configuration file and what it includes: every mistake with its line and column
     Check(check::Options),
     /// Look over this machine, a director or a real server: what is right and wrong, with the mend
     Doctor(doctor::Options),

@@ -26,6 +26,7 @@ pub mod capture;
 pub mod cleanup;
 pub mod director;
 pub mod echo;
+pub mod editor;
 mod global;
 pub mod log;
 pub mod namespace;

@@ -81,6 +81,7 @@ fn documents(tree: &Path, version: &str) -> Result<()> {
     put(&documents.join("changelog.gz"), &compressed(log.as_bytes())?, 0o644)?;
     for (folder, to) in [
         ("examples", "examples"),
+        ("schema", "schema"),
         ("prometheus", "examples/prometheus"),
         ("grafana", "examples/grafana"),
         ("systemd/lb.service.d", "examples/lb.service.d"),

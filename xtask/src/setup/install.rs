@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use super::need::{DEBIAN_BPF_TOOLCHAIN, How, Missing, on_path};
-use super::{apt, axe, emulator, list, originals, servers};
+use super::{apt, emulator, list, npm, originals, servers};
 use crate::workspace;
 
 /// The required release of bpf-linker, whose options the build uses.
@@ -64,7 +64,8 @@ fn without_apt(how: &How) -> Result<()> {
         How::Servers => servers::make(),
         How::Originals => originals::make(),
         How::Emulator => emulator::make(),
-        How::Axe => axe::make(),
+        How::Axe => npm::axe(),
+        How::LanguageServer => npm::language_server(),
         How::Mount(mount) => mount.make(),
     }
 }

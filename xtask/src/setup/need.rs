@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use lb_lab::lab::servers::{catalog, root};
-use lb_lab::lab::{browser, originals};
+use lb_lab::lab::{browser, editor, originals};
 
 use super::machine::{self, Mount};
 use crate::ebpf;
@@ -74,6 +74,8 @@ pub(super) enum How {
     Emulator,
     /// axe-core, from npm.
     Axe,
+    /// yaml-language-server, from npm.
+    LanguageServer,
     /// A mount.
     Mount(Mount),
 }
@@ -115,12 +117,35 @@ impl fmt::Display for How {
             Self::Axe => {
                 write!(f, "npm pack axe-core@{}, of which one file is kept in target", browser::AXE_VERSION)
             }
+            Self::LanguageServer => {
+                write!(
+                    f,
+                    "npm install yaml-language-server@{} in {}",
+                    editor::VERSION,
+                    editor::folder().display()
+                )
+            }
             Self::Mount(mount) => mount.fmt(f),
         }
     }
 }
 
 const FONTS: &str = "/usr/share/fonts/truetype/dejavu";
+
+/// What is missing of what npm fetches.
+fn from_npm() -> Vec<Missing> {
+    let all = [
+        (browser::axe(), "axe-core", "finds what keeps people from using the page", How::Axe),
+        (
+            editor::language_server(),
+            "yaml-language-server",
+            "completes keys for editors in a test",
+            How::LanguageServer,
+        ),
+    ];
+    let missing = all.into_iter().filter(|(file, ..)| !file.exists());
+    missing.map(|(_, what, why, how)| Missing { what: what.to_owned(), why, how }).collect()
+}
 
 /// The missing requirements of `scope`, in the order of installation.
 pub(super) fn missing(scope: Scope) -> Vec<Missing> {
@@ -165,7 +190,8 @@ pub(super) fn missing(scope: Scope) -> Vec<Missing> {
         program("chromium", "chromium", "shows the page in a test");
         program("chromedriver", "chromium-driver", "drives the browser");
         program("tmux", "tmux", "is the terminal of lb top in a test");
-        program("npm", "npm", "fetches axe-core");
+        program("npm", "npm", "fetches axe-core and yaml-language-server");
+        program("node", "nodejs", "runs yaml-language-server");
     }
     if matches!(scope, Scope::Test | Scope::Chaos) {
         program("faketime", "faketime", "sets a director's clock");
@@ -182,9 +208,8 @@ pub(super) fn missing(scope: Scope) -> Vec<Missing> {
         let how = How::Apt(vec!["fonts-dejavu-core".to_owned()]);
         missing.push(Missing { what: "fonts".to_owned(), why: "are what the browser writes with", how });
     }
-    if scope == Scope::Test && !browser::axe().exists() {
-        let what = "axe-core".to_owned();
-        missing.push(Missing { what, why: "finds what keeps people from using the page", how: How::Axe });
+    if scope == Scope::Test {
+        missing.extend(from_npm());
     }
     if scope == Scope::Test && !root::is_complete() {
         let names: Vec<_> = catalog::ALL.iter().map(|program| program.name).collect();

@@ -71,7 +71,7 @@ impl Validator {
         let names = each.map(|(index, node)| {
             let value = Value::of(&node.name, "name", list.item(index));
             let name = self.needed(value, "the node's name, usually its host's", values::name)?;
-            if let Err(line) = taken.insert(name.clone(), value.span().at()) {
+            if let Err(line) = taken.insert(name.clone(), value.span()) {
                 self.wrong(value, &format!("the node in line {line} already has this name"));
             }
             Some(name)
@@ -195,7 +195,7 @@ impl Validator {
             let address = self.needed(value, values::NODE, |text| {
                 let address = values::node_address(text)?;
                 around.not_a_vip(address)?;
-                taken.only(address, "address", value.span().at())
+                taken.only(address, "address", value.span())
             });
             Node { name: name.clone(), address: address.unwrap_or(NO_ADDRESS) }
         });
@@ -228,7 +228,7 @@ impl Surroundings<'_> {
     /// Refuses VIPs: a VIP moves from node to node, so it is not the address of one host.
     pub(super) fn not_a_vip(&self, address: IpAddr) -> Result<(), String> {
         if self.vips.contains(&address) {
-            Err("this address is a VIP of this file, expected a host's own address".into())
+            Err("this address is a VIP of this configuration, expected a host's own address".into())
         } else {
             Ok(())
         }

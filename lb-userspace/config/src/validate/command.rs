@@ -61,14 +61,16 @@ impl Validator {
                 "no command, expected a program and its arguments, such as [/bin/true]",
             );
         }
-        let each = words.iter().map(|word| word.0.clone().unwrap_or_default());
-        let words: Vec<String> = each.collect();
+        let mut read = Vec::with_capacity(words.len());
         for (index, word) in words.iter().enumerate() {
-            if let Err(wrong) = fit_for_exec(index, word) {
-                self.wrong_at(list.item(index).at(), "command", word, &wrong);
+            let span = list.item(index);
+            let text = word.text(|| span).unwrap_or_default();
+            if let Err(wrong) = fit_for_exec(index, text) {
+                self.wrong_at(span.at(), "command", word.raw().unwrap_or_default(), &wrong);
             }
+            read.push(text.to_owned());
         }
-        words
+        read
     }
 }
 

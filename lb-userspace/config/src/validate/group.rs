@@ -43,19 +43,19 @@ impl Validator {
             group.number = u8::try_from(index).unwrap_or(u8::MAX);
             // The name is empty if name and VIPs are missing or wrong, which is reported already.
             if !group.name.is_empty() {
-                let at = span.key("name").at();
-                let name = names.insert(group.name.clone(), at);
+                let named = span.key("name");
+                let name = names.insert(group.name.clone(), named);
                 let name = name.map_err(|line| format!("the group in line {line} already has this name"));
                 let taken = name.and_then(|()| {
-                    let same = |line| {
+                    let same = |line: String| {
                         format!(
                             "heartbeats cannot tell it from the name in line {line}, expected another name"
                         )
                     };
-                    ids.insert(group.id(), at).map_err(same)
+                    ids.insert(group.id(), named).map_err(same)
                 });
                 if let Err(why) = taken {
-                    self.mistake(at, format!("name {:?}: {why}", group.name));
+                    self.mistake(named.at(), format!("name {:?}: {why}", group.name));
                 }
             }
             group
@@ -69,13 +69,13 @@ impl Validator {
         groups
     }
 
-    fn group(
+    fn group<'m>(
         &mut self,
         group: &yaml::Group,
-        span: SourceSpan<'_>,
+        span: SourceSpan<'m>,
         (main, others): (&str, &[String]),
         cluster: Option<&[String]>,
-        taken: &mut Unique<IpAddr>,
+        taken: &mut Unique<'m, IpAddr>,
     ) -> Group {
         let yaml::Group {
             name,
@@ -145,8 +145,8 @@ impl Validator {
         let yaml::Group { nodes, failback, failback_delay, .. } = group;
         let given = [
             ("nodes", nodes.is_some()),
-            ("failback", failback.0.is_some()),
-            ("failback_delay", failback_delay.0.is_some()),
+            ("failback", failback.is_given()),
+            ("failback_delay", failback_delay.is_given()),
         ];
         for (key, _) in given.into_iter().filter(|(_, given)| *given) {
             let message = format!("`{key}` is for groups of a cluster, and this file has no `cluster`");
@@ -170,11 +170,11 @@ impl Validator {
         }
     }
 
-    fn group_vips(
+    fn group_vips<'m>(
         &mut self,
         group: &yaml::Group,
-        span: SourceSpan<'_>,
-        taken: &mut Unique<IpAddr>,
+        span: SourceSpan<'m>,
+        taken: &mut Unique<'m, IpAddr>,
     ) -> Vec<GroupVip> {
         let list = span.key("vips");
         let given = group.vips.as_deref().unwrap_or_default();

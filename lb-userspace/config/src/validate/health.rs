@@ -86,7 +86,7 @@ impl Validator {
                 self.wrong(via, &wrong);
             }
             for (key, scalar) in [("port", &check.port), ("interface", &check.interface)] {
-                if scalar.0.is_some() {
+                if scalar.is_given() {
                     let message = format!(
                         "`{key}` cannot be used with `via: vip`: the check connects to the service's own address and \
                          port, through the director's interface"

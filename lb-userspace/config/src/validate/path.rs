@@ -114,13 +114,13 @@ impl Validator {
     fn only_of_its_kind(&mut self, kind: Kind, path: &yaml::Path, span: SourceSpan<'_>) {
         let yaml::Path { r#type: _, interface, port, addresses, group, address, device, baud } = path;
         let given: [(_, _, &[Kind]); 7] = [
-            ("interface", interface.0.is_some(), &[Kind::Unicast, Kind::Multicast, Kind::Broadcast]),
-            ("port", port.0.is_some(), &[Kind::Unicast]),
+            ("interface", interface.is_given(), &[Kind::Unicast, Kind::Multicast, Kind::Broadcast]),
+            ("port", port.is_given(), &[Kind::Unicast]),
             ("addresses", addresses.is_some(), &[Kind::Unicast]),
-            ("group", group.0.is_some(), &[Kind::Multicast]),
-            ("address", address.0.is_some(), &[Kind::Broadcast]),
-            ("device", device.0.is_some(), &[Kind::Serial]),
-            ("baud", baud.0.is_some(), &[Kind::Serial]),
+            ("group", group.is_given(), &[Kind::Multicast]),
+            ("address", address.is_given(), &[Kind::Broadcast]),
+            ("device", device.is_given(), &[Kind::Serial]),
+            ("baud", baud.is_given(), &[Kind::Serial]),
         ];
         for (key, _, kinds) in given.into_iter().filter(|(_, given, kinds)| *given && !kinds.contains(&kind))
         {
@@ -187,14 +187,17 @@ impl Validator {
         let mistakes = self.found.len();
         let mut addresses = vec![None; around.names.len()];
         let mut taken = Unique::default();
-        for (node, span, text) in self.by_node(given, map, &around.names) {
+        for (node, span, value) in self.by_node(given, map, &around.names) {
+            let text = value.text(|| span).unwrap_or_default();
             let address = values::any_host(text).and_then(|address| {
                 around.not_a_vip(address)?;
-                taken.only(address, "address", span.at())
+                taken.only(address, "address", span)
             });
             match address {
                 Ok(address) => addresses[usize::from(node)] = Some(address),
-                Err(wrong) => self.wrong_at(span.at(), "addresses", text, &wrong),
+                Err(wrong) => {
+                    self.wrong_at(span.at(), "addresses", value.raw().unwrap_or_default(), &wrong);
+                }
             }
         }
         self.one_family(given, map);
@@ -202,23 +205,23 @@ impl Validator {
         if self.found.len() == mistakes { addresses.into_iter().collect() } else { None }
     }
 
-    /// For each node its index in the cluster, and the source span and text of its value.
+    /// For each node its index in the cluster, and the source span of its value, and the value.
     fn by_node<'a>(
         &mut self,
         given: &'a yaml::ByNode,
         map: SourceSpan<'a>,
         names: &[String],
-    ) -> Vec<(u8, SourceSpan<'a>, &'a str)> {
+    ) -> Vec<(u8, SourceSpan<'a>, &'a yaml::Scalar)> {
         // Without nodes, which `node_names` reports, no name can be right.
         if names.is_empty() {
             return Vec::new();
         }
         let mut named = Unique::default();
         let mut found = Vec::new();
-        for (name, text) in &given.0 {
+        for (name, value) in &given.0 {
             let span = map.key(name);
-            match node(names, name).map(|node| (node, named.insert(node, span.key_at()))) {
-                Ok((node, Ok(()))) => found.push((node, span, text.0.as_deref().unwrap_or_default())),
+            match node(names, name).map(|node| (node, named.insert(node, span))) {
+                Ok((node, Ok(()))) => found.push((node, span, value)),
                 Ok((_, Err(line))) => {
                     let again = map.occurrence(name, 1).unwrap_or(span).key_at();
                     self.mistake(again, format!("addresses: {name:?} is already given in line {line}"));
@@ -227,7 +230,7 @@ impl Validator {
             }
         }
         for (node, name) in (0..=u8::MAX).zip(names) {
-            if named.insert(node, map.at()).is_ok() {
+            if named.insert(node, map).is_ok() {
                 let message = format!("addresses: {name:?} is missing, expected an address of every node");
                 self.mistake(map.key_at(), message);
             }
@@ -237,8 +240,10 @@ impl Validator {
 
     /// A path has one socket, which is either IPv4 or IPv6.
     fn one_family(&mut self, given: &yaml::ByNode, map: SourceSpan<'_>) {
-        let parsed = |text: &yaml::Scalar| text.0.as_deref()?.parse::<IpAddr>().ok();
-        let mut addresses = given.0.iter().filter_map(|(name, text)| Some((name, parsed(text)?)));
+        let mut addresses = given.0.iter().filter_map(|(name, value)| {
+            let address = value.text(|| map.key(name))?.parse::<IpAddr>().ok()?;
+            Some((name, address))
+        });
         let Some((first_name, first)) = addresses.next() else { return };
         if let Some((name, other)) = addresses.find(|(_, address)| address.is_ipv4() != first.is_ipv4()) {
             let wrong = format!(

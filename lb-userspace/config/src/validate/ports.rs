@@ -10,26 +10,27 @@ use super::{Validator, Value};
 use crate::source_map::SourceSpan;
 use crate::yaml;
 
-/// The ports of the services so far, each with the line of its service.
+/// The ports of the services so far, each with the `vip` of its service.
 #[derive(Default)]
-pub(super) struct Taken {
-    keys: HashMap<ServiceKey, usize>,
-    single: HashMap<(IpAddr, Protocol, u16), usize>,
+pub(super) struct Taken<'a> {
+    keys: HashMap<ServiceKey, SourceSpan<'a>>,
+    single: HashMap<(IpAddr, Protocol, u16), SourceSpan<'a>>,
     /// By the first port of a range: its last one.
-    ranges: BTreeMap<(IpAddr, Protocol, u16), (u16, usize)>,
+    ranges: BTreeMap<(IpAddr, Protocol, u16), (u16, SourceSpan<'a>)>,
 }
 
-impl Taken {
+impl<'a> Taken<'a> {
     /// Notes the service's ports, or says which of them another one has.
-    pub(super) fn insert(&mut self, service: &Service, line: usize) -> Result<(), String> {
+    pub(super) fn insert(&mut self, service: &Service, vip_at: SourceSpan<'a>) -> Result<(), String> {
         let Service { key, ports, .. } = service;
         let ServiceKey { vip, protocol, port } = *key;
         let name = protocol.name();
         let begins = ports.ranges().first().is_some_and(|range| !range.is_one());
         for range in ports.ranges() {
             if !range.is_one() {
-                self.insert_range(*key, (range.first, range.last), line)?;
-            } else if let Some(other) = self.single.insert((vip, protocol, range.first), line) {
+                self.insert_range(*key, (range.first, range.last), vip_at)?;
+            } else if let Some(other) = self.single.insert((vip, protocol, range.first), vip_at) {
+                let other = other.line_seen_from(vip_at);
                 let what = match ports.is_one() {
                     true => format!("this address, port and protocol ({name})"),
                     false => format!("port {} of this address ({name})", range.first),
@@ -37,7 +38,7 @@ impl Taken {
                 return Err(format!("the service in line {other} already has {what}"));
             }
         }
-        match self.keys.insert(*key, line) {
+        match self.keys.insert(*key, vip_at).map(|other| other.line_seen_from(vip_at)) {
             None => Ok(()),
             Some(other) if port == 0 => {
                 Err(format!("the service in line {other} already has all ports of this address ({name})"))
@@ -62,20 +63,21 @@ impl Taken {
         &mut self,
         key: ServiceKey,
         (first, last): (u16, u16),
-        line: usize,
+        vip_at: SourceSpan<'a>,
     ) -> Result<(), String> {
         let ServiceKey { vip, protocol, .. } = key;
         let upto = (vip, protocol, 0)..=(vip, protocol, last);
         if let Some(((_, _, begin), (end, other))) = self.ranges.range(upto).next_back()
             && *end >= first
         {
+            let other = other.line_seen_from(vip_at);
             return Err(format!(
                 "the service in line {other} already has ports {begin}-{end} of this address ({}), expected ranges that \
                  do not overlap",
                 protocol.name()
             ));
         }
-        self.ranges.insert((vip, protocol, first), (last, line));
+        self.ranges.insert((vip, protocol, first), (last, vip_at));
         Ok(())
     }
 }
@@ -124,12 +126,12 @@ impl Validator {
     }
 
     fn check_knows_its_port(&mut self, check: &yaml::Check, ports: &Ports, span: SourceSpan<'_>) {
-        let kind = check.r#type.0.as_deref().and_then(|text| Kind::read(text).ok());
-        if check.port.0.is_some() || !kind.is_some_and(Kind::connects) {
+        let kind = Value::of(&check.r#type, "type", span).text.and_then(|text| Kind::read(text).ok());
+        if check.port.is_given() || !kind.is_some_and(Kind::connects) {
             return;
         }
         let ports = of_ports(ports);
-        let by_vip = check.via.0.as_deref() == Some("vip");
+        let by_vip = Value::of(&check.via, "via", span).text == Some("vip");
         let message = match by_vip {
             true => format!(
                 "a check through the VIP connects to the service's port, and this service is {ports}: expected \

@@ -71,7 +71,7 @@ const WITH_PORT: &[Kind] = &[
 
 /// Each key that only some types have: whether the file gives it, and which types have it.
 fn keys(check: &yaml::Check) -> [(&'static str, bool, &'static [Kind]); 25] {
-    let given = |scalar: &yaml::Scalar| scalar.0.is_some();
+    let given = yaml::Scalar::is_given;
     [
         ("port", given(&check.port), WITH_PORT),
         ("source", given(&check.source), NETWORK),
@@ -124,7 +124,7 @@ impl Kind {
 
 impl Validator {
     pub(super) fn keys_of_other_kinds(&mut self, kind: Kind, check: &yaml::Check, span: SourceSpan<'_>) {
-        let dynamic = ("dynamic", check.dynamic.0.is_some(), &[External][..]);
+        let dynamic = ("dynamic", check.dynamic.is_given(), &[External][..]);
         for (key, given, kinds) in keys(check).into_iter().chain([dynamic]) {
             if given && !kinds.contains(&kind) {
                 let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
@@ -168,10 +168,10 @@ impl Validator {
             Redis => Probe::Redis,
             Ping => Probe::Ping,
             Grpc => {
-                let service = check.grpc_service.0.clone().unwrap_or_default();
-                Probe::Grpc { service }
+                let service = value(&check.grpc_service, "grpc_service").text.unwrap_or_default();
+                Probe::Grpc { service: service.to_owned() }
             }
-            Agent => Probe::Agent { send: check.send.0.clone() },
+            Agent => Probe::Agent { send: value(&check.send, "send").text.map(str::to_owned) },
             External => Probe::External(self.external(check, span)?),
             File => {
                 let read = |text: &str| values::file_path(text, "/run/www1.weight");
@@ -191,17 +191,18 @@ impl Validator {
 
     fn exchange(&mut self, check: &yaml::Check, span: SourceSpan<'_>) -> Exchange {
         let hex = Value::of(&check.send_hex, "send_hex", span);
-        if check.send.0.is_some() && hex.text.is_some() {
+        let text = Value::of(&check.send, "send", span).text;
+        if text.is_some() && hex.text.is_some() {
             self.mistake(hex.span().key_at(), "found both `send` and `send_hex`, expected one of them");
         }
         let bytes = self.optional(hex, values::hex);
-        let text = check.send.0.as_ref().map(|text| text.clone().into_bytes());
+        let text = text.map(|text| text.as_bytes().to_owned());
         Exchange { send: bytes.or(text).unwrap_or_default(), expected: self.expected(check, span) }
     }
 
     /// A UDP check must send something: without an answer nothing shows that the server is there.
     fn udp_exchange(&mut self, check: &yaml::Check, span: SourceSpan<'_>) -> Exchange {
-        if check.send.0.is_none() && check.send_hex.0.is_none() {
+        if !check.send.is_given() && !check.send_hex.is_given() {
             let message = "`send` is missing, expected the datagram that the server answers, or `send_hex`";
             self.mistake(span.key_at(), message);
         }
@@ -241,7 +242,7 @@ impl Validator {
         let records = RecordType::ALL.map(|record| (record.name(), record));
         DnsProbe {
             name: self.optional(value(&check.query, "query"), values::dns_name).unwrap_or_else(|| ".".into()),
-            record: if check.record.0.is_none() && check.query.0.is_none() {
+            record: if !check.record.is_given() && !check.query.is_given() {
                 RecordType::Ns
             } else {
                 self.one_of(value(&check.record, "record"), &records, RecordType::A)

@@ -36,7 +36,7 @@ impl Validator {
         for (index, given) in encodings.iter().enumerate() {
             let encoding = self.encoding(given, span.item(index));
             let rotation = Value::of(&given.rotation, "rotation", span.item(index));
-            match rotations.insert(encoding.rotation, rotation.span().at()) {
+            match rotations.insert(encoding.rotation, rotation.span()) {
                 Ok(()) => read.push(encoding),
                 Err(line) => {
                     self.wrong(rotation, &format!("already taken in line {line}, expected another one"));
@@ -109,7 +109,7 @@ impl Validator {
                 self.mistake(at.key_at(), message);
                 continue;
             };
-            let text = id.0.as_deref().unwrap_or_default();
+            let text = id.text(|| at).unwrap_or_default();
             let length = usize::from(encoding.server_id_length);
             match values::hex(text).ok().filter(|bytes| bytes.len() == length) {
                 Some(bytes) if !ids.contains_key(&encoding.rotation) => {
@@ -121,7 +121,7 @@ impl Validator {
                         "expected {} hexadecimal digits, for `server_id_length: {length}`",
                         length * 2
                     );
-                    self.wrong_at(at.at(), "quic_server_ids", text, &wrong);
+                    self.wrong_at(at.at(), "quic_server_ids", id.raw().unwrap_or_default(), &wrong);
                 }
             }
         }

@@ -114,24 +114,25 @@ impl Validator {
 
     /// A server is behind one interface, whatever services it has.
     pub(super) fn servers_have_one_interface(&mut self, services: &[Service], span: SourceSpan<'_>) {
-        let mut known: BTreeMap<IpAddr, (Option<&str>, usize)> = BTreeMap::new();
+        let mut known: BTreeMap<IpAddr, (Option<&str>, SourceSpan<'_>)> = BTreeMap::new();
         for (index, service) in services.iter().enumerate() {
             let span = span.item(index).key("servers");
             for (index, server) in
                 service.servers.iter().enumerate().filter(|(_, one)| one.address != NO_ADDRESS)
             {
                 let span = span.item(index);
-                let line = span.key("address").at().line;
-                let here = (server.interface.as_deref(), line);
-                let (there, line) = *known.entry(server.address).or_insert(here);
+                let address = span.key("address");
+                let here = (server.interface.as_deref(), address);
+                let (there, other) = *known.entry(server.address).or_insert(here);
                 if there != here.0 {
                     let named =
                         |name: Option<&str>| name.map_or("none".to_owned(), |name| format!("{name:?}"));
                     let message = format!(
-                        "`interface` of {}: found {}, and {} in line {line}, expected the same",
+                        "`interface` of {}: found {}, and {} in line {}, expected the same",
                         server.address,
                         named(here.0),
-                        named(there)
+                        named(there),
+                        other.line_seen_from(address)
                     );
                     self.mistake(span.key("interface").key_at(), message);
                 }
@@ -146,9 +147,9 @@ impl Validator {
             let span = span.item(index);
             let address = Value::of(&given.address, "address", span);
             let known = server.address != NO_ADDRESS;
-            if known && let Err(line) = addresses.insert(server.address, address.span().at()) {
+            if known && let Err(line) = addresses.insert(server.address, address.span()) {
                 self.wrong(address, &format!("the server in line {line} already has this address"));
-            } else if known || given.name.0.is_some() {
+            } else if known || given.name.is_given() {
                 self.distinct_name(&mut names, &server.name, Value::of(&given.name, "name", span));
             }
         }

@@ -109,7 +109,7 @@ impl Validator {
     ) -> DeadServer {
         let [quiescent, dead] = [(&service.quiescent, "quiescent"), (&service.dead_server, "dead_server")]
             .map(|(scalar, key)| Value::of(scalar, key, span));
-        if service.quiescent.0.is_some() && service.dead_server.0.is_some() {
+        if service.quiescent.is_given() && service.dead_server.is_given() {
             self.wrong(dead, "expected no `quiescent` beside it: `on` is `keep`, `off` is `expire`");
         }
         let quiescent = self.one_of(quiescent, &values::SWITCH, true);
@@ -199,17 +199,22 @@ impl Validator {
             let span = span.item(index);
             let vip = Value::of(&given.vip, "vip", span);
             let known_key = service.key.vip != NO_VIP.0;
-            if known_key && let Err(wrong) = taken.insert(service, vip.span().at().line) {
+            if known_key && let Err(wrong) = taken.insert(service, vip.span()) {
                 self.wrong(vip, &wrong);
-            } else if known_key || given.name.0.is_some() {
+            } else if known_key || given.name.is_given() {
                 self.distinct_name(&mut names, &service.name, Value::of(&given.name, "name", span));
             }
         }
     }
 
     /// `name` is the effective name, `value` the key in the file, which may be absent.
-    pub(super) fn distinct_name<'n>(&mut self, names: &mut Unique<&'n str>, name: &'n str, value: Value<'_>) {
-        if let Err(line) = names.insert(name, value.span().at()) {
+    pub(super) fn distinct_name<'n, 'm>(
+        &mut self,
+        names: &mut Unique<'m, &'n str>,
+        name: &'n str,
+        value: Value<'m>,
+    ) {
+        if let Err(line) = names.insert(name, value.span()) {
             let message = format!("name {name:?}: already taken in line {line}, expected another one");
             self.mistake(value.span().at(), message);
         }
@@ -228,7 +233,7 @@ impl Validator {
                 if vips.contains(&server.address) {
                     let address = server.address;
                     let message = format!(
-                        "address {address} is a VIP of this file, expected a real server's own address"
+                        "address {address} is a VIP of this configuration, expected a real server's own address"
                     );
                     self.mistake(span.item(index).key("address").at(), message);
                 }
@@ -245,7 +250,7 @@ impl Validator {
             if service.servers.iter().any(|server| server.address == address) {
                 self.wrong(value, "expected a server that is not among the service's own");
             } else if services.iter().any(|other| other.key.vip == address) {
-                self.wrong(value, "found a VIP of this file, expected a real server's own address");
+                self.wrong(value, "found a VIP of this configuration, expected a real server's own address");
             }
         }
     }

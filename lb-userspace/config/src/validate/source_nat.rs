@@ -65,8 +65,10 @@ impl Validator {
             }
             let own = groups.get(&service.key.vip);
             let given = given.source_nat.iter().flatten().enumerate();
-            let read = given
-                .filter_map(|(place, item)| Some((place, values::source_address(item.0.as_deref()?).ok()?)));
+            let read = given.filter_map(|(place, item)| {
+                let text = item.text(|| list.item(place))?;
+                Some((place, values::source_address(text).ok()?))
+            });
             for (place, address) in read.filter(|(_, address)| service.source_nat.contains(address)) {
                 let address = &address;
                 let group = groups.get(address);

@@ -41,12 +41,12 @@ impl Validator {
             _ => None,
         };
         for (given, missing, name) in [(certificate, key, "key"), (key, certificate, "certificate")] {
-            if given.0.is_some() && missing.0.is_none() {
+            if given.is_given() && !missing.is_given() {
                 let message = format!("`{name}` is missing: TLS needs `certificate` and `key`");
                 self.mistake(span.key_at(), message);
             }
         }
-        let is_plain = certificate.0.is_none() && key.0.is_none();
+        let is_plain = !certificate.is_given() && !key.is_given();
         if tokens_file.is_some() && is_plain && !listen.ip().is_loopback() {
             self.wrong(
                 Value::of(tokens, "tokens", span),

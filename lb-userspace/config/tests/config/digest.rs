@@ -1,7 +1,7 @@
 //! The digest changes with every value that nodes must agree on, and with no other.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use lb_common::schedule::Scheduler;
 use lb_common::service::Protocol;
@@ -12,8 +12,11 @@ use regex::bytes::Regex;
 use super::*;
 
 fn full() -> Config {
-    let text = include_str!("../../../../deploy/examples/full.yaml");
-    parse_on(text, "full.yaml", "").unwrap_or_else(|error| panic!("{error}"))
+    static FULL: LazyLock<Config> = LazyLock::new(|| {
+        let text = include_str!("../../../../deploy/examples/full.yaml");
+        parse_on(text, "full.yaml", "").unwrap_or_else(|error| panic!("{error}"))
+    });
+    FULL.clone()
 }
 
 /// Random material for a change.

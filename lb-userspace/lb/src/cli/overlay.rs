@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use lb_api::difference::Difference;
 use lb_api::{client, schema};
-use lb_config::Overlaid;
+use lb_config::{Changed, Files};
 use lb_model::overlay::{CLI, Change, NewServer, NewService};
 use lb_system::whole_file;
 
@@ -176,23 +176,26 @@ pub(super) fn overlay(OverlayOptions { what, director }: OverlayOptions) -> Resu
     }
 }
 
-/// Writes what was changed at run time into the file, which stays as it is otherwise.
+/// Writes what was changed at run time into the files that have the services. They stay as they are
+/// otherwise.
 pub(super) fn save(director: &Director) -> Result<()> {
     let overlay = client::request_overlay(&director.socket)?;
-    let shown = overlay.config.display();
-    let text = fs::read_to_string(&overlay.config).with_context(|| format!("reading {shown}"))?;
     let changes: Vec<&Change> = overlay.sources.values().flatten().collect();
     if changes.is_empty() {
         return print("nothing was changed at run time\n");
     }
-    let Overlaid { text: new, unused } =
-        lb_config::overlaid(&text, &shown.to_string(), changes.iter().copied())?;
+    let mut files = Files::open(&overlay.config)?;
+    let Changed { texts, unused, config: _ } = files.changed(changes.iter().copied())?;
     if unused.len() == changes.len() {
         bail!("no change has any effect any more; `lb overlay clear` forgets them");
     }
-    whole_file::replace(&overlay.config, new.as_bytes()).context("the configuration stays as it was")?;
+    for (path, text) in &texts {
+        whole_file::replace(path, text.as_bytes()).context("it stays as it was")?;
+    }
     client::request_clear_overlay(&director.socket, None)?;
-    let mut told = format!("{shown} has what was changed at run time\n");
+    let names = texts.iter().map(|(path, _)| path.display().to_string()).collect::<Vec<_>>();
+    let has = if names.len() == 1 { "has" } else { "have" };
+    let mut told = format!("{} {has} what was changed at run time\n", names.join(", "));
     for (index, why) in unused {
         told += &format!("without effect: {}: {why}\n", changes[index]);
     }

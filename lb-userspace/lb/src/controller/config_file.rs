@@ -1,7 +1,9 @@
-//! The configuration file, and why its newest version is not in force.
+//! The configuration file with what it includes, and why its newest version is not in force.
 
 use std::path::Path;
 use std::time::{Instant, SystemTime};
+
+use lb_config::Sources;
 
 use super::files::{FileChange, Watched};
 
@@ -37,8 +39,8 @@ impl ConfigFile {
     }
 
     /// Reads the file now. `None`: it is being written, and a later poll tells when it is whole.
-    pub(super) fn read<T>(&mut self, read: impl FnOnce(&Path) -> T) -> Option<T> {
-        self.file.read(read)
+    pub(super) fn read<T>(&mut self, read: impl FnMut(&Path) -> (T, Sources)) -> Option<T> {
+        self.file.read_all(read)
     }
 
     /// In words, that somebody has it open for writing.

@@ -1,4 +1,4 @@
-//! Notices that the configuration file changed.
+//! Notices that the configuration changed: the file, what it includes, what values are read from.
 //!
 //! By asking for its metadata: that sees an editor's rename, a symlink that is switched
 //! (Kubernetes) and a file system that sends no events, and costs one stat(2) each time. A file
@@ -11,11 +11,16 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use lb_config::Sources;
+
 use super::writers::{self, Writers};
 
 /// What tells one version of a file from another: device, inode, size, and when its content or its
 /// mode last changed.
 type Version = (u64, u64, u64, i64, i64);
+
+/// The versions of a file and of those that belong to it; `None`: it is not there.
+type Versions = Vec<(PathBuf, Option<Version>)>;
 
 /// A file that nobody has open for writing is taken when it has been the same for so long.
 const SETTLED: Duration = Duration::from_millis(400);
@@ -26,13 +31,15 @@ const LONG: Duration = Duration::from_secs(5);
 /// How long a start waits for a file that is being written.
 const START: Duration = Duration::from_secs(10);
 
-/// A file and the version that was read last.
+/// A file with what belongs to it, and the versions that were read last.
 #[derive(Debug)]
 pub(super) struct Watched {
     path: PathBuf,
-    read: Option<Version>,
-    /// A version that has not been read, and since when it is there.
-    settling: Option<(Version, Instant)>,
+    /// What else counts, as the file said when it was read.
+    sources: Sources,
+    read: Option<Versions>,
+    /// Versions that have not been read, and since when they are there.
+    settling: Option<(Versions, Instant)>,
     /// It is to be read as soon as nobody writes to it, whether it is new or not.
     wanted: bool,
     /// That it is being written has been told.
@@ -51,8 +58,9 @@ pub(super) enum FileChange {
 
 impl Watched {
     pub(super) fn new(path: PathBuf) -> Self {
-        let read = version(&path);
-        Self { path, read, settling: None, wanted: false, told: false }
+        let sources = Sources::default();
+        let read = versions(&path, &sources);
+        Self { path, sources, read, settling: None, wanted: false, told: false }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -61,10 +69,24 @@ impl Watched {
 
     /// Reads the file now, as it is. `None`: it is being written, and a later look will say when it
     /// is whole.
-    pub(super) fn read<T>(&mut self, read: impl FnOnce(&Path) -> T) -> Option<T> {
-        let before = version(&self.path);
-        let found = read(&self.path);
-        if writers::of(&self.path) == Writers::Some || version(&self.path) != before {
+    pub(super) fn read<T>(&mut self, mut read: impl FnMut(&Path) -> T) -> Option<T> {
+        self.read_all(|path| (read(path), Sources::default()))
+    }
+
+    /// The same of a file that names others. Where it names others than before it is read once
+    /// more, so that none of them changes unseen.
+    pub(super) fn read_all<T>(&mut self, mut read: impl FnMut(&Path) -> (T, Sources)) -> Option<T> {
+        let (before, found) = loop {
+            let before = versions(&self.path, &self.sources);
+            let (found, sources) = read(&self.path);
+            if sources == self.sources {
+                break (before, found);
+            }
+            self.sources = sources;
+        };
+        let paths = before.iter().flatten().map(|(path, _)| path.as_path());
+        let is_written = Self::writers(paths) == Writers::Some;
+        if is_written || versions(&self.path, &self.sources) != before {
             self.wanted = true;
             return None;
         }
@@ -72,20 +94,23 @@ impl Watched {
         Some(found)
     }
 
-    /// A file that is gone is no new version.
+    /// A file that is gone is no new version; one that belongs to it may go.
     pub(super) fn poll(&mut self, now: Instant) -> FileChange {
-        let version = version(&self.path);
-        let Some(version) = version.filter(|_| self.wanted || version != self.read) else {
+        let versions = versions(&self.path, &self.sources);
+        let is_new = self.wanted || versions != self.read;
+        let Some(versions) = versions.filter(|_| is_new) else {
             (self.settling, self.told) = (None, false);
             return FileChange::None;
         };
-        let since = match self.settling {
-            Some((settling, since)) if settling == version => since,
+        let since = match &self.settling {
+            Some((settling, since)) if *settling == versions => *since,
             _ => now,
         };
-        self.settling = Some((version, since));
+        let there = versions.iter().filter(|(_, version)| version.is_some());
+        let writers = Self::writers(there.map(|(path, _)| path.as_path()));
+        self.settling = Some((versions, since));
         let lasted = now - since;
-        let settled = match writers::of(&self.path) {
+        let settled = match writers {
             _ if self.wanted && lasted == Duration::ZERO => false,
             Writers::None => self.wanted || lasted >= SETTLED,
             Writers::Unknown => lasted >= SETTLED_UNKNOWN,
@@ -98,12 +123,28 @@ impl Watched {
         if settled { FileChange::Whole } else { FileChange::None }
     }
 
+    /// Somebody if one of the files has a writer; unknown if that cannot be told of one.
+    fn writers<'p>(paths: impl Iterator<Item = &'p Path>) -> Writers {
+        let mut all = Writers::None;
+        for writers in paths.map(writers::of) {
+            match writers {
+                Writers::Some => return Writers::Some,
+                Writers::Unknown => all = Writers::Unknown,
+                Writers::None => {}
+            }
+        }
+        all
+    }
+
     /// In words, that it is being written and by whom.
     pub(super) fn being_written(&self) -> String {
-        let who = writers::name(&self.path).unwrap_or_else(|| "another program".to_owned());
+        let mut paths = vec![self.path.clone()];
+        paths.extend(self.sources.paths());
+        let written = paths.iter().find(|path| writers::of(path) == Writers::Some).unwrap_or(&self.path);
+        let who = writers::name(written).unwrap_or_else(|| "another program".to_owned());
         format!(
             "{}: {who} has it open for writing; it is taken as soon as that has closed it",
-            self.path.display()
+            written.display()
         )
     }
 }
@@ -114,6 +155,16 @@ pub(super) fn wait_until_whole(path: &Path) {
     while writers::of(path) == Writers::Some && Instant::now() < deadline {
         sleep(Duration::from_millis(100));
     }
+}
+
+/// `None`: the file is not there.
+fn versions(path: &Path, sources: &Sources) -> Option<Versions> {
+    let own = version(path)?;
+    let others = sources.paths().into_iter().map(|path| {
+        let version = version(&path);
+        (path, version)
+    });
+    Some([(path.to_owned(), Some(own))].into_iter().chain(others).collect())
 }
 
 fn version(path: &Path) -> Option<Version> {
@@ -175,6 +226,56 @@ mod tests {
         assert_eq!(watched.poll(start + LONG * 4 + Duration::from_millis(1)), FileChange::Whole);
         assert_eq!(text(&mut watched).as_deref(), Some("half and whole"));
         assert_eq!(watched.poll(start + LONG * 5), FileChange::None);
+    }
+
+    #[test]
+    fn files_that_belong_to_it_come_change_and_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, included, secret] =
+            ["lb.yaml", "services.d/web.yaml", "port"].map(|name| folder.path().join(name));
+        fs::write(
+            &path,
+            "interface: eth0\ninclude: [services.d/*.yaml]\nservices:\n  - vip: 192.0.2.10:80\n    \
+             servers: [{ address: 192.0.2.21, weight: \"${file:port}\" }]\n",
+        )
+        .unwrap();
+        let mut watched = Watched::new(path);
+        let mut reads = 0;
+        let mut read = |watched: &mut Watched| {
+            watched.read_all(|path| {
+                reads += 1;
+                let mut files = lb_config::Files::open(path).unwrap();
+                (files.config().is_ok(), files.sources().clone())
+            })
+        };
+        assert_eq!(read(&mut watched), Some(false), "a file of a value is not there yet");
+        let start = Instant::now();
+        let settled = |watched: &mut Watched, step: u32| {
+            let begin = start + SETTLED * (2 * step);
+            assert_eq!(watched.poll(begin), FileChange::None);
+            watched.poll(begin + SETTLED)
+        };
+        assert_eq!(settled(&mut watched, 0), FileChange::None);
+        fs::write(&secret, "1").unwrap();
+        assert_eq!(settled(&mut watched, 1), FileChange::Whole);
+        assert_eq!(read(&mut watched), Some(true));
+        fs::create_dir(folder.path().join("services.d")).unwrap();
+        assert_eq!(settled(&mut watched, 2), FileChange::None, "a folder is no file");
+        fs::write(&included, "services: [{ vip: '192.0.2.11:80', fallback: local }]").unwrap();
+        assert_eq!(settled(&mut watched, 3), FileChange::Whole);
+        assert_eq!(read(&mut watched), Some(true));
+        let writer = File::options().append(true).open(&included).unwrap();
+        assert_eq!(read(&mut watched), None, "an included file may be half written, too");
+        assert!(watched.being_written().starts_with(&*included.display().to_string()));
+        drop(writer);
+        assert_eq!(settled(&mut watched, 4), FileChange::Whole);
+        assert_eq!(read(&mut watched), Some(true));
+        assert_eq!(settled(&mut watched, 5), FileChange::None);
+        fs::remove_file(&included).unwrap();
+        assert_eq!(settled(&mut watched, 6), FileChange::Whole);
+        assert_eq!(read(&mut watched), Some(true));
+        assert_eq!(settled(&mut watched, 7), FileChange::None);
+        assert_eq!(reads, 7, "once more only when there are others");
     }
 
     #[test]

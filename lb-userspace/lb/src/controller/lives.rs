@@ -47,13 +47,20 @@ pub(super) enum End {
 /// It gives up what it does not need, unless it is `unconfined`.
 pub(crate) fn run(path: PathBuf, fresh: bool, unconfined: bool) -> Result<()> {
     // Before it is read, so that no change is missed.
-    let file = Watched::new(path);
+    let mut file = Watched::new(path);
     files::wait_until_whole(file.path());
-    let Loaded { config, overlay } = overlay::load(file.path())?;
+    // One that is being written still is read again later.
+    let loaded = file.read_all(overlay::load);
+    let Loaded { config, overlay, warnings } = match loaded {
+        Some(loaded) => loaded?,
+        None => overlay::load(file.path()).0?,
+    };
+    let mut events = Events::default();
+    reload::warn(&warnings, |record| events.record(record));
     // Before the first thread.
     let confinement = if unconfined { Confinement::default() } else { confinement::enter(&config.control) };
     let mut signals = Signals::start()?;
-    let mut estate = Estate { config, overlay, file, events: Events::default(), fresh, confinement };
+    let mut estate = Estate { config, overlay, file, events, fresh, confinement };
     for life in 1.. {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -143,9 +150,12 @@ async fn wait(estate: &mut Estate, signals: &mut Signals, mut patient: bool) -> 
 /// A configuration with a mistake leaves the one before in force, as while running.
 fn read_again(estate: &mut Estate) {
     // One that is being written is looked at again.
-    let Some(found) = estate.file.read(overlay::load) else { return };
+    let Some(found) = estate.file.read_all(overlay::load) else { return };
     match found {
-        Ok(Loaded { config, overlay }) => (estate.config, estate.overlay) = (config, overlay),
+        Ok(Loaded { config, overlay, warnings }) => {
+            reload::warn(&warnings, |record| estate.events.record(record));
+            (estate.config, estate.overlay) = (config, overlay);
+        }
         Err(error) => estate.events.record(reload::refused("", &error.into())),
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use lb_api::difference::Difference;
 use lb_api::events::{Level, Record};
 use lb_api::status::OverlayStatus;
-use lb_config::ConfigError;
+use lb_config::{Changed, ConfigError, Files, Mistake, Sources};
 use lb_model::overlay::{Change, Overlays};
 use lb_model::{Config, Server, Service};
 use lb_system::whole_file;
@@ -28,26 +28,37 @@ pub(super) struct Overlay {
 pub(super) struct Loaded {
     pub config: Config,
     pub overlay: Overlay,
+    /// What is no mistake, but may not be meant.
+    pub warnings: Vec<Mistake>,
 }
 
-/// Reads the configuration file, and what was changed at run time. An overlay that cannot be read
-/// is told in the log and left out: the file is what operators go by.
-pub(super) fn load(path: &Path) -> Result<Loaded, ConfigError> {
-    let config = lb_config::load(path)?;
+/// Reads the configuration file, and what was changed at run time; also says what else the
+/// configuration depends on. An overlay that cannot be read is told in the log and left out: the
+/// file is what operators go by.
+pub(super) fn load(path: &Path) -> (Result<Loaded, ConfigError>, Sources) {
+    match Files::open(path) {
+        Ok(mut files) => (load_files(&mut files), files.sources().clone()),
+        Err(error) => (Err(error), Sources::default()),
+    }
+}
+
+fn load_files(files: &mut Files) -> Result<Loaded, ConfigError> {
+    let config = files.config()?;
     let overlay = config.maintenance.with_file_name("overlay.json");
     let sources = read(&overlay).unwrap_or_else(|error| {
         tracing::error!("{}: {error}; what was changed at run time is left out", overlay.display());
         Overlays::new()
     });
     if sources.is_empty() {
-        return Ok(Loaded { config, overlay: Overlay { path: overlay, ..Overlay::default() } });
+        let overlay = Overlay { path: overlay, ..Overlay::default() };
+        return Ok(Loaded { config, overlay, warnings: files.warnings() });
     }
-    load_with(path, overlay, sources)
+    load_with(files, overlay, sources)
 }
 
-fn load_with(path: &Path, overlay: PathBuf, sources: Overlays) -> Result<Loaded, ConfigError> {
-    let (config, unused) = lb_config::load_with(path, sources.values().flatten())?;
-    Ok(Loaded { config, overlay: Overlay { path: overlay, sources, unused } })
+fn load_with(files: &mut Files, overlay: PathBuf, sources: Overlays) -> Result<Loaded, ConfigError> {
+    let Changed { config, unused, texts: _ } = files.changed(sources.values().flatten())?;
+    Ok(Loaded { config, overlay: Overlay { path: overlay, sources, unused }, warnings: files.warnings() })
 }
 
 fn read(path: &Path) -> io::Result<Overlays> {
@@ -165,9 +176,10 @@ impl Controller {
         let count: usize = sources.values().map(Vec::len).sum();
         let before: usize = self.overlay.sources.values().map(Vec::len).sum();
         let path = self.config_file.path();
-        let loaded = load_with(path, self.overlay.path.clone(), sources)
+        let loaded = Files::open(path)
+            .and_then(|mut files| load_with(&mut files, self.overlay.path.clone(), sources))
             .map_err(|error| format!("the configuration file has a mistake, mend it first:\n{error}"))?;
-        let Loaded { config, overlay } = loaded;
+        let Loaded { config, overlay, warnings: _ } = loaded;
         if count > before
             && let Some(why) = wanted.and_then(|wanted| overlay.unused(wanted))
         {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use lb_api::difference::Difference;
 use lb_api::events::{Level, Record};
+use lb_config::Mistake;
 use lb_model::{Cluster, Config, Fallback, Group, Server, Service};
 
 use super::overlay::{self, Loaded, Overlay};
@@ -16,6 +17,13 @@ use super::{Controller, difference, inheritance, service_manager};
 pub(super) fn refused(why: &str, error: &anyhow::Error) -> Record {
     let text = format!("{why}configuration refused, the old one stays in force: {error:#}");
     Record::new(Level::Error, "config_refused", text).cause(format!("{error:#}"))
+}
+
+/// An event for each warning about a configuration.
+pub(super) fn warn(warnings: &[Mistake], mut record: impl FnMut(Record)) {
+    for warning in warnings {
+        record(Record::new(Level::Warning, "config_warning", warning.to_string()));
+    }
 }
 
 /// Whether a group that stays is to be on another interface.
@@ -44,7 +52,10 @@ impl Controller {
         };
         service_manager::reloading();
         let found = found.map_err(Into::into);
-        let found = found.and_then(|Loaded { config, overlay }| Ok((self.accepted(config)?, overlay)));
+        let found = found.and_then(|Loaded { config, overlay, warnings }| {
+            warn(&warnings, |record| self.notifier.record(record));
+            Ok((self.accepted(config)?, overlay))
+        });
         let outcome = match found {
             Ok((config, overlay)) => {
                 let text = format!("{why}: configuration {} reloaded", self.config_file.path().display());
@@ -65,7 +76,8 @@ impl Controller {
 
     /// What [`Self::reload`] would change, or why it would not.
     pub(super) fn difference(&self) -> Result<Vec<Difference>, String> {
-        let new = overlay::load(self.config_file.path()).map_err(anyhow::Error::from);
+        let (new, _) = overlay::load(self.config_file.path());
+        let new = new.map_err(anyhow::Error::from);
         let new = new.and_then(|new| self.accepted(new.config)).map_err(|error| format!("{error:#}"))?;
         Ok(difference::between(&self.config, &new))
     }

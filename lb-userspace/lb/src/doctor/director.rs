@@ -3,6 +3,7 @@
 use lb_api::client;
 use lb_api::events;
 use lb_api::status::FindingStatus;
+use lb_config::Files;
 use lb_model::Config;
 use lb_net::links::Links;
 
@@ -12,8 +13,9 @@ use crate::firewall;
 
 pub(super) async fn look(places: &Places) -> Vec<Line> {
     let file = places.config.display();
-    let config = match lb_config::load(&places.config) {
-        Ok(config) => config,
+    let read = Files::open(&places.config).and_then(|mut files| Ok((files.config()?, files.warnings())));
+    let (config, warnings) = match read {
+        Ok(read) => read,
         Err(error) => {
             return vec![Line::wrong(
                 format!("configuration: {error:#}"),
@@ -22,6 +24,7 @@ pub(super) async fn look(places: &Places) -> Vec<Line> {
         }
     };
     let mut lines = vec![Line::ok(format!("configuration: {file} is right"))];
+    lines.extend(warnings.iter().map(|warning| Line::warning(format!("configuration: {warning}"), "")));
     let found = [sources::findings(&config), placement::findings(&config), masq::findings(&config)].concat();
     lines.extend(found.into_iter().map(Line::of_finding));
     match Links::look().await {

@@ -14,9 +14,11 @@ pub(super) fn page() -> Result<String> {
     roff.text([roman(
         "A YAML file, by default /etc/lb/lb.yaml. Times are a number and a unit (500ms, 3s, 15m, 1h, 1day); a bare number is \
          seconds. Whole numbers may have underscores. A key that is not listed here is refused: lb check tells every mistake \
-         with its line and column.",
+         with its line and column. Files that `include` names can have groups and services only. In values ${env:NAME} stands \
+         for a variable of lb's environment and ${file:PATH} for what a file holds; $${ stands for ${.",
     )]);
-    let mut waiting = vec![(String::new(), lb_config::schema())];
+    let schema = serde_json::from_str(lb_config::SCHEMA).context("reading the schema")?;
+    let mut waiting = vec![(String::new(), schema)];
     // Structures in the order in which they are met, each under its path.
     while !waiting.is_empty() {
         let (path, structure) = waiting.remove(0);
@@ -58,10 +60,19 @@ fn structures(value: &Value, path: &str) -> Vec<(String, Value)> {
     }
 }
 
-/// The words of which it is one.
+/// The words of which it is one, or the range in which it is.
 fn choices(value: &Value) -> String {
-    let words: Vec<&str> = value["enum"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    if words.is_empty() { String::new() } else { format!(" [{}]", words.join(", ")) }
+    let words = |value: &Value| -> Vec<String> {
+        let words = value["enum"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        words.map(str::to_owned).collect()
+    };
+    let either = value["anyOf"].as_array().into_iter().flatten();
+    let words: Vec<String> = words(value).into_iter().chain(either.flat_map(words)).collect();
+    match (&value["minimum"], &value["maximum"]) {
+        (Value::Number(least), Value::Number(most)) => format!(" [{least} to {most}]"),
+        _ if words.is_empty() => String::new(),
+        _ => format!(" [{}]", words.join(", ")),
+    }
 }
 
 #[cfg(test)]
@@ -69,9 +80,15 @@ mod tests {
     #[test]
     fn the_page_has_every_structure() {
         let page = super::page().expect("a page");
-        for wanted in
-            ["KEYS", "services[]", "services[].check", "services[].servers[]", "cluster.paths[]", "scheduler"]
-        {
+        for wanted in [
+            "KEYS",
+            "services[]",
+            "services[].check",
+            "services[].servers[]",
+            "cluster.paths[]",
+            "[rr, wrr, ",
+            "[0 to 65535]",
+        ] {
             assert!(page.contains(wanted), "{wanted} is missing:\n{page}");
         }
     }

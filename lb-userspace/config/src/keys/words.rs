@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
+use super::Name;
 use super::shape::{self, Shape};
 
 /// By structure and key.
-pub(super) struct Words(HashMap<(&'static str, &'static str), String>);
+pub(super) struct Words(HashMap<Name, String>);
 
 /// A key of the file under way, and how far it is indented.
 struct Open<'a> {
@@ -21,7 +22,7 @@ impl Words {
         // The comment above, until something else comes.
         let mut above = String::new();
         // Whom a comment belongs to that goes on below, and where it began.
-        let mut beside: Option<((&'static str, &'static str), usize)> = None;
+        let mut beside: Option<(Name, usize)> = None;
         for line in text.lines() {
             let (content, comment) = cut(line);
             if content.trim().is_empty() {
@@ -29,7 +30,7 @@ impl Words {
                     (Some((at, text)), Some((key, column))) if at >= *column => words.add(*key, text),
                     (Some((_, text)), _) => {
                         beside = None;
-                        above = format!("{above} {text}");
+                        above = format!("{above} {}", text.trim_start());
                     }
                     (None, _) => (above, beside) = (String::new(), None),
                 }
@@ -49,7 +50,7 @@ impl Words {
             };
             let found = parent.and_then(|parent| field(parent, key.trim()));
             if let Some((owner, key, _)) = found
-                && words.get(owner, key).is_none()
+                && words.own((owner, key)).is_none()
             {
                 words.add((owner, key), above.trim());
                 words.add((owner, key), comment.map_or("", |(_, text)| text));
@@ -67,17 +68,39 @@ impl Words {
 
     /// What a server has in place of its service's is explained there.
     pub(super) fn get(&self, owner: &'static str, key: &'static str) -> Option<&str> {
-        let own = self.0.get(&(owner, key)).filter(|text| !text.is_empty());
-        let own = own.or_else(|| (owner == "Server").then(|| self.0.get(&("Service", key))).flatten());
-        own.map(String::as_str).filter(|text| !text.is_empty())
+        self.own((owner, key)).or_else(|| self.own(("Service", key)).filter(|_| owner == "Server"))
     }
 
-    fn add(&mut self, key: (&'static str, &'static str), text: &str) {
+    fn own(&self, name: Name) -> Option<&str> {
+        self.0.get(&name).map(String::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// What the example calls the key's own default, in its words: it may begin with a value.
+    pub(super) fn default_of(&self, name: Name) -> Option<&str> {
+        let text = self.0.get(&name)?;
+        let mut mentions = text.match_indices("efault").map(|(at, word)| &text[at + word.len()..]);
+        let rest = mentions.find_map(|rest| rest.strip_prefix(':').unwrap_or(rest).strip_prefix(' '))?;
+        let ends = ["; ", " (", ". "].iter().filter_map(|end| rest.find(end));
+        let default = rest[..ends.min().unwrap_or(rest.len())].trim_end_matches(['.', ';', ',', ':']);
+        (!default.is_empty()).then_some(default)
+    }
+
+    /// `comment`: what stands behind its sign. An entry of a list of words stands further right.
+    fn add(&mut self, key: Name, comment: &str) {
         let known = self.0.entry(key).or_default();
+        let text = comment.trim_start();
+        let is_entry = comment.len() - text.len() == 3;
         if !known.is_empty() && !text.is_empty() {
-            known.push(' ');
+            known.push_str(match is_entry {
+                true if known.ends_with("one of") => ": ",
+                true => "; ",
+                false => " ",
+            });
         }
-        known.push_str(text);
+        match text.split_once("  ").filter(|_| is_entry) {
+            Some((word, meaning)) => known.extend([word, ": ", meaning.trim_start()]),
+            None => known.push_str(text),
+        }
     }
 }
 
@@ -86,7 +109,7 @@ fn cut(line: &str) -> (&str, Option<(usize, &str)>) {
     let start =
         if line.trim_start().starts_with('#') { line.find('#') } else { line.find(" # ").map(|at| at + 1) };
     match start {
-        Some(at) => (line[..at].trim_end(), Some((at, line[at + 1..].trim()))),
+        Some(at) => (line[..at].trim_end(), Some((at, line[at + 1..].trim_end()))),
         None => (line.trim_end(), None),
     }
 }

@@ -1,0 +1,296 @@
+//! The files of a configuration: the one that `lb` was told of, and those that it includes.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use glob::{MatchOptions, Pattern};
+use lb_model::Config;
+
+use super::error::{ConfigError, Found, Mistake};
+use super::source_map::Position;
+use super::surplus::{self, is_due_to_a_blank};
+use super::{host_name, references, syntax, validate, yaml};
+
+/// How many files there may be.
+const MOST: usize = 4096;
+
+/// What an included file can have.
+const LISTS: [&str; 2] = ["groups", "services"];
+
+/// A file and its text, without an editor's byte order mark: columns of the first line do not count
+/// it.
+#[derive(Debug, Clone)]
+pub(crate) struct Document {
+    pub path: PathBuf,
+    pub text: String,
+}
+
+impl Document {
+    pub(crate) fn new(path: PathBuf, text: &str) -> Self {
+        Self { path, text: text.strip_prefix('\u{feff}').unwrap_or(text).to_owned() }
+    }
+
+    /// Also what is wrong with bytes that are not UTF-8.
+    fn open(path: PathBuf) -> io::Result<(Self, Option<Found>)> {
+        let bytes = fs::read(&path)?;
+        Ok(match std::str::from_utf8(&bytes) {
+            Ok(text) => (Self::new(path, text), None),
+            Err(cause) => {
+                let (found, text) = syntax::not_utf8(&bytes, &cause);
+                (Self { path, text }, Some(found))
+            }
+        })
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// What relative paths in it begin from.
+    fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
+    }
+}
+
+/// What a configuration depends on besides its file: a change there changes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// Of `include`, with the folder they begin from.
+    patterns: BTreeSet<String>,
+    /// Files that values are read from, whether they are there or not.
+    files: BTreeSet<PathBuf>,
+}
+
+impl Sources {
+    /// The files that count at this moment, by name.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let included = self.patterns.iter().flat_map(|pattern| matching(pattern).unwrap_or_default());
+        let all: BTreeSet<PathBuf> = included.chain(self.files.iter().cloned()).collect();
+        all.into_iter().collect()
+    }
+}
+
+/// A configuration's files as they were read.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// Never empty; the first includes the others.
+    pub(crate) documents: Vec<Document>,
+    /// Why files could not be read.
+    unread: Vec<Found>,
+    warnings: Vec<Found>,
+    sources: Sources,
+}
+
+impl Files {
+    /// Reads the file and what it includes.
+    ///
+    /// # Errors
+    /// The file at `path` cannot be read. [`Self::config`] tells of all other mistakes.
+    pub fn open(path: &Path) -> Result<Self, ConfigError> {
+        let origin = path.display().to_string();
+        let (main, found) =
+            Document::open(path.to_owned()).map_err(|cause| ConfigError::Unreadable { origin, cause })?;
+        let mut files = Self::of(main);
+        files.unread.extend(found);
+        Ok(files)
+    }
+
+    pub(crate) fn of(main: Document) -> Self {
+        let mut files = Self {
+            documents: vec![main],
+            unread: Vec::new(),
+            warnings: Vec::new(),
+            sources: Sources::default(),
+        };
+        files.include();
+        files
+    }
+
+    /// The configuration, for this host's name.
+    pub fn config(&mut self) -> Result<Config, ConfigError> {
+        self.config_on(&host_name())
+    }
+
+    pub(crate) fn config_on(&mut self, host: &str) -> Result<Config, ConfigError> {
+        let checked = match self.unread.is_empty() {
+            true => check(&self.documents, host, &mut self.sources.files),
+            false => Err(self.unread.clone()),
+        };
+        checked.map_err(|found| ConfigError::of(found, &self.documents))
+    }
+
+    /// What is no mistake, but may not be meant.
+    pub fn warnings(&self) -> Vec<Mistake> {
+        Mistake::of(self.warnings.clone(), &self.documents)
+    }
+
+    /// What they depend on: complete after [`Self::config`].
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    fn include(&mut self) {
+        let [main] = self.documents.as_slice() else { return };
+        if !main.text.contains("include") {
+            return;
+        }
+        let folder = main.folder().to_owned();
+        let mut read = surplus::read::<yaml::File>(&main.text);
+        let files = &mut self.sources.files;
+        // `check` tells of them.
+        let wrong = read.map.expand(|text| references::expanded(text, &folder, files));
+        let mut known = BTreeSet::from_iter(identity(&main.path));
+        let list = read.map.root().key("include");
+        for (index, item) in read.shape.iter().flat_map(|file| file.include.iter().flatten()).enumerate() {
+            let span = list.item(index);
+            if !wrong.iter().any(|(at, _)| *at == span.at()) {
+                let pattern = item.text(|| span).unwrap_or_default();
+                self.include_all(pattern, &folder, span.at(), &mut known);
+            }
+        }
+    }
+
+    /// Takes in what `pattern` matches, but for what is `known`: each file once.
+    fn include_all(&mut self, pattern: &str, folder: &Path, at: Position, known: &mut BTreeSet<Identity>) {
+        let told = |why: String| (at, format!("include {pattern:?}: {why}"));
+        let joined = match whole_pattern(pattern, folder) {
+            Ok(joined) => joined,
+            Err(why) => return self.unread.push(told(why)),
+        };
+        let paths = matching(&joined);
+        self.sources.patterns.insert(joined);
+        match paths {
+            Err(why) => self.unread.push(told(why)),
+            Ok(paths) if paths.is_empty() => self.warnings.push(told("no file matches".to_owned())),
+            Ok(paths) => {
+                for path in paths {
+                    if identity(&path).is_some_and(|identity| !known.insert(identity)) {
+                        continue;
+                    }
+                    if self.documents.len() == MOST {
+                        let why = format!("found more files, expected at most {MOST} in all");
+                        return self.unread.push(told(why));
+                    }
+                    if let Err(why) = self.add(path) {
+                        self.unread.push(told(why));
+                    }
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, path: PathBuf) -> Result<(), String> {
+        let cannot = |cause: io::Error| format!("cannot read {}: {cause}", path.display());
+        // Whoever opens a pipe would wait for its other end.
+        if !fs::metadata(&path).map_err(cannot)?.is_file() {
+            return Err(format!(
+                "{} is no regular file, expected a pattern that leaves it out",
+                path.display()
+            ));
+        }
+        let (document, found) = Document::open(path.clone()).map_err(cannot)?;
+        let number = self.documents.len();
+        self.unread.extend(found.map(|(at, why)| (at.of_file(number), why)));
+        self.documents.push(document);
+        Ok(())
+    }
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+fn identity(path: &Path) -> Option<Identity> {
+    fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// The pattern with the folder that it begins from.
+fn whole_pattern(pattern: &str, folder: &Path) -> Result<String, String> {
+    if pattern.is_empty() || pattern.contains('\0') {
+        return Err("expected a pattern of files, such as services.d/*.yaml".to_owned());
+    }
+    if pattern.contains("**") {
+        return Err(
+            "expected a pattern without `**`: each folder is named, or matched by its own `*`".to_owned()
+        );
+    }
+    Pattern::new(pattern).map_err(|error| format!("not a pattern: {}", error.msg))?;
+    if pattern.starts_with('/') || folder.as_os_str().is_empty() {
+        return Ok(pattern.to_owned());
+    }
+    let folder = folder.to_str().ok_or("the configuration file's folder has a name that is not UTF-8")?;
+    Ok(format!("{}/{pattern}", Pattern::escape(folder.trim_end_matches('/'))))
+}
+
+/// What there is of it, by name. Hidden files, which editors leave, must be named by their dot.
+fn matching(pattern: &str) -> Result<Vec<PathBuf>, String> {
+    let options = MatchOptions {
+        case_sensitive: true,
+        require_literal_separator: true,
+        require_literal_leading_dot: true,
+    };
+    let paths = glob::glob_with(pattern, options).map_err(|error| error.msg.to_owned())?;
+    let cannot =
+        |error: glob::GlobError| format!("cannot read {}: {}", error.path().display(), error.error());
+    let mut paths = paths.collect::<Result<Vec<PathBuf>, _>>().map_err(cannot)?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// The configuration in these documents on `host`, or all that is wrong. What values are read from
+/// is added to `files`.
+fn check(documents: &[Document], host: &str, files: &mut BTreeSet<PathBuf>) -> Result<Config, Vec<Found>> {
+    let Some((main, included)) = documents.split_first() else { return Err(Vec::new()) };
+    let mut all = surplus::read::<yaml::File>(&main.text);
+    if all.map.is_blank() && all.found.is_empty() {
+        return Err(vec![(
+            Position::START,
+            "the file is empty, expected `interface` and `services`".to_owned(),
+        )]);
+    }
+    let mut wrong = all.map.expand(|text| references::expanded(text, main.folder(), files));
+    if !included.is_empty() {
+        all.map.name_files(documents.iter().map(Document::name).collect());
+    }
+    for (number, document) in (1..).zip(included) {
+        let mut read = surplus::read::<yaml::Included>(&document.text);
+        let expanded = read.map.expand(|text| references::expanded(text, document.folder(), files));
+        let of_file = |(at, message): Found| (at.of_file(number), message);
+        wrong.extend(expanded.into_iter().map(of_file));
+        all.found.extend(read.found.into_iter().map(of_file));
+        all.touched.extend(read.touched);
+        all.shape = all.shape.zip(read.shape).map(|(mut file, included)| {
+            let yaml::Included { groups, services } = included;
+            file.groups = joined(file.groups, groups);
+            file.services = joined(file.services, services);
+            file
+        });
+        all.map.include(read.map, number, &LISTS);
+    }
+    let surplus::Read { shape, map, mut found, touched } = all;
+    let is_whole = found.is_empty();
+    let values = match shape.map(|file| validate::validate(&file, map.root(), host)) {
+        Some(Ok(config)) if is_whole && wrong.is_empty() => return Ok(config),
+        Some(Err(values)) => values,
+        Some(Ok(_)) | None => Vec::new(),
+    };
+    let is_own = |(at, message): &Found| {
+        let is_reference = wrong.iter().any(|(of_reference, _)| of_reference == at);
+        !is_reference && (is_whole || !is_due_to_a_blank(message, &touched))
+    };
+    found.extend(values.into_iter().filter(is_own));
+    found.extend(wrong);
+    Err(found)
+}
+
+fn joined<T>(list: Option<Vec<T>>, more: Option<Vec<T>>) -> Option<Vec<T>> {
+    match (list, more) {
+        (Some(mut list), Some(more)) => {
+            list.extend(more);
+            Some(list)
+        }
+        (list, more) => list.or(more),
+    }
+}
