@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 
 use crate::cluster::{Cluster, ConnectionSync, HeartbeatPath, Node};
 use crate::config::{
-    Config, Damping, DeadServer, Failback, Fallback, Group, GroupVip, Hashing, Persistence, Quorum, Server,
-    Service, ServiceKey, Stray, Timeouts,
+    Anycast, Config, Damping, DeadServer, Failback, Fallback, Group, GroupKind, GroupVip, Hashing, Persistence,
+    Quorum, Server, Service, ServiceKey, Stray, Timeouts,
 };
 
 use crate::quic::{QuicEncoding, QuicKey};
@@ -176,7 +176,7 @@ impl Writer {
     }
 
     fn group(&mut self, group: &Group) {
-        let Group { number: _, name, vips, interface: _, label: _, refresh: _, nodes, failback } = group;
+        let Group { number: _, name, vips, interface: _, label: _, refresh: _, nodes, failback, kind } = group;
         self.text(name);
         self.list(vips, |writer, GroupVip { address, prefix }| {
             writer.address(*address);
@@ -189,6 +189,11 @@ impl Writer {
                 self.time(*delay);
             }
             Failback::Manual => self.text("manual"),
+        }
+        // Nothing more for one of the kind that there has always been.
+        match kind {
+            GroupKind::Failover => {}
+            GroupKind::Anycast(Anycast { device: _, withdraw_wait: _ }) => self.text("anycast"),
         }
     }
 

@@ -8,8 +8,9 @@ pub(super) fn any() -> Value {
 }
 
 /// Words of which the value is one.
-const CHOICES: [(&str, &str, &[&str]); 12] = [
+const CHOICES: [(&str, &str, &[&str]); 13] = [
     ("File", "xdp_mode", &["native", "generic", "auto"]),
+    ("Group", "kind", &["failover", "anycast"]),
     ("Group", "failback", &["auto", "manual"]),
     ("Path", "type", &["unicast", "multicast", "broadcast", "serial"]),
     ("Service", "protocol", &["tcp", "udp"]),
@@ -79,7 +80,7 @@ const NUMBERS: [(&str, &str, u64, u64); 14] = [
 ];
 
 /// Times: a number with a unit, or of seconds.
-const TIMES: [&str; 17] = [
+const TIMES: [&str; 18] = [
     "interval",
     "fast_interval",
     "timeout",
@@ -89,6 +90,7 @@ const TIMES: [&str; 17] = [
     "linger",
     "refresh",
     "failback_delay",
+    "withdraw_wait",
     "drain",
     "slow_start",
     "within",

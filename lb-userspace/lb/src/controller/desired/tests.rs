@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::*;
-use lb_model::{Failback, Group, GroupVip, Protocol, Timeouts, TunnelKind};
+use lb_model::{Failback, Group, GroupKind, GroupVip, Protocol, Timeouts, TunnelKind};
 
 struct Facts {
     worth: Availability,
@@ -258,6 +258,7 @@ fn a_service_is_under_the_lease_of_the_group_that_holds_its_vip() {
         refresh: Duration::ZERO,
         nodes: Vec::new(),
         failback: Failback::Manual,
+        kind: GroupKind::Failover,
     };
     let mut config = config(&service);
     let group_of = |config: &Config| state(config, &UP).services[&service.key].settings.group;

@@ -91,7 +91,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use lb_model::{Failback, GroupVip};
+    use lb_model::{Failback, GroupKind, GroupVip};
 
     fn group(name: &str, vip: u8) -> Group {
         let address = [192, 0, 2, vip].into();
@@ -104,6 +104,7 @@ mod tests {
             refresh: Duration::ZERO,
             nodes: vec![0, 1],
             failback: Failback::Manual,
+            kind: GroupKind::Failover,
         }
     }
 
