@@ -5,6 +5,7 @@ use super::super::message::GroupStatus;
 use super::*;
 
 mod absence;
+mod anycast;
 mod changes;
 mod handover;
 mod settings;
@@ -13,7 +14,7 @@ mod takeover;
 
 const GROUP: GroupId = GroupId(0);
 const READY: LocalReadiness =
-    LocalReadiness { data_path: true, link: true, servers: 2, references: 1, behind: 0 };
+    LocalReadiness { data_path: true, link: true, servers: 2, references: 1, behind: 0, unlearned: 0, usable: 0 };
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -43,7 +44,7 @@ impl Story {
         settings.references = 1;
         let failback = Failback::Auto { delay: ms(5000) };
         settings.groups =
-            vec![GroupSettings { id: GROUP, preference: (0..nodes).map(NodeId).collect(), failback }];
+            vec![GroupSettings { id: GROUP, preference: (0..nodes).map(NodeId).collect(), failback, anycast: None }];
         Self::with(settings)
     }
 
