@@ -13,10 +13,11 @@ use sha2::{Digest, Sha256};
 
 use crate::cluster::{Cluster, ConnectionSync, HeartbeatPath, Node};
 use crate::config::{
-    Anycast, Config, Damping, DeadServer, Failback, Fallback, Group, GroupKind, GroupVip, Hashing, Persistence,
-    Quorum, Server, Service, ServiceKey, Stray, Timeouts,
+    Config, Damping, DeadServer, Failback, Fallback, Group, GroupVip, Hashing, Persistence, Quorum, Server,
+    Service, ServiceKey, Stray, Timeouts,
 };
 
+use crate::group::{Anycast, GroupKind};
 use crate::quic::{QuicEncoding, QuicKey};
 use crate::tunnel::Tunnel;
 
@@ -183,17 +184,17 @@ impl Writer {
             writer.number(*prefix);
         });
         self.list(nodes, |writer, node| writer.number(*node));
+        // Nothing more than ever for one of the kind that there has always been.
+        match kind {
+            GroupKind::Failover => {}
+            GroupKind::Anycast(Anycast { device: _, withdraw_wait: _ }) => self.text("anycast"),
+        }
         match failback {
             Failback::Auto { delay } => {
                 self.text("auto");
                 self.time(*delay);
             }
             Failback::Manual => self.text("manual"),
-        }
-        // Nothing more for one of the kind that there has always been.
-        match kind {
-            GroupKind::Failover => {}
-            GroupKind::Anycast(Anycast { device: _, withdraw_wait: _ }) => self.text("anycast"),
         }
     }
 

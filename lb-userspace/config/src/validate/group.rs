@@ -26,7 +26,8 @@ const DEVICE: &str = "lb-anycast";
 /// Default of `withdraw_wait`: a routing daemon withdraws a route at once, and its router forgets
 /// the way within some hundred milliseconds.
 const WITHDRAW_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WITHDRAW_WAIT: Duration = Duration::from_secs(60);
+/// The service manager waits for a stop for thirty seconds.
+const LONGEST_WITHDRAW_WAIT: Duration = Duration::from_secs(20);
 
 const KINDS: [(&str, bool); 2] = [("failover", false), ("anycast", true)];
 

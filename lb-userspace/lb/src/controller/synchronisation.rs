@@ -82,6 +82,15 @@ impl Synchronisation {
         others.filter(|node| is_behind(*node)).fold(0, |bits, node| bits | 1 << node.0)
     }
 
+    /// Nodes of which this one does not know yet what they know, a bit each.
+    pub(super) fn unlearned(&self, cluster: &Cluster) -> u16 {
+        let peers = self.synchroniser.status().get().peers;
+        let is_known =
+            |node: NodeId| peers.iter().any(|peer| peer.node == node && peer.is_up && peer.knows_theirs);
+        let others = nodes(cluster).map(|(node, _)| node).filter(|node| *node != NodeId(cluster.me));
+        others.filter(|node| !is_known(*node)).fold(0, |bits, node| bits | 1 << node.0)
+    }
+
     pub(super) fn status(&self, name: impl Fn(NodeId) -> String) -> SyncStatus {
         let Status { peers, drops, busy } = self.synchroniser.status().get();
         SyncStatus {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, bail};
-use lb_model::Group;
+use lb_model::{Group, GroupKind};
 use lb_model::ids::{GroupId, MAX_GROUPS};
 
 /// The configuration's groups, and those that left it and are not given up yet: their names and
@@ -34,6 +34,10 @@ impl Groups {
             group.number = match self.get(group.id()) {
                 Some(known) if known.nodes != group.nodes => bail!(
                     "group {}: `nodes` cannot change while lb runs in a cluster; restart it",
+                    group.name
+                ),
+                Some(known) if !is_alike(&known.kind, &group.kind) => bail!(
+                    "group {}: `kind` and `device` cannot change while lb runs in a cluster; restart it",
                     group.name
                 ),
                 Some(known) => known.number,
@@ -86,12 +90,21 @@ impl Groups {
     }
 }
 
+/// All but the time that a director waits.
+fn is_alike(one: &GroupKind, other: &GroupKind) -> bool {
+    match (one, other) {
+        (GroupKind::Failover, GroupKind::Failover) => true,
+        (GroupKind::Anycast(one), GroupKind::Anycast(other)) => one.device == other.device,
+        (GroupKind::Failover, _) | (_, GroupKind::Failover) => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
-    use lb_model::{Failback, GroupKind, GroupVip};
+    use lb_model::{Anycast, Failback, GroupVip};
 
     fn group(name: &str, vip: u8) -> Group {
         let address = [192, 0, 2, vip].into();
@@ -143,6 +156,10 @@ mod tests {
         assert_eq!(text, "group web: `nodes` cannot change while lb runs in a cluster; restart it");
         let failback = Failback::Auto { delay: Duration::ZERO };
         groups.number(&mut [Group { failback, ..group("mail", 2) }]).expect("failback may change");
+        let anycast = Anycast { device: "lb-anycast".to_owned(), withdraw_wait: Duration::ZERO };
+        let kind = GroupKind::Anycast(anycast);
+        let text = refused(&mut [Group { kind, ..group("mail", 2) }]);
+        assert_eq!(text, "group mail: `kind` and `device` cannot change while lb runs in a cluster; restart it");
     }
 
     #[test]
