@@ -92,5 +92,27 @@ pub const GRPC: Program = Program {
     port: 50051,
 };
 
-pub const ALL: [&Program; 10] =
-    [&NGINX, &NSD, &EXIM, &DOVECOT, &VSFTPD, &SLAPD, &MARIADB, &POSTGRESQL, &REDIS, &GRPC];
+/// Routing daemons, which `lab::routing` starts: their configurations are those of deploy/routing.
+pub const BIRD: Program = routing("bird", &["bird2"], "usr/sbin/bird");
+pub const FRR: Program = routing("frr", &["frr"], "usr/lib/frr/bgpd");
+pub const EXABGP: Program = routing("exabgp", &["exabgp", "iproute2"], "usr/sbin/exabgp");
+
+const fn routing(name: &'static str, packages: &'static [&'static str], path: &'static str) -> Program {
+    Program { name, packages, path, user: User::Root, port: 179 }
+}
+
+pub const ALL: [&Program; 13] = [
+    &NGINX,
+    &NSD,
+    &EXIM,
+    &DOVECOT,
+    &VSFTPD,
+    &SLAPD,
+    &MARIADB,
+    &POSTGRESQL,
+    &REDIS,
+    &GRPC,
+    &BIRD,
+    &FRR,
+    &EXABGP,
+];

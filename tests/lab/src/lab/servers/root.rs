@@ -14,7 +14,7 @@ const BASE: [&str; 2] = ["dash", "coreutils"];
 pub const LAB_USER: u32 = 64_000;
 
 /// The users of the file system: the packages' scripts, which would create them, never run. Exim,
-/// dovecot and vsftpd require these names.
+/// dovecot, vsftpd and FRR require these names.
 pub const USERS: &str = "\
 root:x:0:0::/:/bin/sh
 nobody:x:65534:65534::/:/bin/sh
@@ -23,6 +23,7 @@ Debian-exim:x:64000:64000::/srv:/bin/sh
 dovecot:x:64000:64000::/srv:/bin/sh
 dovenull:x:64001:64001::/srv:/bin/sh
 ftp:x:64000:64000::/srv:/bin/sh
+frr:x:64002:64002::/srv:/bin/sh
 ";
 
 const GROUPS: &str = "\
@@ -32,6 +33,8 @@ lab:x:64000:
 Debian-exim:x:64000:
 dovecot:x:64000:
 dovenull:x:64001:
+frr:x:64002:
+frrvty:x:64003:frr
 ";
 
 const HOSTS: &str = "127.0.0.1 localhost\n";
