@@ -180,12 +180,6 @@ impl Anycast {
         Ok(!devices.is_empty())
     }
 
-    /// Whether anybody answers ARP for the VIP on the directors' segment.
-    pub fn somebody_answers_arp(&self) -> Result<bool> {
-        let mut arping = self.router.command("arping");
-        arping.args(["-q", "-c", "3", "-w", "3", "-I", "eth0", &VIP.to_string()]);
-        Ok(arping.status().context("arping")?.success())
-    }
 
     pub fn server(&self, place: usize) -> &Node {
         &self.servers[place]
