@@ -57,7 +57,7 @@
 //! a dead time, and only then claims. One that forgets a group gives it up first, and says so.
 //!
 //! # Groups that every node serves
-//! Of a group of `kind: anycast` nobody is elected: each node that could serve it does ([`anycast`]).
+//! Of a group of `kind: anycast` nobody is elected: each node that could serve it does (`anycast`).
 //! Its lease keeps nobody else away and goes on by itself for minutes; what ends it is that routers
 //! send nothing more.
 //!

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 
 use anyhow::{Context as _, Result};
+use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use rtnetlink::{LinkUnspec, new_connection};
 
@@ -56,10 +57,10 @@ fn open(name: &str) -> Result<File> {
     match unsafe { set_device(file.as_raw_fd(), &raw const request) } {
         Ok(_) => Ok(file),
         Err(error) => Err(io::Error::from(error)).with_context(|| match error {
-            nix::Error::EBUSY => {
+            Errno::EBUSY => {
                 format!("device {name}: another process has it; expected another name (`device` of the group)")
             }
-            nix::Error::EINVAL => {
+            Errno::EINVAL => {
                 format!(
                     "device {name}: there is an interface of this name already; expected another one \
                      (`device` of the group)"

@@ -70,6 +70,7 @@ fn documents(tree: &Path, version: &str) -> Result<()> {
     for (folder, to) in [
         ("examples", "examples"),
         ("prometheus", "examples/prometheus"),
+        ("routing", "examples/routing"),
         ("systemd/lb.service.d", "examples/lb.service.d"),
     ] {
         for file in fs::read_dir(from.join("deploy").join(folder))? {

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use lb_api::events::{Level, Record};
 use lb_api::findings::Findings;
 use lb_model::{Anycast, Group};
@@ -180,7 +180,9 @@ impl Signal {
                 let wait = self.held.get(&group).map(|held| held.anycast.withdraw_wait);
                 self.withdraw(group).await;
                 match wait.filter(|wait| !wait.is_zero()) {
-                    Some(wait) => drop(self.leaving.insert(group, Instant::now() + wait)),
+                    Some(wait) => {
+                        self.leaving.insert(group, Instant::now() + wait);
+                    }
                     None if self.leaving.contains_key(&group) => {}
                     None => (self.tell)(Outcome::Released(group)),
                 }
@@ -251,7 +253,7 @@ impl Signal {
             }
         }
         if is_new {
-            self.note(Level::Info, "vip_announced", &wanted, "are there for the routing daemon to announce");
+            self.note("vip_announced", &wanted, "are there for the routing daemon to announce");
         }
         Ok(())
     }
@@ -278,7 +280,7 @@ impl Signal {
     async fn withdraw(&mut self, group: GroupNumber) {
         let Some(held) = self.held.remove(&group) else { return };
         self.remove(&held.anycast.device, &held.vips).await;
-        self.note(Level::Info, "vip_withdrawn", &held, "are taken away: the routing daemon withdraws them");
+        self.note("vip_withdrawn", &held, "are taken away: the routing daemon withdraws them");
     }
 
     async fn remove(&mut self, device: &str, vips: &[IpAddr]) {
@@ -300,16 +302,16 @@ impl Signal {
         };
         for form in listed.into_iter().filter(its) {
             if let Answer::Failed(why) = kernel.ask(&Request::Delete(form)).await {
-                return Err(anyhow!("device {device}: {why}"));
+                bail!("device {device}: {why}");
             }
         }
         Ok(())
     }
 
-    fn note(&self, level: Level, event: &str, wanted: &Wanted, what: &str) {
+    fn note(&self, event: &str, wanted: &Wanted, what: &str) {
         let vips: Vec<String> = wanted.vips.iter().map(IpAddr::to_string).collect();
         let text = format!("{} on {} {what}", vips.join(", "), wanted.anycast.device);
-        self.findings.note(Record::new(level, event, text));
+        self.findings.note(Record::new(Level::Info, event, text));
     }
 }
 

@@ -29,6 +29,10 @@ const WITHDRAW_WAIT: Duration = Duration::from_secs(1);
 /// The service manager waits for a stop for thirty seconds.
 const LONGEST_WITHDRAW_WAIT: Duration = Duration::from_secs(20);
 
+/// Why keys of a group that one director has are refused.
+const EVERY: &str = "every director that is healthy serves it";
+const NOWHERE: &str = "its VIPs are on no interface of the segment, a routing daemon announces them";
+
 const KINDS: [(&str, bool); 2] = [("failover", false), ("anycast", true)];
 
 const FAILBACKS: [(&str, Kind); 2] = [("auto", Kind::Auto), ("manual", Kind::Manual)];
@@ -168,8 +172,6 @@ impl Validator {
             let message = "`kind: anycast` is for groups of a cluster, and this file has no `cluster`";
             self.mistake(span.key("kind").key_at(), message);
         }
-        const EVERY: &str = "every director that is healthy serves it";
-        const NOWHERE: &str = "its VIPs are on no interface of the segment, a routing daemon announces them";
         let given = [
             ("interface", interface.0.is_some(), NOWHERE),
             ("label", label.0.is_some(), NOWHERE),

@@ -128,8 +128,10 @@ impl<T: Table> Look<'_, T> {
 
     /// Tells one peer what the page has of these regions of the group.
     pub(super) fn again(&mut self, index: usize, peer: usize, group: GroupId, regions: &Regions) {
-        // Whoever speaks for what is there must be known.
-        self.page(index);
+        if self.directory.group(group).is_some_and(|group| self.directory.is_shared(group)) {
+            // Whoever speaks for what is there must be known.
+            self.page(index);
+        }
         let (table, about) = (self.table, (peer, group, regions));
         match index.checked_sub(table.v4().count()) {
             None => {

@@ -21,9 +21,9 @@ pub enum Daemon {
     ExaBgp,
 }
 
-/// Of the daemons of directors, as in deploy/routing.
-const DIRECTOR_AS: u32 = 64512;
-const ROUTER_AS: u32 = 64500;
+/// As in deploy/routing.
+const DIRECTOR_AS: &str = "64512";
+const ROUTER_AS: &str = "64500";
 
 /// The addresses that deploy/routing has in the place of a director's and a router's.
 const DIRECTOR: &str = "192.0.2.2";
@@ -37,7 +37,7 @@ protocol device {}
 protocol kernel { merge paths on limit 16; ipv4 { import none; export where source = RTS_BGP; }; }
 protocol bfd { interface \"*\" { interval 200 ms; multiplier 3; }; }
 template bgp director {
-  local ROUTER as 64500;
+  local ROUTER as ROUTER_AS;
   bfd on;
   passive on;
   ipv4 { import where net.len = 32; export none; };
@@ -87,8 +87,7 @@ impl Routing {
             )
         });
         let conf: String = [ROUTER_CONF.to_owned()].into_iter().chain(sessions).collect();
-        debug_assert!(conf.contains(&format!("as {ROUTER_AS};")));
-        let conf = conf.replace("ROUTER", &node.address().to_string());
+        let conf = conf.replace("ROUTER_AS", ROUTER_AS).replace("ROUTER", &node.address().to_string());
         Self::start(node, "bird", &[("bird.conf", conf)], START_BIRD)
     }
 
