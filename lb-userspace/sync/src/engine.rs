@@ -200,6 +200,7 @@ impl<T: Table> Engine<T> {
 
     fn take(&mut self, index: usize, take: impl FnOnce(&mut Take<'_, T>)) {
         take(&mut Take {
+            me: self.me.node,
             table: &*self.table,
             directory: &self.directory,
             mirrors: &mut self.mirrors,

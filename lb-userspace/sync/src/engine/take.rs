@@ -6,7 +6,7 @@ use lb_common::connection::{self, Entry, KeyV4, KeyV6};
 use lb_common::frame::Flow;
 use lb_common::server::ServerId;
 use lb_common::table::{self, Layout, Page, Place, Seen as Slot};
-use lb_model::ids::GroupId;
+use lb_model::ids::{GroupId, NodeId};
 
 use super::Mirrors;
 use super::look::{identity, is_alive};
@@ -20,7 +20,11 @@ use crate::table::{Pages, Table};
 /// Packets may change an entry at the same moment.
 const TRIES: usize = 4;
 
+/// Ticks by which two directors' times may differ that mean the same.
+const ALIKE: u32 = 16;
+
 pub(super) struct Take<'a, T> {
+    pub me: NodeId,
     pub table: &'a T,
     pub directory: &'a Directory,
     pub mirrors: &'a mut Mirrors,
@@ -177,8 +181,16 @@ impl<T: Table> Take<'_, T> {
             }
             return true;
         }
-        // What is told again may be older than what this director has told meanwhile.
-        is_news || is_told_again && now.is_some() && seen.owner() == Owner::Me
+        // What is told again may be older than what this director would tell.
+        let is_ours = is_told_again && now.is_some() && seen.owner() == Owner::Me;
+        is_news || is_ours && self.was_used_last(told.remaining, entry)
+    }
+
+    /// Of two directors that both speak for a connection the one that has seen its last packet goes
+    /// on, as far as the times tell: by those both come to the same.
+    fn was_used_last(&self, told: u32, here: Entry) -> bool {
+        let here = here.expires().ticks_after(self.table.now());
+        if here.abs_diff(told) <= ALIKE { self.me < self.peer.id } else { here > told }
     }
 
     fn note<K: Family<T>>(&mut self, slot: usize, told: &Connection<K>, entry: Entry, group: u8) {
