@@ -101,18 +101,8 @@ const fn routing(name: &'static str, packages: &'static [&'static str], path: &'
     Program { name, packages, path, user: User::Root, port: 179 }
 }
 
-pub const ALL: [&Program; 13] = [
-    &NGINX,
-    &NSD,
-    &EXIM,
-    &DOVECOT,
-    &VSFTPD,
-    &SLAPD,
-    &MARIADB,
-    &POSTGRESQL,
-    &REDIS,
-    &GRPC,
-    &BIRD,
-    &FRR,
-    &EXABGP,
-];
+pub const ROUTING: [&Program; 3] = [&BIRD, &FRR, &EXABGP];
+
+/// The servers that checks are tried on.
+pub const ALL: [&Program; 10] =
+    [&NGINX, &NSD, &EXIM, &DOVECOT, &VSFTPD, &SLAPD, &MARIADB, &POSTGRESQL, &REDIS, &GRPC];

@@ -55,7 +55,11 @@ pub fn path() -> PathBuf {
 
 /// All packages; in `a|b` one of them.
 pub fn packages() -> impl Iterator<Item = &'static str> {
-    BASE.into_iter().chain(catalog::ALL.into_iter().flat_map(|program| program.packages.iter().copied()))
+    BASE.into_iter().chain(programs().flat_map(|program| program.packages.iter().copied()))
+}
+
+fn programs() -> impl Iterator<Item = &'static catalog::Program> {
+    catalog::ALL.into_iter().chain(catalog::ROUTING)
 }
 
 /// The expected content of [`RECIPE`]; another content means that the project has changed since.
@@ -72,7 +76,7 @@ pub fn is_complete() -> bool {
 
 fn holds_all(root: &Path) -> bool {
     fs::read_to_string(root.join(RECIPE)).is_ok_and(|text| text == recipe())
-        && catalog::ALL.iter().all(|program| root.join(program.path).exists())
+        && programs().all(|program| root.join(program.path).exists())
 }
 
 #[cfg(test)]
@@ -84,7 +88,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path();
         assert!(!holds_all(root));
-        for program in catalog::ALL {
+        for program in programs() {
             fs::create_dir_all(root.join(program.path)).expect("a folder in it");
         }
         assert!(!holds_all(root), "the recipe is written last");
