@@ -101,7 +101,11 @@ impl<T: Table> Look<'_, T> {
                 self.tell(key, entry, state, server);
             }
         } else if balances {
-            let timeout = || self.table.service(entry.server()).timeouts[state.timeout_index()];
+            // What is nobody's is this director's as soon as a packet comes.
+            let timeout = || match shared && seen.owner() == Owner::Nobody {
+                true => 0,
+                false => self.table.service(entry.server()).timeouts[state.timeout_index()],
+            };
             if seen.is_prolonged(now, timeout()) {
                 *seen = mine;
                 self.tell(key, entry, state, server);

@@ -173,6 +173,10 @@ impl<T: Table> Take<'_, T> {
         let now = state.map(|state| {
             Seen::new(identity(told.key, known.hash), state, entry.expires(), known.known.group)
         });
+        let is_over = entry.state().is_some_and(|state| state.is_over());
+        if is_over && (told.hearsay || is_told_again) {
+            return true; // its end is on its way to whoever tells of it
+        }
         // A packet has changed it here, and the next look tells.
         let is_news = now.is_some_and(|now| !now.is_same(*seen));
         if told.hearsay && now.is_some() {

@@ -129,11 +129,12 @@ const START_BIRD: &str = "exec bird -f -c /srv/bird.conf -s /tmp/bird.ctl -P /tm
 
 /// Each daemon has its own process, and vtysh tells each its part of the file.
 const START_FRR: &str = "\
-mkdir -p /tmp/frr /tmp/empty
+mkdir /tmp/frr
 chown frr:frr /tmp/frr
+echo 'username root nopassword' > /srv/vtysh.conf
 options='-u frr -g frr -A 127.0.0.1 --vty_socket /tmp/frr -z /tmp/frr/zserv.api --log stdout'
-/usr/lib/frr/zebra $options -f /tmp/empty/zebra.conf -i /tmp/frr/zebra.pid &
-/usr/lib/frr/bgpd $options -f /tmp/empty/bgpd.conf -i /tmp/frr/bgpd.pid &
+/usr/lib/frr/zebra $options -f /dev/null -i /tmp/frr/zebra.pid &
+/usr/lib/frr/bgpd $options -f /dev/null -i /tmp/frr/bgpd.pid &
 until test -S /tmp/frr/zebra.vty && test -S /tmp/frr/bgpd.vty; do sleep 0.1; done
 vtysh --vty_socket /tmp/frr --config_dir /srv -b
 wait
@@ -141,5 +142,5 @@ wait
 
 const START_EXABGP: &str = "\
 export exabgp_daemon_user=root exabgp_daemon_drop=false exabgp_log_destination=stdout exabgp_api_cli=false
-exec exabgp /srv/exabgp.conf
+exec python3-exabgp /srv/exabgp.conf
 ";

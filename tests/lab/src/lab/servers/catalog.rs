@@ -95,7 +95,7 @@ pub const GRPC: Program = Program {
 /// Routing daemons, which `lab::routing` starts: their configurations are those of deploy/routing.
 pub const BIRD: Program = routing("bird", &["bird2"], "usr/sbin/bird");
 pub const FRR: Program = routing("frr", &["frr"], "usr/lib/frr/bgpd");
-pub const EXABGP: Program = routing("exabgp", &["exabgp", "iproute2"], "usr/sbin/exabgp");
+pub const EXABGP: Program = routing("exabgp", &["exabgp", "iproute2"], "usr/sbin/python3-exabgp");
 
 const fn routing(name: &'static str, packages: &'static [&'static str], path: &'static str) -> Program {
     Program { name, packages, path, user: User::Root, port: 179 }
