@@ -253,7 +253,7 @@ impl Signal {
             }
         }
         if is_new {
-            self.note("vip_announced", &wanted, "are there for the routing daemon to announce");
+            self.note("vip_announced", &wanted, "for the routing daemon to announce");
         }
         Ok(())
     }
@@ -280,7 +280,7 @@ impl Signal {
     async fn withdraw(&mut self, group: GroupNumber) {
         let Some(held) = self.held.remove(&group) else { return };
         self.remove(&held.anycast.device, &held.vips).await;
-        self.note("vip_withdrawn", &held, "are taken away: the routing daemon withdraws them");
+        self.note("vip_withdrawn", &held, "no more: the routing daemon withdraws what it announced");
     }
 
     async fn remove(&mut self, device: &str, vips: &[IpAddr]) {
@@ -310,7 +310,7 @@ impl Signal {
 
     fn note(&self, event: &str, wanted: &Wanted, what: &str) {
         let vips: Vec<String> = wanted.vips.iter().map(IpAddr::to_string).collect();
-        let text = format!("{} on {} {what}", vips.join(", "), wanted.anycast.device);
+        let text = format!("{} has {} {what}", wanted.anycast.device, vips.join(", "));
         self.findings.note(Record::new(Level::Info, event, text));
     }
 }
