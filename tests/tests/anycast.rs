@@ -4,9 +4,9 @@
 use std::thread::sleep;
 use std::time::Duration;
 
+use lb_lab::lab::Link;
 use lb_lab::lab::director::wait_for;
 use lb_lab::lab::routing::Daemon;
-use lb_lab::lab::Link;
 use lb_lab::scenario::anycast::{Anycast, GROUP, TWO, VIP};
 use lb_lab::scenario::steady::Steady;
 
@@ -106,8 +106,12 @@ fn each_routing_daemon_of_the_examples_announces_and_withdraws() {
     let clients = clients(&anycast);
     anycast.assert_all_balance().unwrap_or_else(|error| panic!("{error:#}"));
     for place in [1, 2, 0] {
-        let others: Vec<&str> =
-            ["d1", "d2", "d3"].into_iter().enumerate().filter(|(at, _)| *at != place).map(|(_, name)| name).collect();
+        let others: Vec<&str> = ["d1", "d2", "d3"]
+            .into_iter()
+            .enumerate()
+            .filter(|(at, _)| *at != place)
+            .map(|(_, name)| name)
+            .collect();
         for kill in [true, false] {
             let director = &anycast.directors[place];
             if kill { director.kill() } else { director.stop() }.expect("lb ends");
@@ -141,7 +145,8 @@ fn operators_see_who_serves_and_are_told_what_to_do_instead() {
     for server in ["www1", "www2"] {
         d1.order(&["disable", server]).expect("it is disabled");
     }
-    let status = wait_for(d1, "it has left", |status| status.group(GROUP).is_some_and(|it| it.role == "fault"));
+    let status =
+        wait_for(d1, "it has left", |status| status.group(GROUP).is_some_and(|it| it.role == "fault"));
     let group = status.group(GROUP).expect("a group");
     assert!(group.cause.contains("no server"), "{group:?}");
     spread_over(&anycast, &["d2", "d3"]);

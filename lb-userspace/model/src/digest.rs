@@ -177,7 +177,8 @@ impl Writer {
     }
 
     fn group(&mut self, group: &Group) {
-        let Group { number: _, name, vips, interface: _, label: _, refresh: _, nodes, failback, kind } = group;
+        let Group { number: _, name, vips, interface: _, label: _, refresh: _, nodes, failback, kind } =
+            group;
         self.text(name);
         self.list(vips, |writer, GroupVip { address, prefix }| {
             writer.address(*address);

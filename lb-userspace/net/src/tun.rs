@@ -58,7 +58,9 @@ fn open(name: &str) -> Result<File> {
         Ok(_) => Ok(file),
         Err(error) => Err(io::Error::from(error)).with_context(|| match error {
             Errno::EBUSY => {
-                format!("device {name}: another process has it; expected another name (`device` of the group)")
+                format!(
+                    "device {name}: another process has it; expected another name (`device` of the group)"
+                )
             }
             Errno::EINVAL => {
                 format!(

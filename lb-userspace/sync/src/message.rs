@@ -361,8 +361,7 @@ pub(crate) mod tests {
         let mut bytes = Vec::new();
         let key = KeyV4::new(V4::from_octets([192, 0, 2, 1]), 40_000_u16.to_be(), 80_u16.to_be());
         let state = State::Established;
-        let connection =
-            Connection { server: ServerId(3), key, state, remaining: 0x010203, hearsay: false };
+        let connection = Connection { server: ServerId(3), key, state, remaining: 0x010203, hearsay: false };
         Message::V4(connection).encode(&mut bytes);
         assert_eq!(bytes, [0x12, 0, 3, 192, 0, 2, 1, 0x9c, 0x40, 0, 80, 1, 2, 3]);
     }

@@ -38,10 +38,8 @@ fn the_unit_is_exposed_no_more_than_it_must() {
     let (fits, said) = rating(&unit, UNIT);
     assert!(fits, "{said}");
     // What is appended counts as what comes later: as drop-ins do.
-    let (fits, said) = rating(
-        &[unit, dropin("cluster"), dropin("serial"), dropin("anycast")].join("\n"),
-        WITH_ALL,
-    );
+    let (fits, said) =
+        rating(&[unit, dropin("cluster"), dropin("serial"), dropin("anycast")].join("\n"), WITH_ALL);
     assert!(fits, "{said}");
     let (fits, said) = rating("[Service]\nExecStart=/bin/true\n", UNIT);
     assert!(!fits, "one without any restriction is told apart: {said}");

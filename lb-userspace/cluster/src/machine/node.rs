@@ -168,7 +168,8 @@ impl Node {
     }
 
     fn readiness(&self) -> Readiness {
-        let LocalReadiness { data_path, link, servers, references, behind: _, unlearned: _, usable: _ } = self.local;
+        let LocalReadiness { data_path, link, servers, references, behind: _, unlearned: _, usable: _ } =
+            self.local;
         Readiness { data_path, link, maintenance: self.maintenance || self.standby, servers, references }
     }
 

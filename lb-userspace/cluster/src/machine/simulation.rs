@@ -165,10 +165,20 @@ fn odd_inputs() -> impl Strategy<Value = Input> {
     prop_oneof![
         Just(Input::Timer),
         odd_heartbeats().prop_map(Input::Heartbeat),
-        (any::<[bool; 2]>(), 0..3u16, 0..3u8, 0..4u16, any::<u32>()).prop_map(|(there, servers, references, behind, usable)| {
-            let [data_path, link] = there;
-            Input::Readiness(LocalReadiness { data_path, link, servers, references, behind, unlearned: behind, usable })
-        }),
+        (any::<[bool; 2]>(), 0..3u16, 0..3u8, 0..4u16, any::<u32>()).prop_map(
+            |(there, servers, references, behind, usable)| {
+                let [data_path, link] = there;
+                Input::Readiness(LocalReadiness {
+                    data_path,
+                    link,
+                    servers,
+                    references,
+                    behind,
+                    unlearned: behind,
+                    usable,
+                })
+            }
+        ),
         commands().prop_map(Input::Command),
         (any::<u64>(), odd_times(), odd_groups()).prop_map(|(config_digest, takeover, groups)| {
             Input::Changed(Change { config_digest, takeover, groups })

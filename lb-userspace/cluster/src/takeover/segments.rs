@@ -142,8 +142,7 @@ impl Holders {
         tell: impl Fn(Outcome) + Clone + Send + 'static,
     ) -> Result<Self> {
         let Pending { segments, signals } = pending;
-        let signals =
-            Signals::start((orders.signals.clone(), signals), findings.clone(), tell.clone())?;
+        let signals = Signals::start((orders.signals.clone(), signals), findings.clone(), tell.clone())?;
         let mut holders = Vec::new();
         for ((station, pending), each) in stations.iter().zip(segments).zip(&orders.segments) {
             let orders = (each.clone(), pending);

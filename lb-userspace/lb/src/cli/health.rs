@@ -113,7 +113,10 @@ fn assess(status: &Status, options: &Options) -> Found {
         if group.holder.is_none() {
             reasons.push((State::Critical, format!("no director has group {}", group.name)));
         } else if group.is_anycast() && group.role != "active" {
-            reasons.push((State::Warning, format!("this director does not serve group {}: {}", group.name, group.cause)));
+            reasons.push((
+                State::Warning,
+                format!("this director does not serve group {}: {}", group.name, group.cause),
+            ));
         } else if group.role == "active" && !group.has_successor {
             reasons.push((State::Warning, format!("no other director could take group {}", group.name)));
         }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use lb_api::events::{Level, Record};
 use lb_cluster::member::driver::Snapshot;
-use lb_model::{Config, Group};
 use lb_model::lease::SERVE_ON;
+use lb_model::{Config, Group};
 use lb_system::worker::Worker;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -114,7 +114,15 @@ pub(super) struct Leaving {
 impl Leaving {
     fn new(since: Instant, cause: Cause) -> Self {
         let release_within = RELEASE;
-        Self { since, cause, release_within, at_once: false, release: false, not_before: since, lingering: None }
+        Self {
+            since,
+            cause,
+            release_within,
+            at_once: false,
+            release: false,
+            not_before: since,
+            lingering: None,
+        }
     }
 
     /// Only one that was told to waits for connections: no others can be saved.
@@ -281,8 +289,7 @@ impl Controller {
     fn traffic(&self) -> Traffic {
         // Those of routers have gone elsewhere by now.
         let groups = self.config.groups.iter().filter(|group| group.anycast().is_none());
-        let grouped: BTreeSet<IpAddr> =
-            groups.flat_map(|group| &group.vips).map(|vip| vip.address).collect();
+        let grouped: BTreeSet<IpAddr> = groups.flat_map(|group| &group.vips).map(|vip| vip.address).collect();
         let services = self.config.services.iter().chain(self.runtime.draining.services());
         let services = services.filter(|service| grouped.contains(&service.key.vip));
         let mut traffic = Traffic { established: 0, packets: 0 };

@@ -140,12 +140,20 @@ impl<T: Table> Look<'_, T> {
         match index.checked_sub(table.v4().count()) {
             None => {
                 let mut mirror = std::mem::take(&mut self.mirrors.v4);
-                self.slots_again::<KeyV4>(&table.v4().page(index), of_page::<KeyV4>(&mut mirror, index), about);
+                self.slots_again::<KeyV4>(
+                    &table.v4().page(index),
+                    of_page::<KeyV4>(&mut mirror, index),
+                    about,
+                );
                 self.mirrors.v4 = mirror;
             }
             Some(index) => {
                 let mut mirror = std::mem::take(&mut self.mirrors.v6);
-                self.slots_again::<KeyV6>(&table.v6().page(index), of_page::<KeyV6>(&mut mirror, index), about);
+                self.slots_again::<KeyV6>(
+                    &table.v6().page(index),
+                    of_page::<KeyV6>(&mut mirror, index),
+                    about,
+                );
                 self.mirrors.v6 = mirror;
             }
         }

@@ -58,7 +58,8 @@ impl MemoryTable {
                 group: GroupIndex::group(GROUP),
                 timeouts: [TIMEOUT; 8],
             });
-            let known_here = Known { backend: backend(*number, *v6), group: GROUP, group_id: GroupId(77), shared: false };
+            let known_here =
+                Known { backend: backend(*number, *v6), group: GROUP, group_id: GroupId(77), shared: false };
             known.push((ServerId(index as u16 + 1), known_here));
         }
         let directory = SharedDirectory::default();

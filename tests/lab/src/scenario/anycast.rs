@@ -180,7 +180,6 @@ impl Anycast {
         Ok(!devices.is_empty())
     }
 
-
     pub fn server(&self, place: usize) -> &Node {
         &self.servers[place]
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, bail};
-use lb_model::{Group, GroupKind};
 use lb_model::ids::{GroupId, MAX_GROUPS};
+use lb_model::{Group, GroupKind};
 
 /// The configuration's groups, and those that left it and are not given up yet: their names and
 /// numbers are still in use.
@@ -159,7 +159,10 @@ mod tests {
         let anycast = Anycast { device: "lb-anycast".to_owned(), withdraw_wait: Duration::ZERO };
         let kind = GroupKind::Anycast(anycast);
         let text = refused(&mut [Group { kind, ..group("mail", 2) }]);
-        assert_eq!(text, "group mail: `kind` and `device` cannot change while lb runs in a cluster; restart it");
+        assert_eq!(
+            text,
+            "group mail: `kind` and `device` cannot change while lb runs in a cluster; restart it"
+        );
     }
 
     #[test]
