@@ -222,8 +222,8 @@ impl Driver {
         self.orders.take(number, condition);
     }
 
-    /// Packets are balanced, and nobody answers ARP for the VIPs: clients come by routers. The lease
-    /// keeps nobody away, so it outlasts the process, as routers may.
+    /// Packets are balanced, and nobody answers ARP for the VIPs: clients come by routers. The
+    /// lease keeps nobody away, so it outlasts the process, as routers may.
     fn serve_anycast(&self, number: GroupNumber, now: Duration) {
         self.leases.grace(number, now.saturating_add(SERVE_ON));
     }
