@@ -151,10 +151,23 @@ impl<T: Table> Take<'_, T> {
             if let Some(Slot { slot, entry: before }) = taken {
                 self.table.count(entry, before);
                 self.note::<K>(index(slot), told, entry, group);
+                let has_ended = before.state().is_some_and(|state| state.is_over());
+                if shared && has_ended && (told.hearsay || self.peer.mentions.contains_key(&group_id)) {
+                    // Its end may be on its way to whoever tells of it: should it begin again here,
+                    // it is this director's.
+                    self.forget::<K>(index(slot));
+                }
                 return Some(index(slot));
             }
         }
         None
+    }
+
+    /// The next look finds the connection as if this director had opened it.
+    fn forget<K: Family<T>>(&mut self, slot: usize) {
+        if let Some(seen) = K::mirror(self.mirrors).get_mut(slot) {
+            *seen = Seen::NOTHING;
+        }
     }
 
     /// Whether what a slot has of the connection is better than what is told: in a group that
@@ -173,10 +186,6 @@ impl<T: Table> Take<'_, T> {
         let now = state.map(|state| {
             Seen::new(identity(told.key, known.hash), state, entry.expires(), known.known.group)
         });
-        let is_over = entry.state().is_some_and(|state| state.is_over());
-        if is_over && (told.hearsay || is_told_again) {
-            return true; // its end is on its way to whoever tells of it
-        }
         // A packet has changed it here, and the next look tells.
         let is_news = now.is_some_and(|now| !now.is_same(*seen));
         if told.hearsay && now.is_some() {
