@@ -62,6 +62,8 @@ pub fn directors() -> ClusterStatus {
             role: "active".into(),
             since_s: 75,
             cause: "done".into(),
+            kind: "failover".into(),
+            serving: vec!["ha1".into()],
             holder: Some("ha1".into()),
             preferred: "ha1".into(),
             has_successor: false,

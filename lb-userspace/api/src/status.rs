@@ -240,11 +240,18 @@ pub struct GroupStatus {
     pub since_s: u64,
     /// Why this node has the role.
     pub cause: String,
-    /// The node that holds the group, as far as this node knows.
+    /// `failover`: one node at a time has the group; `anycast`: every node that could serves it.
+    #[serde(default = "failover")]
+    pub kind: String,
+    /// The nodes that serve the group, as far as this node knows: several of `anycast`.
+    #[serde(default)]
+    pub serving: Vec<String>,
+    /// The node that holds the group, as far as this node knows; of `anycast` this node, if it is
+    /// one of them.
     pub holder: Option<String>,
-    /// The preferred node.
+    /// The preferred node; of `anycast` this node.
     pub preferred: String,
-    /// Another node is ready to take the group.
+    /// Another node is ready to take the group, or serves it too.
     #[serde(default)]
     pub has_successor: bool,
     /// The group was handed over, and this node still serves connections that began here.
@@ -252,6 +259,10 @@ pub struct GroupStatus {
     /// How often this node has taken the group since its start, by the event's `cause_id`.
     #[serde(default)]
     pub takeovers: Vec<Count>,
+}
+
+fn failover() -> String {
+    "failover".to_owned()
 }
 
 /// A heartbeat path.

@@ -56,6 +56,11 @@
 //! begins as it does at its start: it removes what an earlier life may have left, looks around for
 //! a dead time, and only then claims. One that forgets a group gives it up first, and says so.
 //!
+//! # Groups that every node serves
+//! Of a group of `kind: anycast` nobody is elected: each node that could serve it does (`anycast`).
+//! Its lease keeps nobody else away and goes on by itself for minutes; what ends it is that routers
+//! send nothing more.
+//!
 //! # How groups do not swap without end
 //! A group leaves a working node by itself only for a node that is better placed ([`Fitness`]) or
 //! that is equal and preferred, and only after it has been so without a break for the configured
@@ -74,8 +79,9 @@ use group::Group;
 pub use io::{Cause, Change, Command, Event, Input, LocalReadiness, Output, Refusal, Seen};
 pub use node::Fitness;
 use node::Node;
-pub use settings::{Failback, GroupSettings, Settings, SettingsError};
+pub use settings::{Anycast, Failback, GroupSettings, Settings, SettingsError};
 
+mod anycast;
 mod change;
 mod commands;
 mod group;
@@ -128,6 +134,15 @@ impl Machine {
     pub fn holder(&self, group: GroupId) -> Option<NodeId> {
         let here = self.group(group)?.is_held();
         if here { Some(self.node.settings.me) } else { self.node.holder(group) }
+    }
+
+    /// All that serve the group, as far as this node knows.
+    pub fn active(&self, group: GroupId) -> Vec<NodeId> {
+        let here = (self.role(group) == Role::Active).then_some(self.node.settings.me);
+        let there = self.node.living().filter(|peer| peer.role(group) == Some(Role::Active));
+        let mut active: Vec<NodeId> = here.into_iter().chain(there.map(|peer| peer.id)).collect();
+        active.sort_unstable();
+        active
     }
 
     fn group(&self, id: GroupId) -> Option<&Group> {
@@ -204,9 +219,9 @@ impl Machine {
             outputs.push(Output::Event(Event::Stalled { pause }));
         }
         self.node.was_absent = self.lease_until <= self.node.now;
-        if self.node.was_absent && self.groups.iter().any(Group::is_entitled) {
+        if self.node.was_absent && self.groups.iter().any(Group::may_lose_lease) {
             outputs.push(Output::LeaseLost);
-            for group in self.groups.iter_mut().filter(|group| group.is_entitled()) {
+            for group in self.groups.iter_mut().filter(|group| group.may_lose_lease()) {
                 group.lose_lease(&self.node, outputs);
             }
         }

@@ -253,6 +253,8 @@ pub const fn cause_id(cause: &Cause) -> &'static str {
         Cause::Waiting => "waiting",
         Cause::Absence => "absence",
         Cause::Ready => "ready",
+        Cause::NoServer => "no_server",
+        Cause::NotInStep => "not_in_step",
         Cause::PeerDead { .. } => "peer_dead",
         Cause::PeerGaveUp { .. } => "peer_gave_up",
         Cause::Offered { .. } => "offered",
@@ -286,6 +288,8 @@ pub fn cause(cause: &Cause, names: Names<'_>) -> String {
         Cause::Waiting => "waiting after a take-over that failed".into(),
         Cause::Absence => "this process stood still".into(),
         Cause::Ready => "ready".into(),
+        Cause::NoServer => "no server and no fallback could serve any of its services".into(),
+        Cause::NotInStep => "learning the connections that other nodes know".into(),
         Cause::PeerDead { peer } => format!("node {} is dead", node(peer)),
         Cause::PeerGaveUp { peer } => format!("node {} gave it up", node(peer)),
         Cause::Offered { by } => format!("node {} hands it over", node(by)),
@@ -317,6 +321,9 @@ pub fn refusal(why: Refusal, names: Names<'_>) -> String {
         }
         Refusal::NotHere { holder: None } => "it is not here, and no node has it".into(),
         Refusal::AlreadyThere => "it is where it belongs already".into(),
+        Refusal::Anycast => {
+            "every healthy node serves it (`kind: anycast`): `lb standby` takes a node out of it".into()
+        }
         Refusal::NotReady => "this node is not ready for it (`lb status` tells why)".into(),
     }
 }

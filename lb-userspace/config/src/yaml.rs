@@ -47,6 +47,7 @@ pub(crate) struct Included {
 #[serde(default, deny_unknown_fields, expecting = "a group: a mapping with `vips`")]
 pub(crate) struct Group {
     pub name: Scalar,
+    pub kind: Scalar,
     pub vips: Option<Vec<Scalar>>,
     pub interface: Scalar,
     pub label: Scalar,
@@ -54,6 +55,8 @@ pub(crate) struct Group {
     pub nodes: Option<Vec<Scalar>>,
     pub failback: Scalar,
     pub failback_delay: Scalar,
+    pub device: Scalar,
+    pub withdraw_wait: Scalar,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -362,7 +362,11 @@ impl Controller {
         self.notifier.findings().set(Kind::NoWayBack, no_way_back.into_iter().collect());
         // How many servers this director could send clients to.
         let serving = self.runtime.serving();
-        self.membership.set_readiness(|readiness| readiness.servers = serving.try_into().unwrap_or(u16::MAX));
+        let usable = desired::usable_groups(&self.config.groups, self.forwarder.applied());
+        self.membership.set_readiness(|readiness| {
+            readiness.servers = serving.try_into().unwrap_or(u16::MAX);
+            readiness.usable = usable;
+        });
         self.membership.set_machines(stations::machines(&self.config, &self.runtime));
         self.throttle.done(throttle::worked().saturating_sub(before_work), Instant::now());
     }

@@ -16,6 +16,7 @@ pub use lb_common::service::Protocol;
 
 use crate::check::Check;
 use crate::cluster::Cluster;
+use crate::group::GroupKind;
 use crate::ids::GroupId;
 use crate::ports::Ports;
 use crate::quic::{QuicEncoding, QuicServerIds};
@@ -178,6 +179,7 @@ pub struct Group {
     /// empty without a cluster.
     pub nodes: Vec<u8>,
     pub failback: Failback,
+    pub kind: GroupKind,
 }
 
 impl Group {

@@ -17,6 +17,7 @@ use crate::config::{
     Service, ServiceKey, Stray, Timeouts,
 };
 
+use crate::group::{Anycast, GroupKind};
 use crate::quic::{QuicEncoding, QuicKey};
 use crate::tunnel::Tunnel;
 
@@ -176,13 +177,19 @@ impl Writer {
     }
 
     fn group(&mut self, group: &Group) {
-        let Group { number: _, name, vips, interface: _, label: _, refresh: _, nodes, failback } = group;
+        let Group { number: _, name, vips, interface: _, label: _, refresh: _, nodes, failback, kind } =
+            group;
         self.text(name);
         self.list(vips, |writer, GroupVip { address, prefix }| {
             writer.address(*address);
             writer.number(*prefix);
         });
         self.list(nodes, |writer, node| writer.number(*node));
+        // Nothing more than ever for one of the kind that there has always been.
+        match kind {
+            GroupKind::Failover => {}
+            GroupKind::Anycast(Anycast { device: _, withdraw_wait: _ }) => self.text("anycast"),
+        }
         match failback {
             Failback::Auto { delay } => {
                 self.text("auto");

@@ -5,6 +5,7 @@
 //!   `cluster`: its part about directors that stand in for each other
 //! - `digest`: a hash of every value that must be equal on all nodes of a cluster
 //! - [`ids`]: ids of nodes and groups; `interfaces`: those that clients' packets come in by
+//! - [`GroupKind`]: whether one director serves a group of VIPs, or all
 //! - `forwarding`: the method by which packets get to a server
 //! - [`canonical`]: names of servers, as operators write them
 //! - [`Tunnel`]: the tunnel to a server; [`QuicEncoding`]: connection IDs that name servers
@@ -19,6 +20,7 @@ mod cluster;
 mod config;
 mod digest;
 mod forwarding;
+mod group;
 mod health;
 pub mod ids;
 mod interfaces;
@@ -34,6 +36,7 @@ pub use self::check::*;
 pub use self::cluster::*;
 pub use self::config::*;
 pub use self::forwarding::{Forwarding, MOST_OF_A_BACKEND, MOST_SOURCE_LISTS, MOST_SOURCES};
+pub use self::group::{Anycast, GroupKind};
 pub use self::health::{Health, Step, Totals, millis};
 pub use self::interfaces::MAX_INTERFACES;
 pub use self::names::canonical;

@@ -10,6 +10,7 @@
 //! - [`links`]: interfaces, what they are and what they stand on
 //! - [`segment`]: address conflicts: other machines that answer for the VIPs
 //! - [`icmp`]: ICMP echo; [`filter`]: socket filters
+//! - [`tun`]: a device that goes with the process
 //! - [`xsk`]: AF_XDP sockets on the interface's queues
 
 pub mod addresses;
@@ -24,6 +25,7 @@ pub mod links;
 pub mod neighbours;
 pub mod routes;
 pub mod segment;
+pub mod tun;
 pub mod vips;
 pub mod xdp_features;
 pub mod xsk;

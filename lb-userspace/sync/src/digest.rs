@@ -49,6 +49,9 @@ pub(crate) struct Regions([u64; REGIONS / 64]);
 impl Regions {
     pub(crate) const BYTES: usize = REGIONS / 8;
 
+    /// All of them.
+    pub(crate) const ALL: Self = Self([u64::MAX; REGIONS / 64]);
+
     pub(crate) fn insert(&mut self, region: usize) {
         self.0[region / 64] |= 1 << (region % 64);
     }

@@ -1,6 +1,6 @@
 //! Which number each real server has in this director's maps, and whose lease it is under.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use lb_common::server::ServerId;
@@ -15,6 +15,8 @@ pub struct Known {
     /// The group of its VIP: its number here, and its name everywhere.
     pub group: u8,
     pub group_id: GroupId,
+    /// Several directors balance the group at once.
+    pub shared: bool,
 }
 
 /// The servers of all groups, by number and by name. Servers of services without a group, and the
@@ -24,6 +26,8 @@ pub struct Directory {
     by_number: Vec<Option<Entry>>,
     by_name: HashMap<Backend, ServerId>,
     groups: BTreeMap<u8, GroupId>,
+    /// Those that several directors balance at once.
+    shared: BTreeSet<u8>,
     /// The groups of services that bind clients, by the number that their bindings bear.
     bindings: BTreeMap<u64, u8>,
 }
@@ -46,6 +50,9 @@ impl Directory {
             directory.by_number[index] = Some(Entry { known, hash: known.backend.hash() });
             directory.by_name.insert(known.backend, id);
             directory.groups.insert(known.group, known.group_id);
+            if known.shared {
+                directory.shared.insert(known.group);
+            }
         }
         directory
     }
@@ -72,6 +79,10 @@ impl Directory {
     /// The groups that have servers, by their numbers here.
     pub(crate) fn groups(&self) -> impl Iterator<Item = (u8, GroupId)> + '_ {
         self.groups.iter().map(|(group, id)| (*group, *id))
+    }
+
+    pub(crate) fn is_shared(&self, group: u8) -> bool {
+        self.shared.contains(&group)
     }
 
     pub(crate) fn group(&self, wanted: GroupId) -> Option<u8> {

@@ -28,7 +28,7 @@ use crate::digest::{Digest, Digests, Regions};
 use crate::directory::{Directory, SharedDirectory};
 use crate::link::Lot;
 use crate::message::{self, Message, Reader};
-use crate::mirror::{REGIONS, Seen};
+use crate::mirror::{Owner, REGIONS, Seen};
 use crate::peer::{Mentions, Peer};
 use crate::status::{Drops, PeerStatus, Status};
 use crate::table::{Pages as _, Table};
@@ -79,6 +79,17 @@ struct Mirrors {
 impl Mirrors {
     fn all(&self) -> impl Iterator<Item = Seen> + '_ {
         self.v4.iter().chain(&self.v6).copied()
+    }
+
+    /// Of a group; of a shared one what `owner` speaks for.
+    fn digests(&self, group: u8, shared: bool, owner: Owner) -> Digests {
+        Digests::of(self.all().filter(|seen| !shared || seen.owner() == owner), group)
+    }
+
+    fn disown(&mut self, node: NodeId) {
+        let seen = self.v4.iter_mut().chain(&mut self.v6);
+        let its = seen.filter(|seen| seen.owner() == Owner::Other(node));
+        its.for_each(|seen| *seen = seen.owned_by(Owner::Nobody));
     }
 }
 
@@ -137,7 +148,11 @@ impl<T: Table> Engine<T> {
             return None;
         };
         self.follow_directory(now);
-        for messages in self.peers[index].receive(&header, messages, now) {
+        let received = self.peers[index].receive(&header, messages, now);
+        if std::mem::take(&mut self.peers[index].has_begun) {
+            self.mirrors.disown(header.from);
+        }
+        for messages in received {
             for message in Reader::new(&messages) {
                 match message {
                     Ok(message) => self.obey(index, message, now),
@@ -170,6 +185,9 @@ impl<T: Table> Engine<T> {
             Message::End { group } => {
                 if let Some(mentions) = peer.mentions.remove(&group) {
                     peer.wanted.remove(&group);
+                    if mentions.regions == Regions::ALL {
+                        peer.has_told_all.insert(group);
+                    }
                     self.take(index, |taker| taker.remove_unmentioned(group, &mentions));
                 }
                 self.peers[index].note_progress(now);
@@ -182,6 +200,7 @@ impl<T: Table> Engine<T> {
 
     fn take(&mut self, index: usize, take: impl FnOnce(&mut Take<'_, T>)) {
         take(&mut Take {
+            me: self.me.node,
             table: &*self.table,
             directory: &self.directory,
             mirrors: &mut self.mirrors,
@@ -203,10 +222,11 @@ impl<T: Table> Engine<T> {
                 }
                 continue;
             };
-            if self.table.balances(group) {
+            let shared = self.directory.is_shared(group);
+            if !shared && self.table.balances(group) {
                 continue;
             }
-            let ours = Digests::of(self.mirrors.all(), group);
+            let ours = self.mirrors.digests(group, shared, Owner::Other(self.peers[index].id));
             let mut differ = Regions::default();
             for (region, (ours, theirs)) in ours.0.iter().zip(&theirs.0).enumerate() {
                 let [one, other] = [ours, theirs].map(|digest| digest.connections());
@@ -216,7 +236,13 @@ impl<T: Table> Engine<T> {
                     differ.insert(region);
                 }
             }
-            self.confirm(group, &differ);
+            // What it knows by hearsay no digest tells: all of it once.
+            if shared && !self.peers[index].has_told_all.contains(&group_id) {
+                differ = Regions::ALL;
+            }
+            if !shared {
+                self.confirm(group, &differ);
+            }
             if !differ.is_empty() {
                 self.peers[index].wanted.insert(group_id, differ);
                 self.peers[index].say(&Message::Want { group: group_id, regions: differ }, now);
@@ -258,12 +284,20 @@ impl<T: Table> Engine<T> {
     /// is compared with what others tell.
     fn follow_directory(&mut self, now: Duration) {
         let directory = self.shared.get();
-        if self.walked.is_none() || !Arc::ptr_eq(&directory, &self.directory) {
+        let first = self.walked.is_none();
+        if first || !Arc::ptr_eq(&directory, &self.directory) {
             self.directory = directory;
             self.note_balanced();
+            if !first {
+                // What has just been opened is not taken for what was found.
+                self.look_at_changes(now);
+            }
             self.walked = Some(now);
             let pages = self.pages();
-            self.look(now, |look| (0..pages).for_each(|page| look.page(page)));
+            self.look(now, |look| {
+                look.finds = true;
+                (0..pages).for_each(|page| look.page(page));
+            });
             self.peers.iter_mut().for_each(|peer| peer.note_servers(now));
         }
     }
@@ -287,6 +321,7 @@ impl<T: Table> Engine<T> {
             now,
             tick: self.table.now(),
             balanced: self.balanced,
+            finds: false,
         });
     }
 
@@ -317,7 +352,7 @@ impl<T: Table> Engine<T> {
         let groups: Vec<(u8, GroupId)> =
             self.directory.groups().filter(|(group, _)| self.table.balances(*group)).collect();
         for (group, id) in groups {
-            let digests = Digests::of(self.mirrors.all(), group);
+            let digests = self.mirrors.digests(group, self.directory.is_shared(group), Owner::Me);
             for first in (0..REGIONS).step_by(message::DIGESTS) {
                 let digests: Vec<Digest> =
                     digests.0.iter().skip(first).take(message::DIGESTS).copied().collect();

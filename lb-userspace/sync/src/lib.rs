@@ -16,6 +16,10 @@
 //! # Rules
 //! - The director that balances a group tells about its connections; all others take what they are
 //!   told. Who balances is for the leases to say, not for this crate.
+//! - Of a group that several directors balance at once each connection has an owner (`mirror`): the
+//!   director whose program changed it last. The owner tells of it, and it alone can say that it is
+//!   gone. What the owner of an earlier life spoke for, and what is known by hearsay, is nobody's:
+//!   it stays until its time is up, or until a packet makes it somebody's again.
 //! - Nothing is queued for each change: a page of the table that has changed is looked at, and what
 //!   differs from the mirror is told. A slow peer is told later and less, and memory does not grow.
 //! - A connection is told once it is established, so a flood of first packets costs nothing here.

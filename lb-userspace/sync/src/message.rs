@@ -17,6 +17,8 @@
 //!               shall be told soon
 //! 0x1s, 0x2s    a connection of IPv4 or IPv6 in state s: the server's number (2), the client's
 //!               address (4 or 16), its port (2), the service's port (2), ticks until it expires (3)
+//! 0x3s, 0x4s    the same by hearsay, in a group that several directors balance: another one than
+//!               the sender has said so, or nobody any more; only between `begin` and `end`
 //! ```
 //!
 //! A server is named before the first connection to it, in each stream.
@@ -43,6 +45,8 @@ pub(crate) struct Connection<K> {
     pub state: State,
     /// Ticks until it expires.
     pub remaining: u32,
+    /// The sender does not speak for it.
+    pub hearsay: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +87,7 @@ pub(crate) struct Malformed;
 /// What is different between the families on the wire.
 pub(crate) trait WireKey: Key {
     const FIRST: u8;
+    const HEARSAY: u8;
 
     fn write_client(self, bytes: &mut Vec<u8>);
     fn read_client(bytes: &mut Reader<'_>) -> Result<Self::Address, Malformed>;
@@ -90,6 +95,7 @@ pub(crate) trait WireKey: Key {
 
 impl WireKey for KeyV4 {
     const FIRST: u8 = 0x10;
+    const HEARSAY: u8 = 0x30;
 
     fn write_client(self, bytes: &mut Vec<u8>) {
         bytes.extend(self.client().octets());
@@ -101,6 +107,7 @@ impl WireKey for KeyV4 {
 
 impl WireKey for KeyV6 {
     const FIRST: u8 = 0x20;
+    const HEARSAY: u8 = 0x40;
 
     fn write_client(self, bytes: &mut Vec<u8>) {
         bytes.extend(self.client().octets());
@@ -116,8 +123,8 @@ const MOST_TICKS: u32 = 0x00ff_ffff;
 
 impl<K: WireKey> Connection<K> {
     pub(crate) fn encode(&self, bytes: &mut Vec<u8>) {
-        let Self { server, key, state, remaining } = *self;
-        bytes.push(K::FIRST | state as u8);
+        let Self { server, key, state, remaining, hearsay } = *self;
+        bytes.push(if hearsay { K::HEARSAY } else { K::FIRST } | state as u8);
         bytes.extend(server.0.to_be_bytes());
         key.write_client(bytes);
         // As they stand in a packet, so in network order already.
@@ -132,7 +139,8 @@ impl<K: WireKey> Connection<K> {
         let [client_port, service_port] = [bytes.take()?, bytes.take()?].map(u16::from_ne_bytes);
         let [high, middle, low] = bytes.take()?;
         let remaining = u32::from_be_bytes([0, high, middle, low]);
-        Ok(Self { server, key: client.key(client_port, service_port), state, remaining })
+        let hearsay = first & !STATE == K::HEARSAY;
+        Ok(Self { server, key: client.key(client_port, service_port), state, remaining, hearsay })
     }
 }
 
@@ -254,8 +262,8 @@ impl<'a> Reader<'a> {
             }
             0x09 => Message::Lacks,
             _ => match first & !STATE {
-                KeyV4::FIRST => Message::V4(Connection::decode(first, self)?),
-                KeyV6::FIRST => Message::V6(Connection::decode(first, self)?),
+                KeyV4::FIRST | KeyV4::HEARSAY => Message::V4(Connection::decode(first, self)?),
+                KeyV6::FIRST | KeyV6::HEARSAY => Message::V6(Connection::decode(first, self)?),
                 _ => return Err(Malformed),
             },
         })
@@ -286,16 +294,16 @@ pub(crate) mod tests {
 
     fn connections() -> impl Strategy<Value = Message> {
         let state = (1_u8..=15).prop_filter_map("a state", State::from_bits);
-        let rest = (any::<u16>(), any::<[u16; 2]>(), state, 0..=MOST_TICKS);
+        let rest = (any::<u16>(), any::<[u16; 2]>(), state, 0..=MOST_TICKS, any::<bool>());
         (any::<[u64; 2]>(), any::<bool>(), rest).prop_map(
-            |(address, v4, (server, ports, state, remaining))| {
+            |(address, v4, (server, ports, state, remaining, hearsay))| {
                 let (server, [client, service]) = (ServerId(server), ports);
                 if v4 {
                     let key = KeyV4::new(V4(address[0] as u32), client, service);
-                    Message::V4(Connection { server, key, state, remaining })
+                    Message::V4(Connection { server, key, state, remaining, hearsay })
                 } else {
                     let key = KeyV6::new(V6(address), client, service);
-                    Message::V6(Connection { server, key, state, remaining })
+                    Message::V6(Connection { server, key, state, remaining, hearsay })
                 }
             },
         )
@@ -353,7 +361,8 @@ pub(crate) mod tests {
         let mut bytes = Vec::new();
         let key = KeyV4::new(V4::from_octets([192, 0, 2, 1]), 40_000_u16.to_be(), 80_u16.to_be());
         let state = State::Established;
-        Message::V4(Connection { server: ServerId(3), key, state, remaining: 0x010203 }).encode(&mut bytes);
+        let connection = Connection { server: ServerId(3), key, state, remaining: 0x010203, hearsay: false };
+        Message::V4(connection).encode(&mut bytes);
         assert_eq!(bytes, [0x12, 0, 3, 192, 0, 2, 1, 0x9c, 0x40, 0, 80, 1, 2, 3]);
     }
 }

@@ -2,6 +2,7 @@
 //! now and this does not say has to be told.
 
 use lb_common::connection::{State, Tick};
+use lb_model::ids::NodeId;
 
 use crate::backend::mixed;
 
@@ -31,9 +32,20 @@ impl Identity {
 
 /// A slot: bits 0 to 31 tell the connection and its state apart from others (the upper ones are its
 /// region), 32 to 47 about when it expires, 48 to 55 its group's number here, 56 whether the
-/// director that balances the group says so. 0: nothing worth telling.
+/// director that balances the group says so, 57 to 61 its owner. 0: nothing worth telling.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Seen(u64);
+
+/// Who tells of a connection of a group that several directors balance at once: whoever's program
+/// changed it last. Only its owner can say that it is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// It was found, or is known by hearsay, or its owner begins a new life. Also of groups that
+    /// one director balances.
+    Nobody,
+    Me,
+    Other(NodeId),
+}
 
 /// Ticks per unit of the expiry that is kept: 4.3 s.
 const COARSE: u32 = 4;
@@ -41,6 +53,8 @@ const COARSE: u32 = 4;
 impl Seen {
     pub(crate) const NOTHING: Self = Self(0);
     const CONFIRMED: u64 = 1 << 56;
+    const OWNER: u32 = 57;
+    const OWNERS: u64 = 0x1f << Self::OWNER;
     const LOW: u32 = u32::BITS - REGION_BITS;
 
     pub(crate) fn new(identity: Identity, state: State, expires: Tick, group: u8) -> Self {
@@ -87,6 +101,23 @@ impl Seen {
         Self(self.0 | Self::CONFIRMED)
     }
 
+    pub(crate) const fn owner(self) -> Owner {
+        match (self.0 & Self::OWNERS) >> Self::OWNER {
+            0 => Owner::Nobody,
+            1 => Owner::Me,
+            other => Owner::Other(NodeId(other as u8 - 2)),
+        }
+    }
+
+    pub(crate) const fn owned_by(self, owner: Owner) -> Self {
+        let number = match owner {
+            Owner::Nobody => 0,
+            Owner::Me => 1,
+            Owner::Other(NodeId(node)) => node as u64 + 2,
+        };
+        Self(self.0 & !Self::OWNERS | number << Self::OWNER & Self::OWNERS)
+    }
+
     /// What it adds to the digest of its region.
     pub(crate) const fn weight(self) -> u64 {
         mixed(self.fingerprint() as u64)
@@ -115,6 +146,17 @@ mod tests {
         }
         assert_eq!((one.region(), one.group()), (identity(1).region(), 0));
         assert!(one.confirmed().is_confirmed() && one.confirmed().is_same(one) && !one.is_confirmed());
+    }
+
+    #[test]
+    fn an_owner_is_a_thing_of_its_own() {
+        let one = Seen::new(identity(1), State::Established, Tick(100), 31);
+        assert_eq!(one.owner(), Owner::Nobody);
+        for owner in [Owner::Me, Owner::Other(NodeId(0)), Owner::Other(NodeId(15)), Owner::Nobody] {
+            let owned = one.owned_by(Owner::Other(NodeId(7))).owned_by(owner);
+            assert_eq!(owned.owner(), owner);
+            assert!(owned.is_same(one) && owned.weight() == one.weight() && !owned.is_nothing());
+        }
     }
 
     #[test]

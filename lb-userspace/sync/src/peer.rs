@@ -1,6 +1,6 @@
 //! One other director: what it has been told, and what is to come.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use lb_common::server::ServerId;
@@ -66,6 +66,10 @@ pub(crate) struct Peer {
     pub bindings: Waiting,
     /// It was told of those that there were when it came.
     pub has_bindings: bool,
+    /// It begins a new life: what it spoke for is nobody's.
+    pub has_begun: bool,
+    /// Groups that several directors balance of which it has told all that it knows.
+    pub has_told_all: BTreeSet<GroupId>,
 }
 
 /// Regions of a group that are told again, page by page.
@@ -120,6 +124,8 @@ impl Peer {
             taken: 0,
             bindings: Waiting::new(),
             has_bindings: false,
+            has_begun: false,
+            has_told_all: BTreeSet::new(),
         }
     }
 
@@ -136,6 +142,8 @@ impl Peer {
             self.mentions.clear();
             self.knows_theirs = false;
             (self.lacks, self.lacks_since) = (false, None);
+            self.has_begun |= begins_anew;
+            self.has_told_all.clear();
         }
         messages
     }

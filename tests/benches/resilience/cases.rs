@@ -1,13 +1,16 @@
 //! What happens to the directors while the connections are open.
 
+use std::net::SocketAddrV4;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use lb_api::status::{Status, SyncPeer};
 use lb_lab::cluster::pair::{PATIENCE, Settings};
+use lb_lab::lab::routing::Daemon;
 use lb_lab::lab::{Director, Link, Node};
 use lb_lab::scenario::alone::{Alone, BOTH, SERVICE};
+use lb_lab::scenario::anycast::{self, Anycast};
 use lb_lab::scenario::floods::{self, Findings, Kind};
 use lb_lab::scenario::reloads::Newcomers;
 use lb_lab::scenario::several::Several;
@@ -18,7 +21,7 @@ use super::{Case, Options, PACE};
 
 type Play = fn(Run<'_>) -> Result<Case>;
 
-pub(super) const CASES: [(&str, Play); 22] = [
+pub(super) const CASES: [(&str, Play); 24] = [
     ("restart", |run| run.alone(TABLE, 0, restart)),
     ("crash", |run| run.alone(TABLE, 0, crash)),
     ("upgrade", |run| run.alone(TABLE, 0, upgrade)),
@@ -32,6 +35,8 @@ pub(super) const CASES: [(&str, Play); 22] = [
     ("takeover-freeze", |run| run.known(Settings::DEFAULT, takeover_freeze)),
     ("takeover-link", |run| run.known(Settings::DEFAULT, takeover_link)),
     ("return", |run| run.known(Settings::DEFAULT, comes_back_empty)),
+    ("ecmp-leave", |run| run.ecmp(ecmp_leave)),
+    ("ecmp-join", |run| run.ecmp(ecmp_join)),
     ("sync-million", sync_million),
     ("reload-1000", reload),
     ("flood-syn", |run| run.flood(Kind::Syn)),
@@ -45,6 +50,9 @@ pub(super) const CASES: [(&str, Play); 22] = [
 
 /// Of the case `reload-1000`.
 const RELOADS: u32 = 1000;
+
+/// Of the cases with three directors at most.
+const ECMP: u32 = 3000;
 
 /// How long a flood lasts.
 const FLOOD: Duration = Duration::from_secs(60);
@@ -171,6 +179,31 @@ fn comes_back_empty(several: &mut Several) -> Result<StartMs> {
     Ok(took)
 }
 
+/// One of three directors that serve the VIP at once ends, by a stop, and another one by a kill.
+fn ecmp_leave(anycast: &mut Anycast) -> Result<StartMs> {
+    anycast.directors[1].stop()?;
+    anycast.wait_until_spread_over(&["d1", "d3"])?;
+    sleep(PACE);
+    anycast.directors[2].kill()?;
+    anycast.wait_until_spread_over(&["d1"])?;
+    sleep(PACE);
+    Ok(StartMs(0.0))
+}
+
+/// Two of three directors, one after the other, come back as ones that know nothing.
+fn ecmp_join(anycast: &mut Anycast) -> Result<StartMs> {
+    let mut took = StartMs(0.0);
+    for place in [1, 2] {
+        anycast.directors[place].stop()?;
+        anycast.directors[place].release()?;
+        sleep(PACE);
+        took = start(&mut anycast.directors[place], Director::restart)?;
+        anycast.wait_until_spread_over(&["d1", "d2", "d3"])?;
+        sleep(PACE);
+    }
+    Ok(took)
+}
+
 /// A director that comes back empty learns a million connections. `start_ms` is from its process to
 /// its knowing them.
 fn sync_million(run: Run<'_>) -> Result<Case> {
@@ -229,6 +262,16 @@ impl Run<'_> {
         })
     }
 
+    /// Three directors that serve one VIP at once, behind a router.
+    fn ecmp(&self, play: fn(&mut Anycast) -> Result<StartMs>) -> Result<Case> {
+        let echo = |server: &Node| self.echo_at(server, anycast::SERVICE);
+        let mut anycast = Anycast::start(&self.lab(), TABLE, [Daemon::Bird; 3], echo)?;
+        let connections = self.options.connections.min(ECMP);
+        let clients = anycast.clients(connections as usize, PACE)?;
+        let took = play(&mut anycast).with_context(|| anycast.shown())?;
+        self.ends(clients, u64::from(connections), &took)
+    }
+
     /// Two directors, of whom the active one is flooded.
     fn flood(&self, kind: Kind) -> Result<Case> {
         let echo = |server: &Node| self.echo(server);
@@ -249,9 +292,13 @@ impl Run<'_> {
     }
 
     pub(super) fn echo(&self, server: &Node) -> Result<()> {
+        self.echo_at(server, SERVICE)
+    }
+
+    fn echo_at(&self, server: &Node, vip: SocketAddrV4) -> Result<()> {
         let this = std::env::current_exe()?;
         let this = this.to_str().context("the path of the benchmark is not UTF-8")?;
-        server.start("echo", this, &["--echo"]).map(drop)
+        server.start("echo", this, &["--echo", &vip.to_string()]).map(drop)
     }
 
     fn connections(&self) -> usize {

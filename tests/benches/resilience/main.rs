@@ -5,13 +5,13 @@
 mod cases;
 mod sync;
 
+use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
-use lb_lab::scenario::alone::SERVICE;
 use lb_lab::scenario::steady;
 use serde::Serialize;
 use serde_json::json;
@@ -36,8 +36,8 @@ struct Options {
     #[arg(long, value_name = "FILE")]
     other_build: Option<PathBuf>,
     /// Be the server of a node, which this program starts for itself.
-    #[arg(long, hide = true)]
-    echo: bool,
+    #[arg(long, hide = true, value_name = "VIP:PORT")]
+    echo: Option<SocketAddrV4>,
     /// Cargo adds this to every benchmark's arguments.
     #[arg(long, hide = true)]
     bench: bool,
@@ -70,8 +70,8 @@ struct Case {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    if options.echo {
-        return steady::echo_here(SERVICE);
+    if let Some(vip) = options.echo {
+        return steady::echo_here(vip);
     }
     let is_wanted = |name: &str| options.only.is_empty() || options.only.iter().any(|only| only == name);
     let mut cases = Vec::new();

@@ -2,6 +2,7 @@
 //! narration, the tests ignore it.
 
 pub mod alone;
+pub mod anycast;
 pub mod floods;
 pub mod kept_open;
 pub mod methods;

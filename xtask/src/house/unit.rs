@@ -7,7 +7,7 @@ use crate::workspace;
 
 /// Ten times the exposure, 0 to 100, that `systemd-analyze security` may find at most.
 const UNIT: u32 = 25;
-/// With all that a cluster with serial lines adds.
+/// With all that a cluster with serial lines and groups of `kind: anycast` adds.
 const WITH_ALL: u32 = 28;
 
 /// What the tool says of a unit with this text, and whether its exposure is at most `most`.
@@ -28,16 +28,18 @@ fn file(name: &str) -> String {
     fs::read_to_string(workspace::root().join("deploy/systemd").join(name)).expect("a file of the unit")
 }
 
+fn dropin(name: &str) -> String {
+    file(&format!("lb.service.d/{name}.conf"))
+}
+
 #[test]
 fn the_unit_is_exposed_no_more_than_it_must() {
     let unit = file("lb.service");
     let (fits, said) = rating(&unit, UNIT);
     assert!(fits, "{said}");
     // What is appended counts as what comes later: as drop-ins do.
-    let (fits, said) = rating(
-        &[unit, file("lb.service.d/cluster.conf"), file("lb.service.d/serial.conf")].join("\n"),
-        WITH_ALL,
-    );
+    let (fits, said) =
+        rating(&[unit, dropin("cluster"), dropin("serial"), dropin("anycast")].join("\n"), WITH_ALL);
     assert!(fits, "{said}");
     let (fits, said) = rating("[Service]\nExecStart=/bin/true\n", UNIT);
     assert!(!fits, "one without any restriction is told apart: {said}");

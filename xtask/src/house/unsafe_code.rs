@@ -5,7 +5,7 @@ use crate::workspace;
 
 /// Every file of this workspace with unsafe code, but those of `lb-ebpf`: the verifier looks at
 /// each step of these before the kernel runs it.
-const UNSAFE: [(&str, &str); 29] = [
+const UNSAFE: [(&str, &str); 30] = [
     ("lb-common/src/control.rs", "plain data of maps"),
     ("lb-common/src/shared.rs", "memory that the program, another CPU or another process writes meanwhile"),
     ("lb-userspace/cluster/src/realtime.rs", "sched_setscheduler(2)"),
@@ -27,6 +27,7 @@ const UNSAFE: [(&str, &str); 29] = [
     ("lb-userspace/net/src/ethtool.rs", "ethtool's ioctl"),
     ("lb-userspace/net/src/link.rs", "ioctls of interfaces"),
     ("lb-userspace/net/src/segment/claims.rs", "packet sockets"),
+    ("lb-userspace/net/src/tun.rs", "TUNSETIFF"),
     ("lb-userspace/net/src/xsk.rs", "AF_XDP sockets"),
     ("tests/lab/src/lab/cleanup.rs", "a signal's handler"),
     ("tests/lab/src/lab/namespace.rs", "a child's first step"),

@@ -84,6 +84,7 @@ fn documents(tree: &Path, version: &str) -> Result<()> {
         ("schema", "schema"),
         ("prometheus", "examples/prometheus"),
         ("grafana", "examples/grafana"),
+        ("routing", "examples/routing"),
         ("systemd/lb.service.d", "examples/lb.service.d"),
     ] {
         for file in fs::read_dir(from.join("deploy").join(folder))? {

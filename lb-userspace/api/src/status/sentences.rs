@@ -195,13 +195,24 @@ impl SyncPeer {
 }
 
 impl GroupStatus {
+    /// Every node that could serves it.
+    pub fn is_anycast(&self) -> bool {
+        self.kind == "anycast"
+    }
+
     /// Who has the group; a warning if that is not its preferred node.
-    pub fn holder_words(&self) -> (Tone, &str) {
+    pub fn holder_words(&self) -> (Tone, String) {
         match &self.holder {
-            Some(holder) if *holder == self.preferred => (Tone::Good, holder),
-            Some(holder) => (Tone::Warning, holder),
-            None => (Tone::Bad, "NOBODY"),
+            _ if self.is_anycast() && !self.serving.is_empty() => (Tone::Good, self.serving.join(", ")),
+            Some(holder) if *holder == self.preferred => (Tone::Good, holder.clone()),
+            Some(holder) => (Tone::Warning, holder.clone()),
+            None => (Tone::Bad, "NOBODY".to_owned()),
         }
+    }
+
+    /// Who should have it.
+    pub fn preferred_words(&self) -> &str {
+        if self.is_anycast() { "every node" } else { &self.preferred }
     }
 
     /// This node's role; of one that is stopping its fault is no fault.
@@ -218,7 +229,11 @@ impl GroupStatus {
     pub fn notes(&self, stopping: bool) -> (Tone, &str) {
         match self.role_words(stopping).1 {
             "fault" => (Tone::Bad, &self.cause),
+            "active" if !self.has_successor && self.is_anycast() => {
+                (Tone::Warning, "no other node serves it")
+            }
             "active" if !self.has_successor => (Tone::Warning, "no other node is ready"),
+            "standby" if self.is_anycast() => (Tone::Warning, &self.cause),
             _ if self.serves_on => (Tone::Plain, "serves its earlier connections on"),
             _ => (Tone::Plain, ""),
         }

@@ -40,6 +40,7 @@ impl Machine {
 
 impl Group {
     fn failover(&mut self, node: &Node, outputs: &mut Vec<Output>) -> Result<(), Refusal> {
+        self.has_one_holder()?;
         if !self.is_held() {
             return Err(Refusal::NotHere { holder: node.holder(self.id) });
         }
@@ -52,6 +53,7 @@ impl Group {
     }
 
     fn failback(&mut self, node: &Node, outputs: &mut Vec<Output>) -> Result<(), Refusal> {
+        self.has_one_holder()?;
         if !self.is_held() {
             return self.ask_back(node);
         }
@@ -61,6 +63,10 @@ impl Group {
         let to = self.preferred_taker(node, |_| true).ok_or(Refusal::NobodyReady)?.id;
         self.hand_over(to, Cause::Failback { to }, node, outputs);
         Ok(())
+    }
+
+    fn has_one_holder(&self) -> Result<(), Refusal> {
+        self.settings.anycast.map_or(Ok(()), |_| Err(Refusal::Anycast))
     }
 
     /// Given on the side that wants the group: its holder is asked for it by heartbeat.

@@ -147,7 +147,7 @@ impl Group {
             Phase::Doubt { .. } => Role::Releasing,
             // The lease is over by now in any case: a release that hangs must not keep the others
             // waiting.
-            Phase::Releasing { since } if node.patient(since, node.settings.dead) => Role::Fault,
+            Phase::Releasing { since } if node.patient(since, self.release_patience(node)) => Role::Fault,
             Phase::Releasing { .. } => Role::Releasing,
         }
     }
@@ -178,6 +178,17 @@ impl Group {
         matches!(self.phase, Phase::Acquiring { .. } | Phase::Active)
     }
 
+    /// That of a group that every node serves outlasts any absence.
+    pub(super) fn may_lose_lease(&self) -> bool {
+        self.is_entitled() && self.settings.anycast.is_none()
+    }
+
+    /// After so long a release does not keep others waiting.
+    pub(super) fn release_patience(&self, node: &Node) -> Duration {
+        let wait = self.settings.anycast.map_or(Duration::ZERO, |anycast| anycast.withdraw_wait);
+        node.settings.dead.saturating_add(wait)
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.phase == Phase::Idle
     }
@@ -186,9 +197,10 @@ impl Group {
     pub(super) fn review(&mut self, node: &Node, outputs: &mut Vec<Output>) {
         self.remember(node);
         match self.phase {
+            Phase::Idle if self.settings.anycast.is_some() => self.review_idle_anycast(node, outputs),
             Phase::Idle => self.review_idle(node, outputs),
             Phase::Releasing { since } => {
-                if node.patient(since, node.settings.dead) {
+                if node.patient(since, self.release_patience(node)) {
                     self.cause = Cause::ReleaseStuck;
                 }
             }
@@ -273,12 +285,13 @@ impl Group {
             Phase::Idle | Phase::Active => None,
             Phase::Acquiring { since } => after(since, settings.takeover),
             Phase::Doubt { since } => after(since, node.settling_time()),
-            Phase::Releasing { since } => after(since, settings.dead),
+            Phase::Releasing { since } => after(since, self.release_patience(node)),
         };
         let deadlines = [
             phase,
             self.listening.then_some(settings.initial_dead),
             self.candidate_since.and_then(|since| after(since, node.settling_time())),
+            self.candidate_since.and_then(|since| after(since, self.learning_time())),
             self.offer.and_then(|offer| after(offer.since, settings.dead / 2)),
             self.asked_since.and_then(|since| after(since, self.ask_for(node))),
             self.blocked_until,

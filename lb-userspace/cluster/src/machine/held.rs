@@ -29,6 +29,9 @@ impl Group {
             }
             _ => {}
         }
+        if self.settings.anycast.is_some() {
+            return;
+        }
         self.review_rivals(node, outputs);
         if self.phase == Phase::Active {
             self.review_plan(node, outputs);
@@ -145,7 +148,7 @@ impl Group {
     /// does not hear this one either, and each change of the clients' caches costs the connections
     /// under way. The last word stands, until the two hear each other.
     pub(super) fn conflict(&mut self, rival: Option<NodeId>, node: &Node, outputs: &mut Vec<Output>) {
-        if !self.is_entitled() {
+        if !self.is_entitled() || self.settings.anycast.is_some() {
             return;
         }
         let recent = self.defended.is_some_and(|then| !node.patient(then, DEFENCE_PAUSE));

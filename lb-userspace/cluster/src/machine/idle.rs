@@ -28,7 +28,7 @@ impl Group {
         node.patient(Duration::ZERO, node.settings.initial_dead) || held() || all_start()
     }
 
-    fn review_candidacy(&mut self, node: &Node) {
+    pub(super) fn review_candidacy(&mut self, node: &Node) {
         let waiting = self.blocked_until.map(|_| Cause::Waiting);
         // The messages that waited during an absence tell of a world that may be gone: a peer that
         // could not serve then may be active now. Nothing is claimed on their word.
@@ -133,7 +133,7 @@ impl Group {
         }
     }
 
-    fn take(&mut self, why: Cause, node: &Node, outputs: &mut Vec<Output>) {
+    pub(super) fn take(&mut self, why: Cause, node: &Node, outputs: &mut Vec<Output>) {
         self.term = self.term.saturating_add(1);
         self.phase = Phase::Acquiring { since: node.watched };
         self.cause = why.clone();

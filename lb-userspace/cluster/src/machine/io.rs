@@ -46,6 +46,21 @@ pub struct LocalReadiness {
     /// Nodes that do not know yet what this one knows of connections, a bit each: automatic
     /// failback waits for them.
     pub behind: u16,
+    /// Nodes of which this one does not know yet what they know of connections, a bit each: a group
+    /// that every node serves waits for them before it is served here.
+    pub unlearned: u16,
+    /// Groups that every node serves, by their numbers on this node, which have something here to
+    /// serve them with: a bit each.
+    pub usable: u32,
+}
+
+impl LocalReadiness {
+    pub(super) const fn is_usable(&self, number: u8) -> bool {
+        match 1_u32.checked_shl(number as u32) {
+            Some(bit) => self.usable & bit != 0,
+            None => false,
+        }
+    }
 }
 
 /// What may change while the machine runs.
@@ -198,6 +213,8 @@ pub enum Refusal {
     AlreadyThere,
     /// This node could not serve the group.
     NotReady,
+    /// Every node serves it.
+    Anycast,
 }
 
 /// Why a role changed.
@@ -218,6 +235,10 @@ pub enum Cause {
     /// The machine was not called for longer than the lease, as in [`Event::Stalled`].
     Absence,
     Ready,
+    /// None of the group's services has a server or a fallback that could serve.
+    NoServer,
+    /// Ready, and waits to learn the connections that others know.
+    NotInStep,
     // Why it takes the group.
     PeerDead {
         peer: NodeId,

@@ -145,6 +145,11 @@ impl Node {
         self.local.behind & node_bit(peer) != 0
     }
 
+    /// Whether a node that is heard knows connections that this one does not know.
+    pub(super) fn has_to_learn(&self) -> bool {
+        self.living().any(|peer| self.local.unlearned & node_bit(peer.id) != 0)
+    }
+
     /// Why this node could not serve the group.
     pub(super) fn hindrance(&self, group: &GroupSettings) -> Option<Cause> {
         let hindrances = [
@@ -153,6 +158,7 @@ impl Node {
             (self.standby, Cause::StandbyCommand),
             (!self.local.data_path, Cause::NoDataPath),
             (!self.local.link, Cause::NoLink),
+            (group.anycast.is_some_and(|anycast| !self.local.is_usable(anycast.number)), Cause::NoServer),
         ];
         hindrances.into_iter().find_map(|(hinders, cause)| hinders.then_some(cause))
     }
@@ -162,7 +168,8 @@ impl Node {
     }
 
     fn readiness(&self) -> Readiness {
-        let LocalReadiness { data_path, link, servers, references, behind: _ } = self.local;
+        let LocalReadiness { data_path, link, servers, references, behind: _, unlearned: _, usable: _ } =
+            self.local;
         Readiness { data_path, link, maintenance: self.maintenance || self.standby, servers, references }
     }
 

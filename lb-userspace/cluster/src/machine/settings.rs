@@ -44,6 +44,17 @@ pub struct GroupSettings {
     /// The nodes that may have the group, the preferred one first.
     pub preference: Vec<NodeId>,
     pub failback: Failback,
+    /// Every node that could serves it at once; preference and failback say nothing then.
+    pub anycast: Option<Anycast>,
+}
+
+/// Of a group that every node serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Anycast {
+    /// Its bit in [`super::LocalReadiness::usable`].
+    pub number: u8,
+    /// How long a release lasts that is meant, see [`lb_model::Anycast::withdraw_wait`].
+    pub withdraw_wait: Duration,
 }
 
 /// Whether a group returns by itself to a node that comes before its present one.

@@ -150,11 +150,12 @@ fn odd_settings() -> impl Strategy<Value = Settings> {
 }
 
 fn odd_groups() -> impl Strategy<Value = Vec<GroupSettings>> {
-    let group = (0..5u32, vec(0..20u8, 0..4), any::<bool>(), odd_times());
-    let group = group.prop_map(|(id, preference, auto, delay)| GroupSettings {
+    let group = (0..5u32, vec(0..20u8, 0..4), any::<bool>(), odd_times(), any::<Option<u8>>());
+    let group = group.prop_map(|(id, preference, auto, delay, anycast)| GroupSettings {
         id: GroupId(id),
         preference: preference.into_iter().map(NodeId).collect(),
         failback: if auto { Failback::Auto { delay } } else { Failback::Manual },
+        anycast: anycast.map(|number| Anycast { number, withdraw_wait: delay }),
     });
     vec(group, 0..4)
 }
@@ -164,10 +165,20 @@ fn odd_inputs() -> impl Strategy<Value = Input> {
     prop_oneof![
         Just(Input::Timer),
         odd_heartbeats().prop_map(Input::Heartbeat),
-        (any::<[bool; 2]>(), 0..3u16, 0..3u8, 0..4u16).prop_map(|(there, servers, references, behind)| {
-            let [data_path, link] = there;
-            Input::Readiness(LocalReadiness { data_path, link, servers, references, behind })
-        }),
+        (any::<[bool; 2]>(), 0..3u16, 0..3u8, 0..4u16, any::<u32>()).prop_map(
+            |(there, servers, references, behind, usable)| {
+                let [data_path, link] = there;
+                Input::Readiness(LocalReadiness {
+                    data_path,
+                    link,
+                    servers,
+                    references,
+                    behind,
+                    unlearned: behind,
+                    usable,
+                })
+            }
+        ),
         commands().prop_map(Input::Command),
         (any::<u64>(), odd_times(), odd_groups()).prop_map(|(config_digest, takeover, groups)| {
             Input::Changed(Change { config_digest, takeover, groups })

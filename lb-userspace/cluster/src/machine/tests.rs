@@ -5,6 +5,7 @@ use super::super::message::GroupStatus;
 use super::*;
 
 mod absence;
+mod anycast;
 mod changes;
 mod handover;
 mod settings;
@@ -12,8 +13,15 @@ mod splitbrain;
 mod takeover;
 
 const GROUP: GroupId = GroupId(0);
-const READY: LocalReadiness =
-    LocalReadiness { data_path: true, link: true, servers: 2, references: 1, behind: 0 };
+const READY: LocalReadiness = LocalReadiness {
+    data_path: true,
+    link: true,
+    servers: 2,
+    references: 1,
+    behind: 0,
+    unlearned: 0,
+    usable: 0,
+};
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -42,8 +50,12 @@ impl Story {
         let mut settings = Settings::new(NodeId(me), nodes, 7);
         settings.references = 1;
         let failback = Failback::Auto { delay: ms(5000) };
-        settings.groups =
-            vec![GroupSettings { id: GROUP, preference: (0..nodes).map(NodeId).collect(), failback }];
+        settings.groups = vec![GroupSettings {
+            id: GROUP,
+            preference: (0..nodes).map(NodeId).collect(),
+            failback,
+            anycast: None,
+        }];
         Self::with(settings)
     }
 

@@ -96,8 +96,15 @@ pub(super) struct Speeds {
     pub work: [u64; 4],
 }
 
-pub(super) const READY: LocalReadiness =
-    LocalReadiness { data_path: true, link: true, servers: 2, references: 1, behind: 0 };
+pub(super) const READY: LocalReadiness = LocalReadiness {
+    data_path: true,
+    link: true,
+    servers: 2,
+    references: 1,
+    behind: 0,
+    unlearned: 0,
+    usable: 0,
+};
 
 pub(super) fn settings(me: usize, nodes: usize, groups: usize) -> Settings {
     let id = |node: usize| NodeId(u8::try_from(node).unwrap());
@@ -117,7 +124,7 @@ pub(super) fn settings(me: usize, nodes: usize, groups: usize) -> Settings {
     settings.groups = (0..=u32::MAX)
         .map(GroupId)
         .take(groups)
-        .map(|id| GroupSettings { id, preference: preference(place(id)), failback })
+        .map(|id| GroupSettings { id, preference: preference(place(id)), failback, anycast: None })
         .collect();
     settings.check().unwrap();
     settings

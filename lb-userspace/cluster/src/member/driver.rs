@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use lb_common::mac::Mac;
 use lb_model::ids::{GroupId, NodeId};
-use lb_model::lease::Leases;
+use lb_model::lease::{Leases, SERVE_ON};
 use tokio::sync::oneshot;
 
 use super::fencing::Fencing;
@@ -80,7 +80,9 @@ pub struct Snapshot {
 pub struct GroupSnapshot {
     pub role: Role,
     pub holder: Option<NodeId>,
-    /// Another node says that it could take the group.
+    /// All that serve it.
+    pub active: Vec<NodeId>,
+    /// Another node says that it could take the group, or serves it too.
     pub has_successor: bool,
     /// The group was handed over, and connections that began here are served on.
     pub serves_on: bool,
@@ -156,7 +158,10 @@ impl Driver {
                 self.renew_handovers(now);
             }
             Output::RenewLease { group, until } => {
-                self.of(group, |here, number| here.leases.renew(number, until));
+                self.of(group, |here, number| match here.numbers.is_anycast(group) {
+                    true => here.serve_anycast(number, now),
+                    false => here.leases.renew(number, until),
+                });
             }
             Output::Acquire { group, why } => {
                 self.of(group, |here, number| here.acquire(group, number, &why, now));
@@ -201,6 +206,11 @@ impl Driver {
     /// The other director of a hand-over first: once the addresses are there, the host would answer
     /// what it should have.
     fn acquire(&mut self, group: GroupId, number: GroupNumber, why: &Cause, now: Duration) {
+        if self.numbers.is_anycast(group) {
+            // Before the first client comes.
+            self.serve_anycast(number, now);
+            return self.orders.take(number, None);
+        }
         let silent = self.silent(why);
         let condition = self.fencing.before(self.numbers.name(group), &silent);
         match self.handovers.takes(group, why, &self.peers) {
@@ -210,6 +220,12 @@ impl Driver {
         }
         self.leases.next_generation(number);
         self.orders.take(number, condition);
+    }
+
+    /// Packets are balanced, and nobody answers ARP for the VIPs: clients come by routers. The
+    /// lease keeps nobody away, so it outlasts the process, as routers may.
+    fn serve_anycast(&self, number: GroupNumber, now: Duration) {
+        self.leases.grace(number, now.saturating_add(SERVE_ON));
     }
 
     /// The group was taken from a node that is fenced: nothing is relayed there.
@@ -234,6 +250,10 @@ impl Driver {
 
     /// The lease first: from here on the addresses are not answered for.
     fn release(&mut self, group: GroupId, number: GroupNumber, why: &Cause, now: Duration) {
+        if self.numbers.is_anycast(group) {
+            // What routers still send is balanced on: the lease is only not renewed any more.
+            return self.orders.release(number);
+        }
         match self.handovers.gives(group, why) {
             true => self.renew_handovers(now),
             false => {
@@ -264,7 +284,7 @@ impl Driver {
             Outcome::Taken(_) => Input::TakeoverDone { group },
             Outcome::Failed(_, why) => Input::TakeoverFailed { group, why },
             Outcome::Released(_) => {
-                if !self.handovers.is_served_on(group) {
+                if !self.handovers.is_served_on(group) && !self.numbers.is_anycast(group) {
                     self.leases.end(number);
                 }
                 Input::ReleaseDone { group }
@@ -279,6 +299,7 @@ impl Driver {
             let snapshot = GroupSnapshot {
                 role: self.machine.role(group),
                 holder: self.machine.holder(group),
+                active: self.machine.active(group),
                 has_successor: self.has_successor(group),
                 serves_on: self.handovers.is_served_on(group),
             };
@@ -299,6 +320,10 @@ impl Driver {
     }
 
     fn has_successor(&self, group: GroupId) -> bool {
+        let me = self.machine.settings().me;
+        if self.numbers.is_anycast(group) {
+            return self.machine.active(group).iter().any(|node| *node != me);
+        }
         let mut others = (0..self.machine.settings().nodes).map(NodeId);
         others.any(|node| self.machine.hears(node) && self.peers.stands_by(node, group))
     }

@@ -16,6 +16,7 @@ pub struct GroupNumbers(BTreeMap<GroupId, NumberedGroup>);
 pub struct NumberedGroup {
     number: GroupNumber,
     name: String,
+    is_anycast: bool,
 }
 
 impl GroupNumbers {
@@ -38,6 +39,11 @@ impl GroupNumbers {
         self.0.get(&group).map_or("", |group| &group.name)
     }
 
+    /// Every node serves it.
+    pub fn is_anycast(&self, group: GroupId) -> bool {
+        self.0.get(&group).is_some_and(|group| group.is_anycast)
+    }
+
     pub fn groups(&self) -> impl Iterator<Item = GroupId> + '_ {
         self.0.keys().copied()
     }
@@ -49,5 +55,8 @@ impl GroupNumbers {
 
 /// The configuration's groups.
 pub(super) fn numbers(groups: &[Group]) -> impl Iterator<Item = (GroupId, NumberedGroup)> + '_ {
-    groups.iter().map(|group| (group.id(), NumberedGroup { number: group.number, name: group.name.clone() }))
+    groups.iter().map(|group| {
+        let (number, name) = (group.number, group.name.clone());
+        (group.id(), NumberedGroup { number, name, is_anycast: group.anycast().is_some() })
+    })
 }

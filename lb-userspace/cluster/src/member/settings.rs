@@ -6,7 +6,7 @@ use std::time::Duration;
 use lb_model::ids::NodeId;
 use lb_model::{Cluster, Config, HeartbeatPath};
 
-use crate::machine::{Change, Failback, GroupSettings, Settings};
+use crate::machine::{Anycast, Change, Failback, GroupSettings, Settings};
 use crate::transport::Open;
 use crate::transport::serial::Serial;
 use crate::transport::udp::{To, Udp};
@@ -54,7 +54,14 @@ fn group(group: &lb_model::Group) -> GroupSettings {
         lb_model::Failback::Auto { delay } => Failback::Auto { delay },
         lb_model::Failback::Manual => Failback::Manual,
     };
-    GroupSettings { id: group.id(), preference: group.nodes.iter().copied().map(NodeId).collect(), failback }
+    let anycast = group.anycast();
+    GroupSettings {
+        id: group.id(),
+        preference: group.nodes.iter().copied().map(NodeId).collect(),
+        failback,
+        anycast: anycast
+            .map(|anycast| Anycast { number: group.number, withdraw_wait: anycast.withdraw_wait }),
+    }
 }
 
 /// Name and opener of each path.

@@ -1,7 +1,7 @@
 //! Groups of VIPs on several interfaces: a holder for each, and whoever gives orders need not know
-//! which group is where.
+//! which group is where, nor which ones every director serves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::Result;
@@ -9,7 +9,8 @@ use lb_api::findings::Findings;
 use lb_common::mac::Mac;
 use lb_model::{Config, Group};
 
-use super::holder::{self, Condition, GroupNumber, Holder, Outcome, Pending};
+use super::holder::{self, Condition, GroupNumber, Holder, Outcome};
+use super::signal::{self, Signals};
 
 /// An interface that VIPs are on: its index and MAC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,23 +24,45 @@ pub struct Station {
 pub struct Orders {
     /// In the order of [`Config::interfaces`].
     segments: Vec<holder::Orders>,
+    signals: signal::Orders,
     /// Where groups are.
-    places: Arc<RwLock<BTreeMap<GroupNumber, usize>>>,
+    places: Arc<RwLock<Places>>,
+}
+
+#[derive(Debug, Default)]
+struct Places {
+    segments: BTreeMap<GroupNumber, usize>,
+    /// Of `kind: anycast`.
+    anycast: BTreeSet<GroupNumber>,
+}
+
+/// The other end of [`Orders`].
+pub struct Pending {
+    segments: Vec<holder::Pending>,
+    signals: signal::Pending,
 }
 
 /// Orders for so many interfaces; they may be given before the holders have started.
-pub fn orders(interfaces: usize) -> (Orders, Vec<Pending>) {
+pub fn orders(interfaces: usize) -> (Orders, Pending) {
     let (segments, pending) = (0..interfaces.max(1)).map(|_| holder::orders()).unzip();
-    (Orders { segments, places: Arc::default() }, pending)
+    let (signals, pending_signals) = signal::orders();
+    let orders = Orders { segments, signals, places: Arc::default() };
+    (orders, Pending { segments: pending, signals: pending_signals })
 }
 
 impl Orders {
     pub fn take(&self, group: GroupNumber, condition: Option<Condition>) {
-        self.of(group).take(group, condition);
+        match self.is_anycast(group) {
+            true => self.signals.take(group),
+            false => self.of(group).take(group, condition),
+        }
     }
 
     pub fn release(&self, group: GroupNumber) {
-        self.of(group).release(group);
+        match self.is_anycast(group) {
+            true => self.signals.release(group),
+            false => self.of(group).release(group),
+        }
     }
 
     pub fn announce(&self, group: GroupNumber) {
@@ -71,19 +94,30 @@ impl Orders {
 
     fn of(&self, group: GroupNumber) -> &holder::Orders {
         let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
-        let place = places.get(&group).copied().unwrap_or(0);
+        let place = places.segments.get(&group).copied().unwrap_or(0);
         // There is always a first one.
         self.segments.get(place).unwrap_or(&self.segments[0])
     }
 
+    fn is_anycast(&self, group: GroupNumber) -> bool {
+        self.places.read().unwrap_or_else(PoisonError::into_inner).anycast.contains(&group)
+    }
+
     fn follow(&self, config: &Config, give: impl Fn(&holder::Orders, &[Group])) {
-        let places = config.groups.iter().map(|group| (group.number, config.segment_of(group)));
         let mut known = self.places.write().unwrap_or_else(PoisonError::into_inner);
         // One that is gone from the file is still given up where it was.
-        known.extend(places);
+        for group in &config.groups {
+            known.segments.insert(group.number, config.segment_of(group));
+            match group.anycast() {
+                Some(_) => known.anycast.insert(group.number),
+                None => known.anycast.remove(&group.number),
+            };
+        }
         drop(known);
+        self.signals.set_groups(config.groups.clone());
         for (segment, orders) in self.segments.iter().enumerate() {
-            let groups = config.groups.iter().filter(|group| config.segment_of(group) == segment);
+            let here = |group: &&Group| group.anycast().is_none() && config.segment_of(group) == segment;
+            let groups = config.groups.iter().filter(here);
             give(orders, &Vec::from_iter(groups.cloned()));
         }
     }
@@ -95,25 +129,28 @@ impl Orders {
 pub struct Holders {
     orders: Orders,
     holders: Vec<Holder>,
+    signals: Signals,
 }
 
 impl Holders {
     /// See [`Holder::start`]; `stations` are as many as the orders are for.
     pub fn start(
         stations: &[Station],
-        (orders, pending): (Orders, Vec<Pending>),
+        (orders, pending): (Orders, Pending),
         findings: &Findings,
         has_lease: impl Fn(GroupNumber) -> bool + Clone + Send + 'static,
         tell: impl Fn(Outcome) + Clone + Send + 'static,
     ) -> Result<Self> {
+        let Pending { segments, signals } = pending;
+        let signals = Signals::start((orders.signals.clone(), signals), findings.clone(), tell.clone())?;
         let mut holders = Vec::new();
-        for ((station, pending), each) in stations.iter().zip(pending).zip(&orders.segments) {
+        for ((station, pending), each) in stations.iter().zip(segments).zip(&orders.segments) {
             let orders = (each.clone(), pending);
             let (has_lease, tell) = (has_lease.clone(), tell.clone());
             let Station { interface, mac } = *station;
             holders.push(Holder::start(interface, mac, orders, findings.clone(), has_lease, tell)?);
         }
-        Ok(Self { orders, holders })
+        Ok(Self { orders, holders, signals })
     }
 
     pub fn orders(&self) -> &Orders {
@@ -121,14 +158,15 @@ impl Holders {
     }
 
     pub fn has_failed(&self) -> bool {
-        self.holders.iter().any(Holder::has_failed)
+        self.signals.has_failed() || self.holders.iter().any(Holder::has_failed)
     }
 
     /// Gives all VIPs up; returns when they are off the interfaces, or `false` if a thread had
     /// failed before.
     pub fn end(self) -> bool {
         // Each of them ends, whatever has become of the others.
+        let withdrawn = self.signals.end();
         let ended: Vec<bool> = self.holders.into_iter().map(Holder::end).collect();
-        ended.into_iter().all(|ended| ended)
+        withdrawn && ended.into_iter().all(|ended| ended)
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use lb_api::findings::Findings;
 use lb_common::mac::Mac;
 use lb_lab::veth::{VethPair as Cable, block_on, ip};
-use lb_model::{Failback, Group, GroupVip};
+use lb_model::{Failback, Group, GroupKind, GroupVip};
 use lb_net::segment::claims::{Claim, Listener};
 
 use super::holder::{GroupNumber, Holder, Outcome, orders};
@@ -31,6 +31,7 @@ fn group(name: &str, vips: &[(&str, u8)], label: Option<&str>) -> Group {
         refresh: Duration::from_millis(200),
         nodes: vec![0],
         failback: Failback::Manual,
+        kind: GroupKind::Failover,
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use lb_model::ids::MAX_GROUPS;
-use lb_model::{Failback, Group, GroupVip, MAX_VIPS};
+use lb_model::{Anycast, Failback, Group, GroupKind, GroupVip, MAX_VIPS};
 
 use super::cluster::node;
 use super::{DAY, Unique, Validator, Value, values};
@@ -20,6 +20,20 @@ enum Kind {
     Auto,
     Manual,
 }
+
+/// Default of `device`.
+const DEVICE: &str = "lb-anycast";
+/// Default of `withdraw_wait`: a routing daemon withdraws a route at once, and its router forgets
+/// the way within some hundred milliseconds.
+const WITHDRAW_WAIT: Duration = Duration::from_secs(1);
+/// The service manager waits for a stop for thirty seconds.
+const LONGEST_WITHDRAW_WAIT: Duration = Duration::from_secs(20);
+
+/// Why keys of a group that one director has are refused.
+const EVERY: &str = "every director that is healthy serves it";
+const NOWHERE: &str = "its VIPs are on no interface of the segment, a routing daemon announces them";
+
+const KINDS: [(&str, bool); 2] = [("failover", false), ("anycast", true)];
 
 const FAILBACKS: [(&str, Kind); 2] = [("auto", Kind::Auto), ("manual", Kind::Manual)];
 
@@ -79,6 +93,7 @@ impl Validator {
     ) -> Group {
         let yaml::Group {
             name,
+            kind,
             vips: _,
             interface,
             label,
@@ -86,8 +101,18 @@ impl Validator {
             nodes: _,
             failback: _,
             failback_delay: _,
+            device: _,
+            withdraw_wait: _,
         } = group;
-        let vips = self.group_vips(group, span, taken);
+        let is_anycast = self.one_of(Value::of(kind, "kind", span), &KINDS, false);
+        let vips = self.group_vips(group, span, is_anycast, taken);
+        let kind = match is_anycast {
+            true => GroupKind::Anycast(self.anycast(group, span, cluster.is_some(), (main, others))),
+            false => {
+                self.nothing_of_anycast(group, span);
+                GroupKind::Failover
+            }
+        };
         let name = self.optional(Value::of(name, "name", span), values::name);
         let interface = self.optional(Value::of(interface, "interface", span), |text| {
             let known = || [main].into_iter().chain(others.iter().map(String::as_str));
@@ -106,9 +131,16 @@ impl Validator {
             values::time(text, Duration::ZERO..=LONGEST_REFRESH)
         });
         let (nodes, failback) = match cluster {
+            Some(names) if is_anycast => {
+                let all = (0..=u8::MAX).zip(names).map(|(node, _)| node).collect();
+                (all, Failback::Manual)
+            }
             Some(names) => (self.group_nodes(group, span.key("nodes"), names), self.failback(group, span)),
             None => {
-                self.nothing_of_a_cluster(group, span);
+                // Of one that is anycast they have been told already.
+                if !is_anycast {
+                    self.nothing_of_a_cluster(group, span);
+                }
                 (Vec::new(), Failback::Auto { delay: Duration::ZERO })
             }
         };
@@ -122,6 +154,59 @@ impl Validator {
             vips,
             nodes,
             failback,
+            kind,
+        }
+    }
+
+    /// What a group has that every director serves, and nothing of what a group has that one
+    /// director has.
+    fn anycast(
+        &mut self,
+        group: &yaml::Group,
+        span: SourceSpan<'_>,
+        in_cluster: bool,
+        (main, others): (&str, &[String]),
+    ) -> Anycast {
+        let yaml::Group { interface, label, refresh, nodes, failback, failback_delay, device, .. } = group;
+        if !in_cluster {
+            let message = "`kind: anycast` is for groups of a cluster, and this file has no `cluster`";
+            self.mistake(span.key("kind").key_at(), message);
+        }
+        let given = [
+            ("interface", interface.0.is_some(), NOWHERE),
+            ("label", label.0.is_some(), NOWHERE),
+            ("refresh", refresh.0.is_some(), NOWHERE),
+            ("nodes", nodes.is_some(), EVERY),
+            ("failback", failback.0.is_some(), EVERY),
+            ("failback_delay", failback_delay.0.is_some(), EVERY),
+        ];
+        for (key, _, why) in given.into_iter().filter(|(_, given, _)| *given) {
+            let message = format!("`{key}` is nothing for a group of `kind: anycast`: {why}");
+            self.mistake(span.key(key).key_at(), message);
+        }
+        let device = self.optional(Value::of(device, "device", span), |text| {
+            let device = values::interface(text)?;
+            match device == main || others.contains(&device) {
+                true => Err("expected a name that no interface has: lb makes the device itself".to_owned()),
+                false => Ok(device),
+            }
+        });
+        let withdraw_wait = self.optional(Value::of(&group.withdraw_wait, "withdraw_wait", span), |text| {
+            values::time(text, Duration::ZERO..=LONGEST_WITHDRAW_WAIT)
+        });
+        Anycast {
+            device: device.unwrap_or_else(|| DEVICE.to_owned()),
+            withdraw_wait: withdraw_wait.unwrap_or(WITHDRAW_WAIT),
+        }
+    }
+
+    /// Reports keys that only groups have that every director serves.
+    fn nothing_of_anycast(&mut self, group: &yaml::Group, span: SourceSpan<'_>) {
+        let yaml::Group { device, withdraw_wait, .. } = group;
+        let given = [("device", device.0.is_some()), ("withdraw_wait", withdraw_wait.0.is_some())];
+        for (key, _) in given.into_iter().filter(|(_, given)| *given) {
+            let message = format!("`{key}` is for groups of `kind: anycast`");
+            self.mistake(span.key(key).key_at(), message);
         }
     }
 
@@ -174,6 +259,7 @@ impl Validator {
         &mut self,
         group: &yaml::Group,
         span: SourceSpan<'m>,
+        is_anycast: bool,
         taken: &mut Unique<'m, IpAddr>,
     ) -> Vec<GroupVip> {
         let list = span.key("vips");
@@ -183,6 +269,13 @@ impl Validator {
         }
         self.items(given, "vips", list, |text, at| {
             let vip = values::group_vip(text)?;
+            let whole = if vip.address.is_ipv4() { 32 } else { 128 };
+            if is_anycast && vip.prefix != whole {
+                return Err(format!(
+                    "expected {}/{whole}: of a group of `kind: anycast` each address is announced by itself",
+                    vip.address
+                ));
+            }
             taken.only(vip.address, "address", at)?;
             Ok(vip)
         })

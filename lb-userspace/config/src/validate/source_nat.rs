@@ -58,6 +58,13 @@ impl Validator {
             .collect();
         for (index, (given, service)) in given.iter().zip(&config.services).enumerate() {
             let list = span.item(index).key("source_nat");
+            let anycast = config.groups.iter().filter(|group| group.anycast().is_some());
+            let mut vips = anycast.flat_map(|group| &group.vips);
+            if given.source_nat.is_some() && vips.any(|vip| vip.address == service.key.vip) {
+                let message = "`source_nat` is nothing for a VIP of a group of `kind: anycast`: another director that \
+                               gets the connection would give its client another port";
+                self.mistake(list.key_at(), message);
+            }
             if !service.source_nat.is_empty() && !service.servers.iter().any(|server| server.masq) {
                 let message = "`source_nat` belongs to `forward: masq`, which no server of this service has: remove the key, \
                                or set `forward`";

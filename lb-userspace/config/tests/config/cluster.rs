@@ -136,6 +136,24 @@ fn synchronisation_can_be_off_and_has_its_port_and_rate() {
     );
 }
 
+/// All directors may have it, whoever is listed where.
+#[test]
+fn a_group_that_every_director_serves_has_a_device_and_a_time() {
+    let anycast = |device: &str, withdraw_wait| {
+        GroupKind::Anycast(Anycast { device: device.to_owned(), withdraw_wait })
+    };
+    let text = LEAST_CLUSTER.replace("192.0.2.10/24", "192.0.2.10");
+    let group = |keys: &str| {
+        let text = text.replace("vips: [192.0.2.10]", &format!("kind: anycast, vips: [192.0.2.10]{keys}"));
+        accepted_on("ha1", &text).groups[0].clone()
+    };
+    let least = group("");
+    assert_eq!((&least.kind, &*least.nodes), (&anycast("lb-anycast", seconds(1)), &[0, 1][..]));
+    assert_eq!(least.anycast().map(|anycast| &*anycast.device), Some("lb-anycast"));
+    assert_eq!(group(", device: lb-dns, withdraw_wait: 200ms").kind, anycast("lb-dns", millis(200)));
+    assert_eq!(accepted_on("ha1", LEAST_CLUSTER).groups[0].anycast(), None);
+}
+
 #[test]
 fn one_node_needs_no_paths() {
     let text = LEAST_CLUSTER.replace(", { name: ha2, address: 192.0.2.3 }", "");

@@ -112,6 +112,10 @@ const COVERED: &[Change] = &[
     |config, _| config.groups[0].nodes.reverse(),
     |config, _| config.groups[0].failback = Failback::Manual,
     |config, material| config.groups[0].failback = Failback::Auto { delay: material.time },
+    |config, _| {
+        let device = "lb-anycast".to_owned();
+        config.groups[0].kind = GroupKind::Anycast(Anycast { device, withdraw_wait: Duration::ZERO });
+    },
     |config, material| service(config).key.vip = material.address,
     |config, material| service(config).key.port = material.number,
     |config, _| service(config).key.protocol = Protocol::Udp,

@@ -159,6 +159,7 @@ fn the_cluster_of_the_talk() {
             refresh: seconds(5),
             nodes: vec![],
             failback: Failback::Auto { delay: Duration::ZERO },
+            kind: GroupKind::Failover,
         }],
         services: vec![web],
     };

@@ -8,7 +8,7 @@ use clap::Args;
 use lb_api::findings::Finding;
 use lb_api::schema;
 use lb_config::{ConfigError, Files, Mistake};
-use lb_model::Config;
+use lb_model::{Anycast, Config, Group, Scheduler, Service, Stray};
 use lb_net::links::Links;
 use serde::Serialize;
 
@@ -89,6 +89,7 @@ pub(super) fn run(Options { file, json }: Options) -> Result<()> {
     for Advice { text, mend } in advice {
         let _ = writeln!(told, "warning: {text}; {mend}");
     }
+    told.extend(config.groups.iter().filter_map(|group| anycast(&config, group)));
     print(&told)
 }
 
@@ -113,6 +114,32 @@ fn advice(config: &Config) -> Result<Vec<Advice>> {
     let found = [sources::findings(config), placement::findings(config), masq::findings(config)].concat();
     let all = found.into_iter().chain(of_interface);
     Ok(all.map(|Finding { text, mend, .. }| Advice { text, mend }).collect())
+}
+
+/// What is left to the operator of a group that every director serves.
+fn anycast(config: &Config, group: &Group) -> Option<String> {
+    let Anycast { device, .. } = group.anycast()?;
+    let vips: Vec<String> = group.vips.iter().map(|vip| vip.address.to_string()).collect();
+    let mut told = format!(
+        "group {}: a routing daemon on each director announces {} while {device} has {}, see deploy/routing\n",
+        group.name,
+        vips.join(", "),
+        if vips.len() == 1 { "it" } else { "them" }
+    );
+    let in_group = |service: &&Service| group.vips.iter().any(|vip| vip.address == service.key.vip);
+    let keeps = |service: &&Service| service.scheduler == Scheduler::Mh && service.stray == Stray::Hash;
+    let unkept = config.services.iter().filter(in_group).find(|service| !keeps(service));
+    if let Some(service) = unkept
+        && config.cluster.as_ref().is_some_and(|cluster| cluster.sync.is_none())
+    {
+        let _ = writeln!(
+            told,
+            "warning: {}: connections break when routers send them to another director; set `sync: on`, or \
+             `scheduler: mh` with `stray: hash`, by which all directors pick alike",
+            service.name
+        );
+    }
+    Some(told)
 }
 
 fn count(number: usize, noun: &str) -> String {

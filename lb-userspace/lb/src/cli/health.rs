@@ -112,6 +112,11 @@ fn assess(status: &Status, options: &Options) -> Found {
     for group in status.cluster.iter().flat_map(|cluster| &cluster.groups) {
         if group.holder.is_none() {
             reasons.push((State::Critical, format!("no director has group {}", group.name)));
+        } else if group.is_anycast() && group.role != "active" {
+            reasons.push((
+                State::Warning,
+                format!("this director does not serve group {}: {}", group.name, group.cause),
+            ));
         } else if group.role == "active" && !group.has_successor {
             reasons.push((State::Warning, format!("no other director could take group {}", group.name)));
         }

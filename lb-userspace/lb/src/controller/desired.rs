@@ -14,7 +14,7 @@ use lb_datapath::plan::egress::{Exit, egress};
 use lb_datapath::plan::quic::Quic;
 use lb_datapath::plan::{Persistence, Server, Service, Settings, State, Target, nat, tunnel};
 use lb_health::server::Availability;
-use lb_model::{Config, DeadServer, Fallback, ServiceKey, Vlan};
+use lb_model::{Config, DeadServer, Fallback, Group, ServiceKey, Vlan};
 use lb_net::routes::Route;
 
 /// What is known of the servers besides the configuration.
@@ -50,6 +50,16 @@ pub(crate) fn state(config: &Config, runtime: &impl RuntimeState) -> State {
     let departed =
         departed.map(|service| (service.key, self::departed(service, group(service.key.vip), runtime)));
     State { services: configured.chain(departed).collect() }
+}
+
+/// Groups of `kind: anycast` of which a service has somebody that clients can be sent to: a bit
+/// each, by their numbers.
+pub(crate) fn usable_groups(groups: &[Group], state: &State) -> u32 {
+    let serves = |service: &&Service| !service.settings.departed && service.members().next().is_some();
+    let numbers = state.services.values().filter(serves).filter_map(|service| service.settings.group);
+    let bits = numbers.fold(0_u32, |bits, number| bits | 1_u32.checked_shl(number.into()).unwrap_or(0));
+    let anycast = groups.iter().filter(|group| group.anycast().is_some());
+    anycast.fold(0, |usable, group| usable | bits & 1_u32.checked_shl(group.number.into()).unwrap_or(0))
 }
 
 fn service(service: &lb_model::Service, group: Option<u8>, runtime: &impl RuntimeState) -> Service {

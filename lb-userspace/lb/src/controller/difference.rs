@@ -115,7 +115,7 @@ impl Differences {
 }
 
 fn group(subject: String, old: &Group, new: &Group) -> Vec<Difference> {
-    let Group { number: _, name: _, vips, interface, label, refresh, nodes, failback } = old;
+    let Group { number: _, name: _, vips, interface, label, refresh, nodes, failback, kind } = old;
     let mut found = Differences::of(subject);
     let addresses = |vips: &Vec<lb_model::GroupVip>| {
         Some(vips.iter().map(|vip| format!("{}/{}", vip.address, vip.prefix)).collect::<Vec<_>>().join(" "))
@@ -126,6 +126,7 @@ fn group(subject: String, old: &Group, new: &Group) -> Vec<Difference> {
     found.time("refresh", refresh, &new.refresh);
     found.key("nodes", nodes, &new.nodes, |_| None);
     found.key("failback", failback, &new.failback, |_| None);
+    found.key("kind", kind, &new.kind, |_| None);
     found.list
 }
 

@@ -9,8 +9,9 @@
 //! - [`silent`]: nodes that are silent, and whether their hosts are there
 //! - [`split_brains`]: which reports of two active nodes are worth a line
 //! - [`sync_watch`]: nodes that do not answer to what they are told of connections
+//! - [`watches`]: whether anybody else answers for the VIPs
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -23,14 +24,14 @@ use lb_cluster::machine::{Event, LocalReadiness};
 use lb_cluster::member::driver::{Report, Snapshot, Told};
 use lb_cluster::member::{LocalContext, Member};
 use lb_cluster::references::References;
-use lb_cluster::takeover::segments::{self, Holders, Orders, Station};
+use lb_cluster::takeover::segments::{self, Holders, Station};
 use lb_cluster::words::{self, Names};
 use lb_common::mac::Mac;
 use lb_model::ids::{GroupId, NodeId};
 use lb_model::lease::Leases;
 use lb_model::{Cluster, Config, Group, Node};
 use lb_net::segment::claimant::Machines;
-use lb_net::segment::watch::{Ours, Response, Surroundings, Watch};
+use lb_net::segment::watch::{Response, Watch};
 use lb_system::clock;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -42,6 +43,7 @@ use self::roles::RoleHere;
 use self::silent::Silent;
 use self::split_brains::SplitBrains;
 use self::sync_watch::SyncWatch;
+use self::watches::{respond, vips_on, watch_segments};
 use super::files::{FileChange, Watched};
 use super::forwarder::Forwarder;
 use super::synchronisation::{Connections, Synchronisation};
@@ -55,6 +57,7 @@ mod silent;
 mod split_brains;
 mod status;
 mod sync_watch;
+mod watches;
 
 /// How long a stop waits for hooks.
 pub(super) const HOOKS: Duration = Duration::from_secs(5);
@@ -205,8 +208,10 @@ impl Membership {
     pub(super) fn begin(&mut self, config: &Config) {
         match self {
             Self::Alone(alone) => alone.holders.orders().hold_all(config),
-            Self::Clustered(clustered) => {
-                clustered.member.set_readiness(|readiness| readiness.data_path = true);
+            Self::Clustered(_) => {
+                // Before this node is ready for anything.
+                self.follow_synchronisation();
+                self.set_readiness(|readiness| readiness.data_path = true);
             }
         }
     }
@@ -252,7 +257,10 @@ impl Membership {
             && let Some(synchronisation) = &clustered.synchronisation
         {
             let (behind, now) = (synchronisation.behind(&clustered.cluster), Instant::now());
-            clustered.member.set_readiness(|readiness| readiness.behind = behind);
+            let unlearned = synchronisation.unlearned(&clustered.cluster);
+            clustered.member.set_readiness(|readiness| {
+                (readiness.behind, readiness.unlearned) = (behind, unlearned);
+            });
             for (node, known) in numbered(&clustered.cluster) {
                 let is_silent = clustered.is_heard(node) && !synchronisation.is_up(node);
                 if node != NodeId(clustered.cluster.me) && clustered.sync_watch.check(node, is_silent, now) {
@@ -367,51 +375,6 @@ impl Membership {
 
 fn numbered(cluster: &Cluster) -> impl Iterator<Item = (NodeId, &Node)> {
     (0..=u8::MAX).map(NodeId).zip(&cluster.nodes)
-}
-
-/// A watch on each interface of the VIPs, for those that are on it.
-async fn watch_segments(
-    config: &Config,
-    stations: &[Station],
-    leases: &Leases,
-    findings: &Findings,
-    respond: impl Fn(Response) + Clone + Send + 'static,
-) -> Result<Vec<Watch>> {
-    let mut watches = Vec::new();
-    for (segment, (name, station)) in config.interfaces().zip(stations).enumerate() {
-        let Station { interface, mac } = *station;
-        let ours = Ours {
-            interface: name.to_owned(),
-            mac,
-            vips: vips_on(config, segment),
-            machines: Machines::new(),
-        };
-        let leases = leases.clone();
-        let holds = move |group| leases.answer_until(group).is_some_and(|until| clock::now() < until);
-        let surroundings = Surroundings {
-            interface,
-            findings: findings.clone(),
-            holds: Box::new(holds),
-            respond: Box::new(respond.clone()),
-        };
-        watches.push(Watch::start(ours, surroundings).await?);
-    }
-    Ok(watches)
-}
-
-/// The VIPs that are on the interface with this place in `Config::interfaces`, each with the number
-/// of its group.
-fn vips_on(config: &Config, segment: usize) -> HashMap<IpAddr, u8> {
-    let groups = config.groups.iter().filter(|group| config.segment_of(group) == segment);
-    groups.flat_map(|group| group.vips.iter().map(|vip| (vip.address, group.number))).collect()
-}
-
-/// Of several directors one that meets a rival lets the cluster's rules decide.
-fn respond(conflict: impl Fn(u8, Mac) + Clone + Send, orders: Orders) -> impl Fn(Response) + Clone + Send {
-    move |response| match response {
-        Response::Conflict(group, mac) => conflict(group, mac),
-        Response::Announce(group) => orders.announce(group),
-    }
 }
 
 fn watch_references(

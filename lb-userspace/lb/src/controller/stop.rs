@@ -3,13 +3,15 @@
 //! For good (`lb stop --release`) the connections are waited for, and then all is taken away that
 //! would outlive the process.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use lb_api::events::{Level, Record};
 use lb_cluster::member::driver::Snapshot;
-use lb_model::Config;
 use lb_model::lease::SERVE_ON;
+use lb_model::{Config, Group};
 use lb_system::worker::Worker;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -97,6 +99,8 @@ enum Cause {
 pub(super) struct Leaving {
     since: Instant,
     cause: Cause,
+    /// How long the release may take.
+    release_within: Duration,
     /// It was told again: nothing is waited for any longer.
     at_once: bool,
     /// For good: nothing is left behind.
@@ -108,7 +112,16 @@ pub(super) struct Leaving {
 
 impl Leaving {
     fn new(since: Instant, cause: Cause) -> Self {
-        Self { since, cause, at_once: false, release: false, not_before: since, lingering: None }
+        let release_within = RELEASE;
+        Self {
+            since,
+            cause,
+            release_within,
+            at_once: false,
+            release: false,
+            not_before: since,
+            lingering: None,
+        }
     }
 
     /// Only one that was told to waits for connections: no others can be saved.
@@ -130,10 +143,11 @@ impl Leaving {
             return !matches!(self.cause, Cause::Told) || lingering.is_over(now, traffic);
         }
         if !snapshot.idle {
-            if now - self.since < RELEASE {
+            let within = self.release_within;
+            if now - self.since < within {
                 return false;
             }
-            tracing::warn!("not everything could be released within {RELEASE:?}; stopping all the same");
+            tracing::warn!("not everything could be released within {within:?}; stopping all the same");
         }
         self.lingering = Some(Lingering { until: now + linger, last: traffic, quiet_since: now });
         // This node itself is one of them.
@@ -251,7 +265,10 @@ impl Controller {
             service_manager::stopping();
         }
         self.membership.leave();
-        self.leaving = Some(Leaving::new(Instant::now(), cause));
+        let anycast = self.config.groups.iter().filter_map(Group::anycast);
+        let wait = anycast.map(|anycast| anycast.withdraw_wait).max().unwrap_or_default();
+        let leaving = Leaving::new(Instant::now(), cause);
+        self.leaving = Some(Leaving { release_within: RELEASE + wait, ..leaving });
     }
 
     /// Whether nobody needs this director any longer.
@@ -269,9 +286,11 @@ impl Controller {
     }
 
     fn traffic(&self) -> Traffic {
-        let grouped = self.config.grouped_vips();
+        // Those of routers have gone elsewhere by now.
+        let groups = self.config.groups.iter().filter(|group| group.anycast().is_none());
+        let grouped: BTreeSet<IpAddr> = groups.flat_map(|group| &group.vips).map(|vip| vip.address).collect();
         let services = self.config.services.iter().chain(self.runtime.draining.services());
-        let services = services.filter(|service| grouped.contains_key(&service.key.vip));
+        let services = services.filter(|service| grouped.contains(&service.key.vip));
         let mut traffic = Traffic { established: 0, packets: 0 };
         for service in services {
             for (active, totals) in self.forwarder.carried(&service.key) {

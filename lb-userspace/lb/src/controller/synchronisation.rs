@@ -17,7 +17,7 @@ use lb_datapath::bindings::Bindings;
 use lb_datapath::mapped::Mapped;
 use lb_datapath::plan::{State, Target};
 use lb_datapath::table::{PageView, Pages, Table};
-use lb_model::ids::{GroupId, NodeId};
+use lb_model::ids::NodeId;
 use lb_model::lease::Leases;
 use lb_model::{Cluster, ConnectionSync, Group, HeartbeatPath, ServiceKey};
 use lb_sync::backend::Backend;
@@ -88,6 +88,15 @@ impl Synchronisation {
         others.filter(|node| is_behind(*node)).fold(0, |bits, node| bits | 1 << node.0)
     }
 
+    /// Nodes of which this one does not know yet what they know, a bit each.
+    pub(super) fn unlearned(&self, cluster: &Cluster) -> u16 {
+        let peers = self.synchroniser.status().get().peers;
+        let is_known =
+            |node: NodeId| peers.iter().any(|peer| peer.node == node && peer.is_up && peer.knows_theirs);
+        let others = nodes(cluster).map(|(node, _)| node).filter(|node| *node != NodeId(cluster.me));
+        others.filter(|node| !is_known(*node)).fold(0, |bits, node| bits | 1 << node.0)
+    }
+
     pub(super) fn status(&self, name: impl Fn(NodeId) -> String) -> SyncStatus {
         let Status { peers, drops, busy } = self.synchroniser.status().get();
         SyncStatus {
@@ -135,21 +144,18 @@ fn directory(
     groups: &[Group],
     number: impl Fn(&ServiceKey, Target) -> Option<ServerId>,
 ) -> Directory {
-    let id = |number: u8| groups.iter().find(|group| group.number == number).map(Group::id);
+    let group = |number: u8| groups.iter().find(|group| group.number == number);
     let mut servers: Vec<(ServerId, Known)> = Vec::new();
     // With `source_nat` another director would give the client another port, so its entry is of no
     // use there.
     let told = state.services.iter().filter(|(_, service)| service.settings.source_nat.is_none());
     for (key, service) in told {
-        let Some((group, group_id)) = service.settings.group.and_then(|group| Some((group, id(group)?)))
-        else {
-            continue;
-        };
+        let Some(group) = service.settings.group.and_then(group) else { continue };
         for server in &service.servers {
             if let Target::Real(address) = server.target
                 && let Some(id) = number(key, server.target)
             {
-                servers.push((id, known(key, address, group, group_id)));
+                servers.push((id, known(key, address, group)));
             }
         }
     }
@@ -160,12 +166,13 @@ fn directory(
     Directory::new(servers).with_bindings(bindings)
 }
 
-fn known(service: &ServiceKey, server: IpAddr, group: u8, group_id: GroupId) -> Known {
+fn known(service: &ServiceKey, server: IpAddr, group: &Group) -> Known {
     let ServiceKey { vip, port, protocol } = *service;
     Known {
         backend: Backend { vip: V6::from(vip), port, protocol, server: V6::from(server) },
-        group,
-        group_id,
+        group: group.number,
+        group_id: group.id(),
+        shared: group.anycast().is_some(),
     }
 }
 
@@ -342,7 +349,7 @@ services:
         let told = directory(&state, &config.groups, |_, _| Some(ServerId(7)));
         let vip = Ipv4Addr::new(192, 0, 2, 10).into();
         let key = ServiceKey { vip, port: 80, protocol: lb_model::Protocol::Tcp };
-        let known = known(&key, Ipv4Addr::new(192, 0, 2, 21).into(), 0, config.groups[0].id());
+        let known = known(&key, Ipv4Addr::new(192, 0, 2, 21).into(), &config.groups[0]);
         assert_eq!(told, Directory::new([(ServerId(7), known)]));
     }
 }

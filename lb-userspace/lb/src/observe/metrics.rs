@@ -129,13 +129,16 @@ const GAUGES: [Metric<Status>; 9] = [
     ),
 ];
 
-const GROUP_GAUGES: [Metric<GroupStatus>; 4] = [
+const GROUP_GAUGES: [Metric<GroupStatus>; 5] = [
     ("lb_cluster_group_active", "1 while this node is active for the group", |g| (g.role == "active").into()),
     ("lb_cluster_group_ready", "1 while this node has the group or could take it", |g| {
         (g.role != "fault").into()
     }),
     ("lb_cluster_group_has_successor", "1 while another node is ready to take the group", |g| {
         g.has_successor.into()
+    }),
+    ("lb_cluster_group_serving_nodes", "Nodes that serve the group; several with `kind: anycast`", |g| {
+        g.serving.len() as u64
     }),
     ("lb_cluster_group_at_home", "1 while the group is on its preferred node", |g| {
         (g.holder.as_ref() == Some(&g.preferred)).into()

@@ -14,6 +14,9 @@ use crate::table::{Bound, Table};
 const PERIOD: Duration = Duration::from_secs(1);
 const PER_THOUSAND: Duration = Duration::from_millis(20);
 
+/// Two directors that bind one client within this time do so at once: neither is newer.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
 /// What was last seen of them.
 #[derive(Default)]
 pub(super) struct Bindings {
@@ -90,7 +93,11 @@ impl<T: Table> Engine<T> {
             self.drops.unknown_server += 1;
             return;
         };
-        if self.table.balances(group) {
+        if self.directory.is_shared(group) {
+            if !self.is_newer(binding, now) {
+                return;
+            }
+        } else if self.table.balances(group) {
             self.drops.balanced_here += 1;
             return;
         }
@@ -98,5 +105,21 @@ impl<T: Table> Engine<T> {
         self.table.bind(key, server, until);
         // As if it had been listed, so that it is not told back if this director takes the group.
         self.bindings.seen.insert(word(&key), Bound { server, until, timeout: remaining });
+    }
+
+    /// Whether a binding that another director tells takes the place of the one that there is, in a
+    /// group that several balance: all come to the same, whoever tells whom first.
+    fn is_newer(&self, told: &message::Binding, now: Duration) -> bool {
+        let Some(here) = self.bindings.seen.get(&word(&told.key)).filter(|here| here.until > now) else {
+            return true;
+        };
+        let until = now + told.remaining;
+        if here.server == told.server {
+            return until > here.until;
+        }
+        match until.abs_diff(here.until) < AT_ONCE {
+            true => told.server.0 < here.server.0,
+            false => until > here.until,
+        }
     }
 }

@@ -10,7 +10,7 @@ use super::Mirrors;
 use crate::digest::Regions;
 use crate::directory::{self, Directory};
 use crate::message::{Connection, WireKey};
-use crate::mirror::{Identity, Seen};
+use crate::mirror::{Identity, Owner, Seen};
 use crate::peer::Peer;
 use crate::table::{Pages, Table};
 
@@ -34,6 +34,8 @@ pub(super) struct Look<'a, T> {
     pub tick: Tick,
     /// Groups that are balanced here, a bit each.
     pub balanced: u64,
+    /// What was not seen before was there already: this director does not speak for it.
+    pub finds: bool,
 }
 
 impl<T: Table> Look<'_, T> {
@@ -90,15 +92,22 @@ impl<T: Table> Look<'_, T> {
             return;
         }
         let now = Seen::new(identity, state, entry.expires(), group);
+        let shared = server.known.shared;
+        let mine = if shared && balances { now.owned_by(Owner::Me) } else { now };
         if !seen.is_same(now) {
-            *seen = now;
-            if balances {
+            let found = shared && self.finds && seen.is_nothing();
+            *seen = if found { now } else { mine };
+            if balances && !found {
                 self.tell(key, entry, state, server);
             }
         } else if balances {
-            let timeout = || self.table.service(entry.server()).timeouts[state.timeout_index()];
+            // What is nobody's is this director's as soon as a packet comes.
+            let timeout = || match shared && seen.owner() == Owner::Nobody {
+                true => 0,
+                false => self.table.service(entry.server()).timeouts[state.timeout_index()],
+            };
             if seen.is_prolonged(now, timeout()) {
-                *seen = now;
+                *seen = mine;
                 self.tell(key, entry, state, server);
             }
         } else if seen.is_confirmed() {
@@ -118,31 +127,51 @@ impl<T: Table> Look<'_, T> {
 
     fn connection<K>(&self, key: K, entry: Entry, state: State) -> Connection<K> {
         let remaining = entry.expires().ticks_after(self.tick);
-        Connection { server: entry.server(), key, state, remaining }
+        Connection { server: entry.server(), key, state, remaining, hearsay: false }
     }
 
     /// Tells one peer what the page has of these regions of the group.
     pub(super) fn again(&mut self, index: usize, peer: usize, group: GroupId, regions: &Regions) {
-        let table = self.table;
+        if self.directory.group(group).is_some_and(|group| self.directory.is_shared(group)) {
+            // Whoever speaks for what is there must be known.
+            self.page(index);
+        }
+        let (table, about) = (self.table, (peer, group, regions));
         match index.checked_sub(table.v4().count()) {
-            None => self.slots_again::<KeyV4>(&table.v4().page(index), peer, group, regions),
-            Some(index) => self.slots_again::<KeyV6>(&table.v6().page(index), peer, group, regions),
+            None => {
+                let mut mirror = std::mem::take(&mut self.mirrors.v4);
+                self.slots_again::<KeyV4>(
+                    &table.v4().page(index),
+                    of_page::<KeyV4>(&mut mirror, index),
+                    about,
+                );
+                self.mirrors.v4 = mirror;
+            }
+            Some(index) => {
+                let mut mirror = std::mem::take(&mut self.mirrors.v6);
+                self.slots_again::<KeyV6>(
+                    &table.v6().page(index),
+                    of_page::<KeyV6>(&mut mirror, index),
+                    about,
+                );
+                self.mirrors.v6 = mirror;
+            }
         }
     }
 
     fn slots_again<K: WireKey>(
         &mut self,
         page: &impl Page<Key = K>,
-        peer: usize,
-        group: GroupId,
-        regions: &Regions,
+        mirror: &[Seen],
+        (peer, group, regions): (usize, GroupId, &Regions),
     ) {
-        for slot in 0..K::SLOTS_PER_PAGE {
+        for (slot, seen) in (0..).zip(mirror) {
             let Some((key, entry, state)) = read(page, slot) else { continue };
             let Some(server) = self.directory.known(entry.server()) else { continue };
             let wanted = || regions.contains(identity(key, server.hash).region());
             if is_alive(state) && server.known.group_id == group && wanted() {
-                let connection = self.connection(key, entry, state);
+                let hearsay = server.known.shared && seen.owner() != Owner::Me;
+                let connection = Connection { hearsay, ..self.connection(key, entry, state) };
                 self.peers[peer].tell(&connection, server, self.now);
             }
         }

@@ -22,6 +22,7 @@ use crate::table::Pages;
 use crate::wire::tests::keys;
 
 mod memory;
+mod shared;
 
 const GROUP: u8 = 0;
 /// The number that bindings of its services bear.
@@ -57,7 +58,8 @@ impl MemoryTable {
                 group: GroupIndex::group(GROUP),
                 timeouts: [TIMEOUT; 8],
             });
-            let known_here = Known { backend: backend(*number, *v6), group: GROUP, group_id: GroupId(77) };
+            let known_here =
+                Known { backend: backend(*number, *v6), group: GROUP, group_id: GroupId(77), shared: false };
             known.push((ServerId(index as u16 + 1), known_here));
         }
         let directory = SharedDirectory::default();

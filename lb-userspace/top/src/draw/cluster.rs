@@ -35,7 +35,11 @@ fn lines(state: &State, status: &Status, cluster: &ClusterStatus) -> Vec<Line<'s
             toned(state, tone, format!("{role} {}", words::since(group.since_s))),
             Span::raw(format!(" ({}), on ", words::printable(&group.cause))),
             toned(state, holder_tone, holder),
-            Span::raw(format!(", preferred {}: {} ", words::printable(&group.preferred), group.vips_words())),
+            Span::raw(format!(
+                ", preferred {}: {} ",
+                words::printable(group.preferred_words()),
+                group.vips_words()
+            )),
             toned(state, note_tone, note),
         ]));
     }

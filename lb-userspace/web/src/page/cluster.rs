@@ -33,10 +33,10 @@ fn role(group: &GroupStatus, cluster: &ClusterStatus, stopping: bool, may_order:
             strong { (state(tone, role)) }
             span {
                 (group.name) " (" (group.vips_words()) "), for " (words::since(group.since_s)) ": " (group.cause) "; "
-                "on " (state(holder_tone, holder)) ", preferred " (group.preferred)
+                "on " (state(holder_tone, &holder)) ", preferred " (group.preferred_words())
             }
             @if !note.is_empty() { span { "; " (state(note_tone, note)) } }
-            @if may_order {
+            @if may_order && !group.is_anycast() {
                 span class="links" {
                     " "
                     @if group.role == "active" { (orders::link("failover", &[("group", &group.name)], "Fail over")) }

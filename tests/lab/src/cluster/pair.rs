@@ -185,7 +185,7 @@ cluster:
 }
 
 /// Writes the key file, readable only for its owner.
-fn write_key(folder: &Path) -> Result<PathBuf> {
+pub(crate) fn write_key(folder: &Path) -> Result<PathBuf> {
     let path = folder.join("keys");
     let write = || {
         OpenOptions::new()

@@ -5,7 +5,7 @@ use super::*;
 const NEW: GroupId = GroupId(7);
 
 fn group(id: GroupId, nodes: [u8; 2]) -> GroupSettings {
-    GroupSettings { id, preference: nodes.map(NodeId).into(), failback: Failback::Manual }
+    GroupSettings { id, preference: nodes.map(NodeId).into(), failback: Failback::Manual, anycast: None }
 }
 
 impl Story {

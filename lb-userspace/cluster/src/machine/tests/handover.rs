@@ -148,8 +148,12 @@ fn what_an_operator_moved_away_does_not_come_back_by_itself() {
 #[test]
 fn manual_failback_waits_for_the_command() {
     let mut settings = Settings::new(NodeId(1), 2, 1);
-    settings.groups =
-        vec![GroupSettings { id: GROUP, preference: vec![NodeId(0), NodeId(1)], failback: Failback::Manual }];
+    settings.groups = vec![GroupSettings {
+        id: GROUP,
+        preference: vec![NodeId(0), NodeId(1)],
+        failback: Failback::Manual,
+        anycast: None,
+    }];
     let mut story = Story::with(settings);
     story.pass(1200);
     story.input(Input::TakeoverDone { group: GROUP });

@@ -5,7 +5,8 @@ use super::*;
 fn settings() -> Settings {
     let mut settings = Settings::new(NodeId(0), 2, 1);
     let failback = Failback::Manual;
-    settings.groups = vec![GroupSettings { id: GROUP, preference: vec![NodeId(0), NodeId(1)], failback }];
+    settings.groups =
+        vec![GroupSettings { id: GROUP, preference: vec![NodeId(0), NodeId(1)], failback, anycast: None }];
     settings
 }
 

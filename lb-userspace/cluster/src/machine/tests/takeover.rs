@@ -278,6 +278,7 @@ fn each_group_goes_its_own_way() {
         id: GroupId(id),
         preference: vec![NodeId(first), NodeId(second)],
         failback,
+        anycast: None,
     };
     settings.groups = vec![group(0, 0, 1), group(1, 1, 0)];
     let mut story = Story::with(settings);

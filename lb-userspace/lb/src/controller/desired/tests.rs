@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::*;
-use lb_model::{Failback, Group, GroupVip, Protocol, Timeouts, TunnelKind};
+use lb_model::{Anycast, Failback, Group, GroupKind, GroupVip, Protocol, Timeouts, TunnelKind};
 
 struct Facts {
     worth: Availability,
@@ -246,10 +246,8 @@ fn c1_servers_of_a_service_that_left_keep_what_they_have_and_nobody_takes_new() 
     assert_eq!((server.usable, server.weight, server.mac), (true, 0, Some(MAC)));
 }
 
-#[test]
-fn a_service_is_under_the_lease_of_the_group_that_holds_its_vip() {
-    let service = web(Fallback::None);
-    let group = |number, addresses: &[IpAddr]| Group {
+fn group(number: u8, addresses: &[IpAddr]) -> Group {
+    Group {
         number,
         name: "group".to_owned(),
         vips: addresses.iter().map(|address| GroupVip { address: *address, prefix: 32 }).collect(),
@@ -258,7 +256,30 @@ fn a_service_is_under_the_lease_of_the_group_that_holds_its_vip() {
         refresh: Duration::ZERO,
         nodes: Vec::new(),
         failback: Failback::Manual,
+        kind: GroupKind::Failover,
+    }
+}
+
+#[test]
+fn clients_may_be_sent_to_a_director_where_a_server_or_a_fallback_takes_them() {
+    let usable = |fallback, facts: &Facts, is_anycast| {
+        let service = web(fallback);
+        let anycast = || Anycast { device: "lb-anycast".to_owned(), withdraw_wait: Duration::ZERO };
+        let kind = if is_anycast { GroupKind::Anycast(anycast()) } else { GroupKind::Failover };
+        let groups = vec![group(0, &[WWW1]), Group { kind, ..group(5, &[service.key.vip]) }];
+        let config = Config { groups, ..config(&service) };
+        usable_groups(&config.groups, &state(&config, facts))
     };
+    assert_eq!(usable(Fallback::None, &UP, true), 1 << 5);
+    assert_eq!(usable(Fallback::None, &DOWN, true), 0);
+    assert_eq!(usable(Fallback::Refuse, &DOWN, true), 0, "nobody takes them");
+    assert_eq!(usable(Fallback::Local, &DOWN, true), 1 << 5);
+    assert_eq!(usable(Fallback::Local, &UP, false), 0, "one director has it");
+}
+
+#[test]
+fn a_service_is_under_the_lease_of_the_group_that_holds_its_vip() {
+    let service = web(Fallback::None);
     let mut config = config(&service);
     let group_of = |config: &Config| state(config, &UP).services[&service.key].settings.group;
     assert_eq!(group_of(&config), None);

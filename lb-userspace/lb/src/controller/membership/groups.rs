@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, bail};
-use lb_model::Group;
 use lb_model::ids::{GroupId, MAX_GROUPS};
+use lb_model::{Group, GroupKind};
 
 /// The configuration's groups, and those that left it and are not given up yet: their names and
 /// numbers are still in use.
@@ -34,6 +34,10 @@ impl Groups {
             group.number = match self.get(group.id()) {
                 Some(known) if known.nodes != group.nodes => bail!(
                     "group {}: `nodes` cannot change while lb runs in a cluster; restart it",
+                    group.name
+                ),
+                Some(known) if !is_alike(&known.kind, &group.kind) => bail!(
+                    "group {}: `kind` and `device` cannot change while lb runs in a cluster; restart it",
                     group.name
                 ),
                 Some(known) => known.number,
@@ -86,12 +90,21 @@ impl Groups {
     }
 }
 
+/// All but the time that a director waits.
+fn is_alike(one: &GroupKind, other: &GroupKind) -> bool {
+    match (one, other) {
+        (GroupKind::Failover, GroupKind::Failover) => true,
+        (GroupKind::Anycast(one), GroupKind::Anycast(other)) => one.device == other.device,
+        (GroupKind::Failover, _) | (_, GroupKind::Failover) => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
-    use lb_model::{Failback, GroupVip};
+    use lb_model::{Anycast, Failback, GroupVip};
 
     fn group(name: &str, vip: u8) -> Group {
         let address = [192, 0, 2, vip].into();
@@ -104,6 +117,7 @@ mod tests {
             refresh: Duration::ZERO,
             nodes: vec![0, 1],
             failback: Failback::Manual,
+            kind: GroupKind::Failover,
         }
     }
 
@@ -142,6 +156,13 @@ mod tests {
         assert_eq!(text, "group web: `nodes` cannot change while lb runs in a cluster; restart it");
         let failback = Failback::Auto { delay: Duration::ZERO };
         groups.number(&mut [Group { failback, ..group("mail", 2) }]).expect("failback may change");
+        let anycast = Anycast { device: "lb-anycast".to_owned(), withdraw_wait: Duration::ZERO };
+        let kind = GroupKind::Anycast(anycast);
+        let text = refused(&mut [Group { kind, ..group("mail", 2) }]);
+        assert_eq!(
+            text,
+            "group mail: `kind` and `device` cannot change while lb runs in a cluster; restart it"
+        );
     }
 
     #[test]

@@ -130,7 +130,8 @@ impl Ordered<'_> {
                 Err(why) => why,
             };
             let text = format!("{}: {}", group.name, words::refusal(why, self.clustered.names()));
-            let passed_over = matches!(why, Refusal::NotHere { .. } | Refusal::AlreadyThere);
+            let passed_over =
+                matches!(why, Refusal::NotHere { .. } | Refusal::AlreadyThere | Refusal::Anycast);
             if passed_over { not_meant.push(text) } else { refused.push(text) }
         }
         if refused.is_empty() && !moves.is_empty() {
@@ -157,7 +158,9 @@ impl Ordered<'_> {
     /// Everything that is here goes. Returns what somebody will take.
     async fn leave(&self, command: machine::Command) -> Result<Vec<Move>, String> {
         self.command(command).await?;
-        let taken = self.here().filter(|(id, _)| self.has_successor(*id));
+        // Of those that every node serves none moves.
+        let moves = self.here().filter(|(_, group)| group.anycast().is_none());
+        let taken = moves.filter(|(id, _)| self.has_successor(*id));
         Ok(taken.filter_map(|(id, group)| self.leaving(id, group)).collect())
     }
 

@@ -41,8 +41,14 @@ impl Membership {
             role: words::role(snapshot.role).to_owned(),
             since_s: here.since.elapsed().as_secs(),
             cause: here.cause.clone(),
+            kind: if group.anycast().is_some() { "anycast" } else { "failover" }.to_owned(),
+            serving: snapshot.active.iter().map(|node| names.node(*node)).collect(),
             holder: snapshot.holder.map(|node| names.node(node)),
-            preferred: group.nodes.first().map(|&node| names.node(NodeId(node))).unwrap_or_default(),
+            // Of one that every node serves this one is to serve it.
+            preferred: match group.anycast() {
+                Some(_) => names.node(NodeId(clustered.cluster.me)),
+                None => group.nodes.first().map(|&node| names.node(NodeId(node))).unwrap_or_default(),
+            },
             has_successor: snapshot.has_successor,
             serves_on: snapshot.serves_on,
             takeovers: here.takeovers(),

@@ -64,7 +64,7 @@ fn group_row(group: &GroupStatus, stopping: bool) -> [Cell; 6] {
         Cell::new(&group.name, Tone::Strong),
         Cell::plain(&group.vips_words()),
         Cell::of(group.holder_words()),
-        Cell::plain(&group.preferred),
+        Cell::plain(group.preferred_words()),
         Cell::of((tone, format!("{role} {}", words::since(group.since_s)))),
         Cell::of(group.notes(stopping)),
     ]

@@ -148,6 +148,7 @@ fn says_what_the_cluster_says() {
         (r#"lb_cluster_group_at_home{group="web"}"#, 1.0),
         (r#"lb_cluster_group_has_successor{group="web"}"#, 0.0),
         (r#"lb_cluster_group_ready{group="web"}"#, 1.0),
+        (r#"lb_cluster_group_serving_nodes{group="web"}"#, 1.0),
         (r#"lb_cluster_node_up{node="ha1"}"#, 1.0),
         (r#"lb_cluster_node_up{node="ha2"}"#, 0.0),
         (r#"lb_cluster_node_servers{node="ha1"}"#, 2.0),

@@ -92,5 +92,17 @@ pub const GRPC: Program = Program {
     port: 50051,
 };
 
+/// Routing daemons, which `lab::routing` starts: their configurations are those of deploy/routing.
+pub const BIRD: Program = routing("bird", &["bird2"], "usr/sbin/bird");
+pub const FRR: Program = routing("frr", &["frr"], "usr/lib/frr/bgpd");
+pub const EXABGP: Program = routing("exabgp", &["exabgp", "iproute2"], "usr/sbin/python3-exabgp");
+
+const fn routing(name: &'static str, packages: &'static [&'static str], path: &'static str) -> Program {
+    Program { name, packages, path, user: User::Root, port: 179 }
+}
+
+pub const ROUTING: [&Program; 3] = [&BIRD, &FRR, &EXABGP];
+
+/// The servers that checks are tried on.
 pub const ALL: [&Program; 10] =
     [&NGINX, &NSD, &EXIM, &DOVECOT, &VSFTPD, &SLAPD, &MARIADB, &POSTGRESQL, &REDIS, &GRPC];

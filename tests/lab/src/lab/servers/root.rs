@@ -14,7 +14,7 @@ const BASE: [&str; 2] = ["dash", "coreutils"];
 pub const LAB_USER: u32 = 64_000;
 
 /// The users of the file system: the packages' scripts, which would create them, never run. Exim,
-/// dovecot and vsftpd require these names.
+/// dovecot, vsftpd and FRR require these names.
 pub const USERS: &str = "\
 root:x:0:0::/:/bin/sh
 nobody:x:65534:65534::/:/bin/sh
@@ -23,6 +23,7 @@ Debian-exim:x:64000:64000::/srv:/bin/sh
 dovecot:x:64000:64000::/srv:/bin/sh
 dovenull:x:64001:64001::/srv:/bin/sh
 ftp:x:64000:64000::/srv:/bin/sh
+frr:x:64002:64002::/srv:/bin/sh
 ";
 
 const GROUPS: &str = "\
@@ -32,6 +33,8 @@ lab:x:64000:
 Debian-exim:x:64000:
 dovecot:x:64000:
 dovenull:x:64001:
+frr:x:64002:
+frrvty:x:64003:frr
 ";
 
 const HOSTS: &str = "127.0.0.1 localhost\n";
@@ -52,7 +55,11 @@ pub fn path() -> PathBuf {
 
 /// All packages; in `a|b` one of them.
 pub fn packages() -> impl Iterator<Item = &'static str> {
-    BASE.into_iter().chain(catalog::ALL.into_iter().flat_map(|program| program.packages.iter().copied()))
+    BASE.into_iter().chain(programs().flat_map(|program| program.packages.iter().copied()))
+}
+
+fn programs() -> impl Iterator<Item = &'static catalog::Program> {
+    catalog::ALL.into_iter().chain(catalog::ROUTING)
 }
 
 /// The expected content of [`RECIPE`]; another content means that the project has changed since.
@@ -69,7 +76,7 @@ pub fn is_complete() -> bool {
 
 fn holds_all(root: &Path) -> bool {
     fs::read_to_string(root.join(RECIPE)).is_ok_and(|text| text == recipe())
-        && catalog::ALL.iter().all(|program| root.join(program.path).exists())
+        && programs().all(|program| root.join(program.path).exists())
 }
 
 #[cfg(test)]
@@ -81,7 +88,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path();
         assert!(!holds_all(root));
-        for program in catalog::ALL {
+        for program in programs() {
             fs::create_dir_all(root.join(program.path)).expect("a folder in it");
         }
         assert!(!holds_all(root), "the recipe is written last");

@@ -1,0 +1,197 @@
+//! Groups that several directors balance at once.
+
+use super::*;
+
+impl World {
+    /// As [`World::new`], and all of them balance.
+    fn shared(seed: u64, pages: &[usize], loss: u8) -> Self {
+        let mut world = Self::new(seed, pages, loss);
+        for Director { directory, table, .. } in &world.directors {
+            let known = directory.get();
+            let servers = (1..=2 * SERVERS).map(ServerId).map(|id| {
+                let known = known.known(id).expect("a server").known;
+                (id, Known { shared: true, ..known })
+            });
+            directory.set(Directory::new(servers).with_bindings([(BINDINGS, GROUP)]));
+            table.balances.store(1, SeqCst);
+        }
+        (0..world.directors.len()).for_each(|node| world.start(node));
+        world.run_all(Duration::from_millis(500));
+        world
+    }
+
+    fn alive(&self, node: usize) -> Alive {
+        let Director { table, directory, .. } = &self.directors[node];
+        table.alive(directory)
+    }
+
+    fn assert_all_know(&self, count: usize) {
+        let counts: Vec<usize> = (0..self.directors.len()).map(|node| self.alive(node).len()).collect();
+        assert!(counts.iter().all(|found| *found == count), "{counts:?}, not {count} each");
+        (1..self.directors.len()).for_each(|node| self.assert_alike(0, node));
+    }
+}
+
+#[test]
+fn what_each_of_them_opens_all_of_them_know() {
+    let mut world = World::shared(20, &[8, 4, 16], 0);
+    for node in 0..3 {
+        (0..50).for_each(|client| world.happen(node, 1000 * node as u32 + client, State::Established));
+    }
+    world.run_all(3 * STEP);
+    world.assert_all_know(150);
+    // Several rounds of digests erase nothing.
+    world.run_all(Duration::from_secs(35));
+    world.assert_all_know(150);
+}
+
+#[test]
+fn a_connection_that_comes_by_another_director_is_that_ones() {
+    let mut world = World::shared(21, &[8, 4, 16], 0);
+    (0..50).for_each(|client| world.happen(0, client, State::Established));
+    world.run_all(3 * STEP);
+    (0..50).for_each(|client| world.happen(1, client, State::FinWait));
+    world.run_all(3 * STEP);
+    for node in 0..3 {
+        let states: Vec<State> = world.alive(node).into_values().map(|(_, state)| state).collect();
+        assert_eq!(states, [State::FinWait; 50], "node {node}");
+    }
+    (0..20).for_each(|client| world.happen(2, client, State::Closed));
+    world.run_all(3 * STEP);
+    world.assert_all_know(30);
+    world.run_all(Duration::from_secs(25));
+    world.assert_all_know(30);
+}
+
+#[test]
+fn a_director_that_starts_again_erases_nothing_and_learns_all() {
+    let mut world = World::shared(22, &[16, 16, 16], 0);
+    for node in 0..3 {
+        (0..100).for_each(|client| world.happen(node, 1000 * node as u32 + client, State::Established));
+    }
+    world.run_all(Duration::from_secs(1));
+    // The program goes on meanwhile.
+    world.run(Duration::from_secs(5), &[1, 2]);
+    (500..520).for_each(|client| world.happen(0, client, State::Established));
+    (600..620).for_each(|client| world.happen(1, client, State::Established));
+    world.run(Duration::from_secs(1), &[1, 2]);
+    world.start(0);
+    world.run_all(Duration::from_secs(25));
+    world.assert_all_know(340);
+}
+
+#[test]
+fn what_a_director_opened_that_has_died_others_tell_the_next_one() {
+    let mut world = World::shared(23, &[16, 16, 16], 0);
+    world.run(Duration::from_secs(5), &[0, 1]);
+    (0..100).for_each(|client| world.happen(0, client, State::Established));
+    world.run(Duration::from_secs(1), &[0, 1]);
+    world.run(Duration::from_secs(5), &[1]);
+    world.start(2);
+    world.run(Duration::from_secs(1), &[1, 2]);
+    assert_eq!(world.alive(2).len(), 100);
+    let status = world.directors[2].engine.status(world.now);
+    assert!(status.peers.iter().any(|peer| peer.node == NodeId(1) && peer.knows_theirs), "{status:?}");
+    // The dead one begins anew with an empty mirror, and nobody forgets anything.
+    world.start(0);
+    world.run_all(Duration::from_secs(25));
+    world.assert_all_know(100);
+}
+
+#[test]
+fn what_its_owner_says_is_gone_is_gone_and_nothing_else() {
+    let mut world = World::shared(24, &[16, 16, 16], 0);
+    (0..100).for_each(|client| world.happen(0, client, State::Established));
+    (100..200).for_each(|client| world.happen(2, client, State::Established));
+    world.run_all(Duration::from_secs(1));
+    // Node 1 hears of nothing for a moment.
+    (0..50).for_each(|client| world.happen(0, client, State::Closed));
+    (300..330).for_each(|client| world.happen(0, client, State::Established));
+    (400..440).for_each(|client| world.happen(1, client, State::Established));
+    world.run(Duration::from_secs(2), &[0, 2]);
+    world.run_all(Duration::from_secs(25));
+    world.assert_all_know(50 + 100 + 30 + 40);
+}
+
+#[test]
+fn a_client_that_two_bind_at_once_is_bound_to_one_server() {
+    let mut world = World::shared(25, &[4, 4, 4], 0);
+    let bind = |world: &World, node: usize, client, server| {
+        let until = world.now + Duration::from_secs(300);
+        let key = binding::Key { client: V6([0, client]), group: BINDINGS };
+        world.directors[node].table.bind(key, V6([0, server]), until);
+    };
+    bind(&world, 0, 1, 100);
+    bind(&world, 1, 1, 101);
+    bind(&world, 2, 2, 102);
+    world.run_all(Duration::from_secs(5));
+    bind(&world, 1, 2, 103);
+    world.run_all(Duration::from_secs(5));
+    for node in 0..3 {
+        let table = &world.directors[node].table;
+        let bound: BTreeMap<u64, u64> =
+            table.bindings().iter().map(|(key, bound)| (key.client.0[1], bound.server.0[1])).collect();
+        assert_eq!(bound, [(1, 100), (2, 103)].into(), "node {node}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Whatever happens while datagrams are lost, directors restart and routers change their minds:
+    /// no director forgets a connection that lives, and once it is quiet all know them.
+    #[test]
+    fn a_connection_that_lives_is_known_to_all(seed in any::<u64>(), loss in 0_u8..30, nodes in 2_usize..4) {
+        let mut rng = Rng::with_seed(seed);
+        let pages: Vec<usize> = (0..nodes).map(|_| 1 << rng.u32(4..6)).collect();
+        let mut world = World::shared(seed, &pages, loss);
+        let mut state: BTreeMap<u32, State> = BTreeMap::new();
+        let mut way = 0_u32;
+        for _ in 0..rng.usize(1..12) {
+            for _ in 0..rng.usize(..300) {
+                let client = rng.u32(..600);
+                let next = match (rng.u8(..10), state.get(&client)) {
+                    (0, Some(State::Established)) => State::FinWait,
+                    (1, Some(State::Established | State::FinWait)) => State::Closed,
+                    _ => State::Established,
+                };
+                state.insert(client, next);
+                // Routers spread clients over all directors.
+                world.happen((client + way) as usize % nodes, client, next);
+            }
+            let everybody = Vec::from_iter(0..nodes);
+            match rng.u8(..10) {
+                0 => {
+                    let away = rng.usize(..nodes);
+                    let others: Vec<_> = everybody.into_iter().filter(|node| *node != away).collect();
+                    world.run(Duration::from_millis(rng.u64(..5000)), &others);
+                }
+                1 => world.start(rng.usize(..nodes)),
+                2 => {
+                    // Everybody knows what there is, and then the routers change their minds.
+                    world.loss = 0;
+                    world.run_all(Duration::from_secs(12));
+                    world.loss = loss;
+                    way += 1;
+                }
+                _ => world.run_all(Duration::from_millis(rng.u64(..200))),
+            }
+        }
+        world.loss = 0;
+        world.run_all(Duration::from_secs(25));
+        let living = state.iter().filter(|(_, state)| **state != State::Closed);
+        let living: Vec<u32> = living.map(|(client, _)| *client).collect();
+        for node in 0..nodes {
+            let known = world.alive(node);
+            let ports = |client: u32| [client as u16 | 1, 80_u16.to_be()];
+            let key = |client: u32| match client.is_multiple_of(3) {
+                true => (V6([u64::from(client), 5]), ports(client)),
+                false => (V4(client).mapped(), ports(client)),
+            };
+            let missing: Vec<_> = living.iter().filter(|client| !known.contains_key(&key(**client))).collect();
+            prop_assert!(missing.is_empty(), "node {node} lacks {missing:?}");
+            let status = world.directors[node].engine.status(world.now);
+            prop_assert!(status.peers.iter().all(|peer| peer.knows_theirs && peer.knows_ours), "{status:?}");
+        }
+    }
+}
