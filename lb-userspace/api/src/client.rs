@@ -15,6 +15,7 @@ use crate::connections::{self, Connection};
 use crate::difference::Difference;
 use crate::events::Record;
 use crate::status::{Accepted, ProbeReport, Status};
+use crate::top::TopClient;
 use crate::trace::{Bounds, End, Filter, Frame, Packet};
 use crate::wire::{Overlay, Reply, Request};
 
@@ -80,6 +81,15 @@ pub fn request_status(path: &Path) -> anyhow::Result<Status> {
 pub fn request_events(path: &Path, after: Option<u64>) -> anyhow::Result<Vec<Record>> {
     match request(path, &Request::Events { after })? {
         Reply::Events(events) => Ok(events),
+        other => Err(unexpected(path, other)),
+    }
+}
+
+/// Requests who opens most connections, and whose packets are refused most.
+pub fn request_top_clients(path: &Path) -> anyhow::Result<Vec<TopClient>> {
+    match request(path, &Request::TopClients)? {
+        Reply::TopClients(clients) => Ok(clients),
+        Reply::Error(error) => bail!("{error}"),
         other => Err(unexpected(path, other)),
     }
 }

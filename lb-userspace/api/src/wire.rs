@@ -13,6 +13,7 @@ use crate::connections::{self, Connection};
 use crate::difference::Difference;
 use crate::events::Record;
 use crate::status::{Accepted, ProbeReport, Status};
+use crate::top::TopClient;
 use crate::trace::{Bounds, End, Filter, Frame, Packet};
 
 /// Default path of the control socket.
@@ -51,6 +52,8 @@ pub enum Request {
         #[serde(default)]
         source: Option<String>,
     },
+    /// Who opens most connections, and whose packets are refused most.
+    TopClients,
     /// `None`: all groups that are active on this node.
     Failover {
         #[serde(default)]
@@ -135,6 +138,7 @@ pub struct Overlay {
     pub sources: Overlays,
 }
 
+/// A reply: `{"status":{…}}`, `{"events":[…]}`, `{"top_clients":[…]}`, `{"accepted":{"moves":[…],"note":null}}`,
 /// `{"done":"…"}`, `{"probes":[…]}`, `{"packets":[…]}`, `{"frames":[…]}`, `{"trace_ended":{…}}`,
 /// `{"connections":[…]}`, `{"listing_ended":{…}}`, `{"differences":[…]}`, `{"overlay":{…}}` or
 /// `{"error":"…"}`.
@@ -143,6 +147,8 @@ pub struct Overlay {
 pub enum Reply {
     Status(Box<Status>),
     Events(Vec<Record>),
+    /// Whoever does most comes first.
+    TopClients(Vec<TopClient>),
     /// The command was accepted.
     Accepted(Accepted),
     /// The command was executed; the message for the operator.

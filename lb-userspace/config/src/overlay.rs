@@ -51,7 +51,8 @@ pub fn load_with<'a>(
         return super::load(path).map(|config| (config, Vec::new()));
     };
     let Overlaid { text, unused } = overlaid(text, &origin, changes)?;
-    Ok((super::parse(&text, &origin)?, unused))
+    let config = super::parse(&text, &origin)?;
+    Ok((super::with_lists(config, &text, &origin)?, unused))
 }
 
 /// The text with one change, or why it cannot be made.

@@ -43,6 +43,7 @@
 //! | [`differential`] | the model on the host and the programs, on the same bytes |
 //! | [`malformed`] | arbitrary bytes: the kernel's verdict is the host's |
 
+mod admission;
 mod capture;
 mod connections;
 mod cpus;

@@ -61,7 +61,7 @@ const SWITCHES: [(&str, &str); 9] = [
 ];
 
 /// Whole numbers and their ranges.
-const NUMBERS: [(&str, &str, u64, u64); 14] = [
+const NUMBERS: [(&str, &str, u64, u64); 27] = [
     ("File", "connections", 1, 64_000_000),
     ("File", "bindings", 1024, 16_000_000),
     ("File", "announce_rate", 10, 1_000_000),
@@ -71,6 +71,19 @@ const NUMBERS: [(&str, &str, u64, u64); 14] = [
     ("Path", "baud", 50, 4_000_000),
     ("Service", "quorum", 1, 1_000_000_000),
     ("Persistence", "prefix", 1, 128),
+    ("Clients", "prefix", 1, 32),
+    ("Clients", "prefix_v6", 1, 128),
+    ("EveryClient", "prefix", 1, 32),
+    ("EveryClient", "prefix_v6", 1, 128),
+    ("LimitsOfEach", "new_per_second", 0, 10_000_000),
+    ("LimitsOfEach", "new_burst", 1, 10_000_000),
+    ("LimitsOfEach", "packets_per_second", 0, 10_000_000),
+    ("LimitsOfEach", "packets_burst", 1, 10_000_000),
+    ("LimitsOfAll", "new_per_second", 0, 10_000_000),
+    ("LimitsOfAll", "new_burst", 1, 10_000_000),
+    ("LimitsOfAll", "packets_per_second", 0, 10_000_000),
+    ("LimitsOfAll", "packets_burst", 1, 10_000_000),
+    ("LimitsOfEach", "connections", 0, 10_000_000),
     ("Check", "rise", 1, 100),
     ("Check", "fall", 1, 100),
     ("Check", "port", 1, 65_535),

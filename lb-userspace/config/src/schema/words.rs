@@ -65,10 +65,16 @@ impl Words {
         words
     }
 
-    /// What a server has in place of its service's is explained there.
+    /// What a server has in place of its service's is explained there, and what a service has in
+    /// place of the file's.
     pub(super) fn get(&self, owner: &'static str, key: &'static str) -> Option<&str> {
         let own = self.0.get(&(owner, key)).filter(|text| !text.is_empty());
-        let own = own.or_else(|| (owner == "Server").then(|| self.0.get(&("Service", key))).flatten());
+        let general = match owner {
+            "Server" => Some("Service"),
+            "Clients" => Some("EveryClient"),
+            _ => None,
+        };
+        let own = own.or_else(|| self.0.get(&(general?, key)));
         own.map(String::as_str).filter(|text| !text.is_empty())
     }
 

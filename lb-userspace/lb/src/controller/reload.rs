@@ -116,6 +116,7 @@ impl Controller {
             announce_rate: _,
             cluster,
             groups: _,
+            denied: _,
             services: _,
         } = &self.config;
         for (key, changed) in [

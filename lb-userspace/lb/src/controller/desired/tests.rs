@@ -91,6 +91,7 @@ fn config(service: &lb_model::Service) -> Config {
         announce_rate: lb_model::ANNOUNCE_RATE,
         cluster: None,
         groups: Vec::new(),
+        denied: lb_model::Listed::default(),
         services: vec![service.clone()],
     }
 }
