@@ -52,7 +52,7 @@ pub enum Request {
         #[serde(default)]
         source: Option<String>,
     },
-    /// Who opens most connections, and whose packets are refused most.
+    /// Which clients do most, or are refused most; the reply takes a second or more.
     TopClients,
     /// `None`: all groups that are active on this node.
     Failover {

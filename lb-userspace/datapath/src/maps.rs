@@ -24,7 +24,7 @@ use lb_model::Totals;
 
 use super::bindings::{Bindings, Keeper};
 use super::counters::{Counters, Stats};
-use super::executor::clients::ClientMaps;
+use super::executor::clients::{ClientAccounts, ClientMaps};
 use super::executor::quic;
 use super::fragments;
 use super::mapped::Mapped;
@@ -134,9 +134,11 @@ impl Maps {
             buckets: mapped(ebpf, "BUCKETS")?,
             clients: ClientMaps {
                 listed: of_kind(ebpf, "LISTED")?,
-                clients: hash(ebpf, "CLIENTS")?,
-                refused: hash(ebpf, "REFUSED_CLIENTS")?,
-                connections: hash(ebpf, "CLIENT_CONNECTIONS")?,
+                accounts: ClientAccounts {
+                    clients: Arc::new(hash(ebpf, "CLIENTS")?),
+                    refused: Arc::new(hash(ebpf, "REFUSED_CLIENTS")?),
+                },
+                connections: Arc::new(hash(ebpf, "CLIENT_CONNECTIONS")?),
                 walks: Arc::new(mapped(ebpf, "WALKS")?),
                 written: 0,
             },
@@ -177,10 +179,10 @@ impl Maps {
     }
 
     /// Whoever counts the connections of each client.
-    pub fn tally(&self) -> Result<Tally> {
+    pub fn tally(&self) -> Tally {
         let (admissions, servers) = (Arc::clone(&self.admissions), Arc::clone(&self.servers));
         let ClientMaps { connections, walks, .. } = &self.clients;
-        Tally::new(admissions, servers, connections, Arc::clone(walks))
+        Tally::new(admissions, servers, Arc::clone(connections), Arc::clone(walks))
     }
 }
 

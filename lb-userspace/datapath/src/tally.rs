@@ -3,11 +3,9 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::AsFd as _;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, Result};
 use aya::maps::MapData;
 use lb_common::addr::V6;
 use lb_common::admission::{self, Admission, ClientKey};
@@ -24,7 +22,7 @@ pub struct Tally {
     admissions: Arc<Mapped<Admission>>,
     servers: Arc<Mapped<ServerEntry>>,
     /// The map `CLIENT_CONNECTIONS`, and what it holds.
-    connections: MapData,
+    connections: Arc<MapData>,
     told: Counts,
     /// The map `WALKS`.
     walks: Arc<Mapped<u64>>,
@@ -34,13 +32,10 @@ impl Tally {
     pub(crate) fn new(
         admissions: Arc<Mapped<Admission>>,
         servers: Arc<Mapped<ServerEntry>>,
-        connections: &MapData,
+        connections: Arc<MapData>,
         walks: Arc<Mapped<u64>>,
-    ) -> Result<Self> {
-        let descriptor = connections.fd().as_fd().try_clone_to_owned();
-        let descriptor = descriptor.context("no descriptor for the map of clients' connections")?;
-        let connections = MapData::from_fd(descriptor).context("the map of clients' connections")?;
-        Ok(Self { admissions, servers, connections, told: Counts::new(), walks })
+    ) -> Self {
+        Self { admissions, servers, connections, told: Counts::new(), walks }
     }
 
     /// For one walk. Without any service that limits connections nothing is counted.

@@ -104,7 +104,7 @@ enum Command {
     Weight(servers::WeightOptions),
     /// Show what happened since the start: to servers, services and the cluster, and why
     Events(events::Options),
-    /// Show which clients open most connections, and whose packets are refused most
+    /// Show which clients have and open most connections, and whose packets are refused most
     TopClients(top_clients::Options),
     /// Show live what is decided for each packet: to which server it goes and why, or why it is
     /// refused

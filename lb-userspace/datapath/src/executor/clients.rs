@@ -14,6 +14,7 @@ use aya::maps::{MapData, MapError};
 use lb_common::addr::V6;
 use lb_common::admission::{self, Account, Admission, Buckets, ClientKey, EVERY_SERVICE, LIST_BITS, Listed};
 use lb_common::control::Control;
+use lb_common::service::ServiceId;
 use lb_model::{ClientLists, ClientPrefix, ServiceKey};
 use zerocopy::IntoBytes as _;
 
@@ -29,11 +30,9 @@ type ListedBytes = [u8; size_of::<Listed>()];
 /// The lists in the map, and the maps of what clients have done.
 pub struct ClientMaps {
     pub(crate) listed: Lists,
-    /// By [`ClientKey`]: an [`Account`].
-    pub(crate) clients: MapData,
-    pub(crate) refused: MapData,
+    pub(crate) accounts: ClientAccounts,
     /// What the sweep counts, and the number of its last walk.
-    pub(crate) connections: MapData,
+    pub(crate) connections: Arc<MapData>,
     pub(crate) walks: Arc<Mapped<u64>>,
     /// Prefixes that were added, changed or removed since the start.
     pub(crate) written: u64,
@@ -42,7 +41,8 @@ pub struct ClientMaps {
 impl ClientMaps {
     /// As if the program had never seen a client of this service.
     fn forget(&self, service: u16) -> Result<()> {
-        for map in [&self.clients, &self.refused] {
+        let ClientAccounts { clients, refused } = &self.accounts;
+        for map in [clients, refused] {
             let accounts: Vec<(ClientKey, Account)> = bpf::entries(map).context("cannot list clients")?;
             for (key, _) in accounts.iter().filter(|(key, _)| key.service == u64::from(service)) {
                 // It may have gone meanwhile.
@@ -114,65 +114,57 @@ fn key(list: u32, prefix: &ClientPrefix) -> Key<ListedBytes> {
     Key::new(LIST_BITS + before + u32::from(prefix.length), data)
 }
 
-/// A client as the program knows it: an address, or addresses that begin with the same bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Client {
-    pub prefix: ClientPrefix,
-    pub service: ServiceKey,
-    /// Connections that it has opened since it is known, and packets that were looked at; `None`:
-    /// only those are that open a connection.
+/// What clients have used up and done, by [`ClientKey`]. Copies share the maps.
+#[derive(Debug, Clone)]
+pub struct ClientAccounts {
+    /// An [`Account`] each.
+    pub(crate) clients: Arc<MapData>,
+    /// The same of clients whom lists refuse.
+    pub(crate) refused: Arc<MapData>,
+}
+
+/// What a client has done since the program knows it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Connections that it has opened, and packets that were looked at.
     pub opened: u64,
-    pub packets: Option<u64>,
-    /// Packets that limits, or lists, have refused.
+    pub packets: u64,
+    /// Packets that limits have refused, and those that lists have.
     pub limited: u64,
     pub denied: u64,
 }
 
-impl Executor {
-    /// What is known of clients of services with rules about them.
-    pub fn clients(&self) -> Result<Vec<Client>> {
-        let services: BTreeMap<u64, &ServiceKey> =
-            self.services.iter().map(|(key, record)| (u64::from(record.id.0), key)).collect();
-        let mut found: BTreeMap<ClientKey, Client> = BTreeMap::new();
-        let maps = &self.maps.clients;
-        for (map, by_list) in [(&maps.clients, false), (&maps.refused, true)] {
-            let accounts: Vec<(ClientKey, Account)> =
-                bpf::entries(map).context("cannot read what clients have done")?;
-            for (key, account) in accounts {
-                // A service that is gone left them behind.
-                let Some(service) = services.get(&key.service) else { continue };
-                let record = &self.services[*service];
-                let admission = record.clients.admission;
-                let client = found.entry(key).or_insert_with(|| Client {
-                    prefix: prefix(key.address, &admission),
-                    service: **service,
-                    opened: 0,
-                    packets: admission.limits_packets().then_some(0),
-                    limited: 0,
-                    denied: 0,
-                });
-                match by_list {
-                    true => client.denied += account.refused,
-                    false => {
-                        client.opened += account.opened;
-                        client.packets = client.packets.map(|packets| packets + account.packets);
-                        client.limited += account.refused;
-                    }
-                }
-            }
+impl ClientAccounts {
+    pub fn read(&self) -> Result<BTreeMap<ClientKey, Done>> {
+        let mut found: BTreeMap<ClientKey, Done> = BTreeMap::new();
+        let accounts = |map: &MapData| -> Result<Vec<(ClientKey, Account)>> {
+            bpf::entries(map).context("cannot read what clients have done")
+        };
+        for (key, Account { opened, packets, refused, .. }) in accounts(&self.clients)? {
+            found.insert(key, Done { opened, packets, limited: refused, denied: 0 });
         }
-        Ok(found.into_values().collect())
+        for (key, account) in accounts(&self.refused)? {
+            found.entry(key).or_default().denied = account.refused;
+        }
+        Ok(found)
+    }
+}
+
+impl Executor {
+    /// What clients of services with rules about them have done.
+    pub fn client_accounts(&self) -> ClientAccounts {
+        self.maps.clients.accounts.clone()
     }
 
-    /// The client that an address belongs to at a service, as far as the program tells clients
-    /// apart there; at a service without rules each address is one, and each /64 of IPv6.
-    pub fn client_of(&self, service: &ServiceKey, address: IpAddr) -> ClientPrefix {
-        let record = self.services.get(service);
-        let admission = record.map(|record| record.clients.admission).unwrap_or_default();
-        let usual = Admission { mask: usual_mask(address.is_ipv4()), ..admission };
-        let admission = if admission.mask == [0; 2] { usual } else { admission };
-        let ClientKey { address, .. } = admission.client(0, address.into());
-        prefix(address, &admission)
+    /// The rules of each service, with its number.
+    pub fn admissions(&self) -> impl Iterator<Item = (&ServiceKey, ServiceId, Admission)> {
+        self.services.iter().map(|(key, record)| {
+            let mut admission = record.clients.admission;
+            if admission.mask == [0; 2] {
+                admission.mask = usual_mask(key.vip.is_ipv4());
+            }
+            (key, record.id, admission)
+        })
     }
 
     /// Prefixes of all lists of clients that were added, changed or removed since the start.
@@ -213,11 +205,13 @@ impl Executor {
     }
 }
 
+/// Of services without rules each address is a client, and each /64 of IPv6.
 fn usual_mask(is_ipv4: bool) -> [u64; 2] {
     lb_common::binding::mask(is_ipv4, if is_ipv4 { 32 } else { 64 }).0
 }
 
-fn prefix(address: V6, admission: &Admission) -> ClientPrefix {
+/// The addresses that are one client, by the key of its account.
+pub fn client_prefix(address: V6, admission: &Admission) -> ClientPrefix {
     let bits: u32 = V6(admission.mask).octets().iter().map(|octet| octet.count_ones()).sum();
     let address = IpAddr::from(address);
     let before = if address.is_ipv4() { 96 } else { 0 };
@@ -234,7 +228,7 @@ mod tests {
             let mask = lb_common::binding::mask(is_ipv4, bits).0;
             let admission = Admission { mask, ..Admission::default() };
             let address: IpAddr = address.parse().unwrap();
-            prefix(admission.client(1, address.into()).address, &admission).to_string()
+            client_prefix(admission.client(1, address.into()).address, &admission).to_string()
         };
         assert_eq!(shown("192.0.2.77", true, 32), "192.0.2.77/32");
         assert_eq!(shown("192.0.2.77", true, 24), "192.0.2.0/24");

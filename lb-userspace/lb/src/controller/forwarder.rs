@@ -1,7 +1,7 @@
 //! How packets are forwarded, as the rest of the controller sees it. Nobody else reaches into the
 //! data path and its maps.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
@@ -11,15 +11,17 @@ use std::time::Duration;
 use anyhow::Result;
 use lb_api::events::{Level, Record};
 use lb_api::findings::Findings;
-use lb_api::top::TopClient;
+use lb_common::admission::Admission;
 use lb_common::binding::{Binding, Key};
 use lb_common::mac::Mac;
 use lb_common::nat::Route;
 use lb_common::partial_checksum::Seen;
 use lb_common::probe::Answer;
 use lb_common::server::{Counts, ServerEntry, ServerId};
+use lb_common::service::ServiceId;
 use lb_datapath::attach::{Attachment, Mode};
 use lb_datapath::counters::Counters;
+use lb_datapath::executor::clients::ClientAccounts;
 use lb_datapath::fragments::Holder;
 use lb_datapath::inherited::Inherited;
 use lb_datapath::mapped::Mapped;
@@ -57,7 +59,7 @@ impl Forwarder {
     /// The sweep's thread cannot be started.
     pub(super) fn start(data_path: DataPath, findings: Findings) -> Result<Self> {
         let keeper = data_path.executor.maps().keeper()?;
-        let tally = data_path.executor.maps().tally()?;
+        let tally = data_path.executor.maps().tally();
         let sweeper = Sweeper::start(Arc::clone(&data_path.table), Some(keeper), Some(tally))?;
         let (entry, accounts) = (object::PROGRAM, Accounts::default());
         Ok(Self { data_path, entry, sweeper, sources: None, holder: None, accounts, findings })
@@ -72,22 +74,14 @@ impl Forwarder {
         Ok(())
     }
 
-    /// Who opens most connections, and whose packets are refused most.
-    pub(super) fn top_clients(&self, config: &Config) -> Result<Vec<TopClient>> {
-        let names: BTreeMap<ServiceKey, &str> =
-            config.services.iter().map(|service| (service.key, &*service.name)).collect();
-        let noted = self.data_path.executor.top_clients()?;
-        Ok(noted
-            .into_iter()
-            .map(|noted| TopClient {
-                client: noted.client,
-                service: names
-                    .get(&noted.service)
-                    .map_or_else(|| noted.service.to_string(), |name| (*name).to_owned()),
-                connections: noted.opened,
-                refused: noted.refused,
-            })
-            .collect())
+    /// The rules about clients of each service, with its number.
+    pub(super) fn admissions(&self) -> impl Iterator<Item = (&ServiceKey, ServiceId, Admission)> {
+        self.data_path.executor.admissions()
+    }
+
+    /// What clients of services with such rules have done.
+    pub(super) fn client_accounts(&self) -> ClientAccounts {
+        self.data_path.executor.client_accounts()
     }
 
     /// Writes what the program reports itself into the log.

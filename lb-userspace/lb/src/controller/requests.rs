@@ -39,10 +39,7 @@ impl Controller {
                 drop(reply.send(self.clear_overlay(source.as_deref())));
             }
             ControlRequest::Diff(reply) => drop(reply.send(self.difference())),
-            ControlRequest::TopClients(reply) => {
-                let _ = reply
-                    .send(self.forwarder.top_clients(&self.config).map_err(|error| format!("{error:#}")));
-            }
+            ControlRequest::TopClients(reply) => self.top_clients(reply),
             ControlRequest::Order(order, reply) => {
                 let outcome = self.order(order).await;
                 let _ = reply.send(outcome);

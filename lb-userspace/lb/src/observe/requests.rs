@@ -21,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The same where it reads a configuration of thousands of services.
 const LONGEST_RELOAD: Duration = Duration::from_secs(60);
 
+/// The longest walk over a connection table that somebody waits for.
+const LONGEST_WALK: Duration = Duration::from_secs(60);
+
 /// Requests that may wait; more askers wait to ask.
 const QUEUE: usize = 16;
 
@@ -174,7 +177,7 @@ impl Requests {
 
     /// Whoever does most first; or why there is no telling.
     pub(crate) async fn top_clients(&self) -> anyhow::Result<Result<Vec<TopClient>, String>> {
-        self.ask(ControlRequest::TopClients).await
+        self.ask_within(LONGEST_WALK, ControlRequest::TopClients).await
     }
 
     /// What came of it; or why it is refused.
