@@ -76,7 +76,10 @@ fn a_client_beyond_its_limit_is_refused_and_another_one_served() {
     let deny = ha1.folder().expect("a folder").join("deny");
     fs::write(&deny, prefixes(0)).expect("a file");
     let director = Director::start(&ha1, &configuration(&deny)).expect("lb starts");
-    director.wait_until("s1 up", PATIENCE, |status| status.serves("s1")).expect("the server is up");
+    let is_up = |status: &Status| {
+        status.server("s1").is_some_and(|server| server.effective_weight > 0 && server.mac.is_some())
+    };
+    director.wait_until("s1 up", PATIENCE, is_up).expect("the server is up");
 
     // Thirty flows of one client at once, of which five are served; three of the other one.
     let one: Vec<UdpSocket> = (0..30).map(|_| socket(&client, ONE)).collect();

@@ -51,13 +51,13 @@ impl Tally {
     /// Some clients count as they did before, or as without connections.
     pub fn tell(&mut self, counts: HashMap<ClientKey, u64>) -> io::Result<()> {
         let told = std::mem::take(&mut self.told);
-        let changed = counts.iter().filter(|(key, count)| told.get(key) != Some(count));
+        let changed = counts.iter().filter(|(key, count)| told.get(*key) != Some(*count));
         let (keys, values): (Vec<ClientKey>, Vec<u64>) = changed.map(|(key, count)| (*key, *count)).unzip();
-        let gone: Vec<ClientKey> = told.keys().filter(|key| !counts.contains_key(key)).copied().collect();
+        let gone: Vec<ClientKey> = told.keys().filter(|key| !counts.contains_key(*key)).copied().collect();
         self.told = counts;
         let removed = bpf::remove(&self.connections, &gone);
         let set = bpf::set(&self.connections, &keys, &values);
-        // What was opened meanwhile the walk has met, or the next one will.
+        // What clients have opened since the walk began, it has met or the next one will.
         self.walks.atomic(0).fetch_add(1, Ordering::Release);
         removed.and(set).inspect_err(|_| self.told.clear())
     }

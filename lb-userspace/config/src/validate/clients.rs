@@ -1,6 +1,7 @@
 //! `clients`, of a service and of all: lists of addresses that may connect or may not, and limits.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use lb_model::{ClientLists, ClientPrefix, Clients, Listed, Rate, Rates};
@@ -110,7 +111,7 @@ impl Validator {
         given: &Scalar,
         key: &'static str,
         span: SourceSpan<'_>,
-    ) -> Option<std::path::PathBuf> {
+    ) -> Option<PathBuf> {
         self.optional(Value::of(given, key, span), |text| values::file_path(text, "/etc/lb/clients"))
     }
 

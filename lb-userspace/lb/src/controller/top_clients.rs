@@ -17,7 +17,7 @@ use lb_common::table::{Layout as _, Page as _};
 use lb_datapath::executor::clients::{ClientAccounts, Done, client_prefix};
 use lb_datapath::mapped::Mapped;
 use lb_datapath::table::{Pages, Table};
-use lb_model::ClientPrefix;
+use lb_model::{ClientPrefix, ServiceKey};
 use tokio::sync::oneshot;
 
 use super::Controller;
@@ -39,7 +39,7 @@ impl Controller {
             Ok(under_way) => under_way,
             Err(why) => return drop(reply.send(Err(why))),
         };
-        let name = |key| {
+        let name = |key: ServiceKey| {
             let service = self.config.services.iter().find(|service| service.key == key);
             service.map_or_else(|| key.to_string(), |service| service.name.clone())
         };

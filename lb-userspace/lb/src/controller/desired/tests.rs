@@ -115,6 +115,20 @@ fn a_server_takes_new_connections_when_healthy_and_reachable() {
     }
 }
 
+/// Each refresh makes the state anew, and lists may be long.
+#[test]
+fn lists_of_clients_are_shared_and_not_copied() {
+    let prefix = lb_model::ClientPrefix { address: WWW1, length: 32 };
+    let lists = Arc::new(lb_model::ClientLists { allow: Vec::new(), deny: vec![prefix] });
+    let listed = lb_model::Listed { lists: Arc::clone(&lists), ..lb_model::Listed::default() };
+    let mut service = web(Fallback::None);
+    service.clients = Some(lb_model::Clients { listed: listed.clone(), ..lb_model::Clients::default() });
+    let config = Config { denied: listed, ..config(&service) };
+    let state = state(&config, &UP);
+    assert!(Arc::ptr_eq(&state.services[&service.key].clients.lists, &lists));
+    assert!(Arc::ptr_eq(&state.denied, &lists));
+}
+
 #[test]
 fn a_tunnel_needs_a_route_and_direct_routing_none() {
     let mut service = web(Fallback::None);
