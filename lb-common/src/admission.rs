@@ -272,7 +272,7 @@ impl Since {
     /// One more.
     #[inline(always)]
     pub const fn and_one(self, walk: u64) -> Self {
-        Self((walk & 0xffff_ffff) << 32 | self.count(walk) + 1)
+        Self(((walk & 0xffff_ffff) << 32) | (self.count(walk) + 1))
     }
 }
 

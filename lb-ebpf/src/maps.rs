@@ -249,12 +249,8 @@ pub static BUCKETS: Array<Buckets, 2, SHARED> = Array::new();
 /// By client: how many connections the controller's last walk over the table has found that have
 /// not been ended.
 #[btf_map]
-pub static CLIENT_CONNECTIONS: HashMap<
-    ClientKey,
-    u64,
-    { admission::CLIENT_CONNECTIONS as usize },
-    GROWS,
-> = HashMap::new();
+pub static CLIENT_CONNECTIONS: HashMap<ClientKey, u64, { admission::CLIENT_CONNECTIONS as usize }, GROWS> =
+    HashMap::new();
 
 /// The number of that walk.
 #[btf_map]

@@ -166,7 +166,8 @@ fn own_lists_come_first_and_unlisted_clients_keep_their_connections() {
 
 #[test]
 fn refusals_are_numbers_and_back() {
-    let refusals: Vec<Reason> = Reason::ALL.iter().copied().filter(|one| refusal(*one as u32).is_some()).collect();
+    let refusals: Vec<Reason> =
+        Reason::ALL.iter().copied().filter(|one| refusal(*one as u32).is_some()).collect();
     assert_eq!(refusals.len(), 7);
     for reason in refusals {
         assert_eq!(refusal(number_of(Some(reason))), Some(reason));

@@ -14,7 +14,7 @@ use lb_common::admission::{
 use lb_common::reason::Reason;
 
 use crate::maps::{
-    ADMISSIONS, BUCKETS, CLIENTS, CLIENT_CONNECTIONS, LISTED, NEW_ACCOUNT, REFUSED_CLIENTS, WALKS,
+    ADMISSIONS, BUCKETS, CLIENT_CONNECTIONS, CLIENTS, LISTED, NEW_ACCOUNT, REFUSED_CLIENTS, WALKS,
 };
 use crate::sys::atomic;
 
@@ -120,8 +120,7 @@ fn of_client(
     now_ns: u64,
 ) -> Option<Reason> {
     // SAFETY: both words of a map's value.
-    let (new, packets) =
-        unsafe { (&raw mut (*account).buckets.new, &raw mut (*account).buckets.packets) };
+    let (new, packets) = unsafe { (&raw mut (*account).buckets.new, &raw mut (*account).buckets.packets) };
     if !takes(packets, &admission.client_packets, now_ns) {
         return Some(Reason::ClientPacketLimit);
     }

@@ -131,7 +131,7 @@ fn read_file(file: &Path, vip: IpAddr) -> Result<Vec<ClientPrefix>, String> {
 mod tests {
     use super::*;
 
-    const V4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 10));
+    const V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10));
 
     #[test]
     fn prefixes_have_no_other_bits_and_the_family_of_the_vip() {

@@ -56,15 +56,12 @@ struct Progress {
 impl Sweeper {
     /// `keeper`: whoever has bindings live as long as connections do. `tally`: whoever counts the
     /// connections of each client.
-    pub fn start(
-        table: Arc<Table>,
-        keeper: Option<Keeper>,
-        tally: Option<Tally>,
-    ) -> std::io::Result<Self> {
+    pub fn start(table: Arc<Table>, keeper: Option<Keeper>, tally: Option<Tally>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared { table, stop: AtomicBool::new(false), progress: Mutex::default() });
         let walker = shared.clone();
-        let thread =
-            std::thread::Builder::new().name("lb-sweep".to_owned()).spawn(move || walker.run(keeper, tally))?;
+        let thread = std::thread::Builder::new()
+            .name("lb-sweep".to_owned())
+            .spawn(move || walker.run(keeper, tally))?;
         let mender = shared.clone();
         let mending = std::thread::Builder::new().name("lb-mend".to_owned()).spawn(move || mender.mend())?;
         Ok(Self { shared, thread: Some(thread), mending: Some(mending) })
@@ -134,12 +131,7 @@ impl Shared {
 
     /// Returns how long it was at work, pauses not counted. `period` is how long the walk before
     /// took, with the pause after it.
-    fn walk(
-        &self,
-        keeper: Option<&mut Keeper>,
-        tally: Option<&mut Tally>,
-        period: Duration,
-    ) -> Duration {
+    fn walk(&self, keeper: Option<&mut Keeper>, tally: Option<&mut Tally>, period: Duration) -> Duration {
         let begun = Instant::now();
         // What runs out before the next walk but one has seen it.
         let due = keeper.as_deref().map(|keeper| keeper.due(now_ns(), period * 3 + MARGIN));

@@ -53,7 +53,13 @@ fn is_in(client: V6, prefix: &ClientPrefix) -> bool {
 
 impl Model {
     /// Before anything else is looked at, if this director serves the packet's service.
-    pub(super) fn admit(&mut self, frame: &[u8], service: usize, seen: &Seen, now: u64) -> Result<(), Reason> {
+    pub(super) fn admit(
+        &mut self,
+        frame: &[u8],
+        service: usize,
+        seen: &Seen,
+        now: u64,
+    ) -> Result<(), Reason> {
         if mac(frame, 0) != self.setting.mac || now >= self.setting.lease(service).balance_until {
             return Ok(());
         }

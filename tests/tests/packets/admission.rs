@@ -214,7 +214,11 @@ fn a_client_sends_so_many_packets_and_no_more() {
     director.establish(client(1));
     assert_eq!(why(&director, &Packet::ack(client(1))), None);
     assert_eq!(why(&director, &Packet::ack(client(1))), None);
-    assert_eq!(why(&director, &Packet::ack(client(1))), Some(Reason::ClientPacketLimit), "of a known connection");
+    assert_eq!(
+        why(&director, &Packet::ack(client(1))),
+        Some(Reason::ClientPacketLimit),
+        "of a known connection"
+    );
     assert_eq!(why(&director, &Packet::ack(client(2))), Some(Reason::Stray), "another client has its own");
 }
 
@@ -418,7 +422,8 @@ fn accounts_tell_what_clients_have_done() {
     assert_eq!((one.opened, one.packets, one.limited, one.denied, more), (2, 5, 3, 0, None));
     let (two, more) = of(2);
     assert_eq!((two.opened, two.packets, two.limited, two.denied, more), (0, 0, 0, 7, None));
-    director.change(|state| state.services.values_mut().for_each(|service| service.clients = Clients::default()));
+    director
+        .change(|state| state.services.values_mut().for_each(|service| service.clients = Clients::default()));
     let left = director.data_path.executor.client_accounts().read().expect("the maps can be read");
     assert!(left.is_empty(), "accounts of services without rules: {left:?}");
 }

@@ -70,7 +70,8 @@ impl Validator {
                         "`clients` says nothing, expected at least one of `allow`, `deny`, `each` and `all`";
                     self.mistake(span.key_at(), message);
                 }
-                let yaml::Clients { allow, allow_file, deny, deny_file, prefix, prefix_v6, each, all } = given;
+                let yaml::Clients { allow, allow_file, deny, deny_file, prefix, prefix_v6, each, all } =
+                    given;
                 if allow.as_ref().is_some_and(Vec::is_empty) {
                     let message = "`allow` is empty, expected at least one address or network, or no such key, \
                                    which serves everybody";
@@ -106,12 +107,7 @@ impl Validator {
         list
     }
 
-    fn list_file(
-        &mut self,
-        given: &Scalar,
-        key: &'static str,
-        span: SourceSpan<'_>,
-    ) -> Option<PathBuf> {
+    fn list_file(&mut self, given: &Scalar, key: &'static str, span: SourceSpan<'_>) -> Option<PathBuf> {
         self.optional(Value::of(given, key, span), |text| values::file_path(text, "/etc/lb/clients"))
     }
 
@@ -130,10 +126,19 @@ impl Validator {
     ) -> Limits {
         let mut limits = base;
         if let Some(each) = each {
-            let yaml::LimitsOfEach { new_per_second, new_burst, packets_per_second, packets_burst, connections } =
-                each;
+            let yaml::LimitsOfEach {
+                new_per_second,
+                new_burst,
+                packets_per_second,
+                packets_burst,
+                connections,
+            } = each;
             let span = span.key("each");
-            limits.of_each = self.rates([new_per_second, new_burst, packets_per_second, packets_burst], span, base.of_each);
+            limits.of_each = self.rates(
+                [new_per_second, new_burst, packets_per_second, packets_burst],
+                span,
+                base.of_each,
+            );
             let most = Value::of(connections, "connections", span);
             if let Some(most) = self.optional(most, |text| values::whole::<u32>(text, 0..=MOST)) {
                 limits.connections = (most != 0).then_some(most);
@@ -171,7 +176,10 @@ impl Validator {
     ) -> Option<Rate> {
         let (rate, burst) = (Value::of(rate, rate_key, span), Value::of(burst, burst_key, span));
         if burst.text.is_some() && rate.text.is_none() {
-            self.mistake(burst.span().key_at(), format!("`{burst_key}` belongs to `{rate_key}`, which is missing"));
+            self.mistake(
+                burst.span().key_at(),
+                format!("`{burst_key}` belongs to `{rate_key}`, which is missing"),
+            );
         }
         let given = rate.text.is_some();
         let rate = self.optional(rate, |text| values::whole::<u32>(text, 0..=MOST));

@@ -56,7 +56,8 @@ impl Clients {
     /// Whether there is a list or a limit.
     pub(crate) fn says_something(&self) -> bool {
         let Self { allow, allow_file, deny, deny_file, prefix: _, prefix_v6: _, each, all } = self;
-        let listed = allow.is_some() || deny.is_some() || [allow_file, deny_file].iter().any(|file| is_given(file));
+        let listed =
+            allow.is_some() || deny.is_some() || [allow_file, deny_file].iter().any(|file| is_given(file));
         listed || limited(each.as_ref(), all.as_ref())
     }
 }

@@ -62,7 +62,8 @@ fn files_are_read_beside_what_is_given_and_mistakes_name_file_and_line() {
         &format!("clients: {{ deny: [198.51.100.9], deny_file: {} }}", deny.display()),
     );
     fs::write(&lb, &text).expect("a writable directory");
-    fs::write(&deny, "198.51.100.0/24 # a network\n\n# and one that stands in lb.yaml\n198.51.100.9\n").expect("a file");
+    fs::write(&deny, "198.51.100.0/24 # a network\n\n# and one that stands in lb.yaml\n198.51.100.9\n")
+        .expect("a file");
     fs::write(&denied, "203.0.113.0/24\n2001:db8:bad::/48\n").expect("a file");
     for read in [load(&lb), load_with(&lb, []).map(|(config, _)| config)] {
         let read = read.unwrap_or_else(|error| panic!("{error}"));

@@ -32,7 +32,8 @@ impl Clients {
             (!listed.lists.deny.is_empty(), Admission::DENIES),
             (listed.takes_allowed_only(), Admission::LISTED_ONLY),
         ];
-        let flags = flags.into_iter().filter(|(set, _)| *set).fold(everywhere, |flags, (_, flag)| flags | flag);
+        let flags =
+            flags.into_iter().filter(|(set, _)| *set).fold(everywhere, |flags, (_, flag)| flags | flag);
         let of = |rate: Option<lb_model::Rate>| match rate {
             Some(rate) => admission::Rate::per_second(rate.per_second, rate.burst),
             None => admission::Rate::NONE,

@@ -105,7 +105,9 @@ mod tests {
     use super::*;
     use lb_common::compile::Candidate;
     use lb_common::mac::Mac;
-    use lb_model::{ClientLists, ClientPrefix, Hashing, Protocol, QuicEncoding, QuicServerIds, Scheduler, Stray, Timeouts};
+    use lb_model::{
+        ClientLists, ClientPrefix, Hashing, Protocol, QuicEncoding, QuicServerIds, Scheduler, Stray, Timeouts,
+    };
 
     /// What an executor keeps, and the rules it relies on.
     fn execute(changes: &[Change], actual: &State) -> State {

@@ -49,12 +49,14 @@ pub(crate) fn state(config: &Config, runtime: &impl RuntimeState) -> State {
         let clients = Clients::new(service.clients.as_ref(), service.key.vip.is_ipv4(), denied);
         (service.key, Service { clients, ..built })
     };
-    let configured = config.services.iter().map(|service| {
-        with_clients(service, self::service(service, group(service.key.vip), runtime))
-    });
-    let departed = runtime.departed().into_iter().map(|service| {
-        with_clients(service, self::departed(service, group(service.key.vip), runtime))
-    });
+    let configured = config
+        .services
+        .iter()
+        .map(|service| with_clients(service, self::service(service, group(service.key.vip), runtime)));
+    let departed = runtime
+        .departed()
+        .into_iter()
+        .map(|service| with_clients(service, departed(service, group(service.key.vip), runtime)));
     State { services: configured.chain(departed).collect(), denied: Arc::clone(denied) }
 }
 

@@ -126,7 +126,9 @@ impl Differences {
 
     /// The rules about clients, and their lists apart.
     fn clients(&mut self, old: Option<&Clients>, new: Option<&Clients>) {
-        let lists = |clients: Option<&Clients>| clients.map_or_else(Arc::default, |own| Arc::clone(&own.listed.lists));
+        let lists = |clients: Option<&Clients>| {
+            clients.map_or_else(Arc::default, |own| Arc::clone(&own.listed.lists))
+        };
         let (before, after) = (lists(old), lists(new));
         self.prefixes("clients: allow", &before.allow, &after.allow);
         self.prefixes("clients: deny", &before.deny, &after.deny);
@@ -319,7 +321,10 @@ services:
         let new = with("{ deny: [198.51.100.1, 198.51.100.3], all: { packets_per_second: 5 } }", "");
         assert_eq!(
             lines(&new),
-            ["~ service web: clients: deny: 0 prefixes -> 2 prefixes, of them 2 new", "~ service web: clients"]
+            [
+                "~ service web: clients: deny: 0 prefixes -> 2 prefixes, of them 2 new",
+                "~ service web: clients"
+            ]
         );
         let everywhere = with("{ each: { connections: 5 } }", "clients: { deny: [198.51.100.0/24] }");
         assert_eq!(lines(&everywhere)[0], "~ clients: deny: 0 prefixes -> 1 prefix, of them 1 new");

@@ -128,7 +128,8 @@ impl Look {
             })
             .collect();
         found.sort_by(|(does, one), (other_does, other)| {
-            let rest = |client: &TopClient| (Reverse(client.connections), Reverse(client.limited + client.denied));
+            let rest =
+                |client: &TopClient| (Reverse(client.connections), Reverse(client.limited + client.denied));
             (does, rest(one)).cmp(&(other_does, rest(other)))
         });
         found.truncate(MOST_TOLD);

@@ -14,7 +14,9 @@ use lb_datapath::object::Sizes;
 use lb_datapath::plan::clients::Clients;
 use lb_datapath::plan::egress::{Exit, egress};
 use lb_datapath::plan::{Persistence, Server, Service, State, Target, tunnel};
-use lb_model::{ClientLists, ClientPrefix, Protocol, Scheduler, ServiceKey, Stray, Timeouts, Tunnel, TunnelKind, Vlan};
+use lb_model::{
+    ClientLists, ClientPrefix, Protocol, Scheduler, ServiceKey, Stray, Timeouts, Tunnel, TunnelKind, Vlan,
+};
 use lb_system::clock::now_ns;
 use lb_tests::harness::*;
 use lb_tests::model::{Model, Setting};
@@ -33,7 +35,7 @@ const FAR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 2, 0, 0, 0, 7);
 /// Nothing expires, however slow the machine is.
 const AN_HOUR: Duration = Duration::from_secs(3600);
 /// Of a rate, in its units: so seldom that no test sees a second one.
-const A_LONG_TIME: u64 = AN_HOUR.as_nanos() as u64 * 10 << SHIFT;
+const A_LONG_TIME: u64 = (AN_HOUR.as_nanos() as u64 * 10) << SHIFT;
 const TIMEOUTS: Timeouts = Timeouts {
     syn_recv: AN_HOUR,
     unproven: AN_HOUR,
@@ -210,7 +212,8 @@ fn clients_at(port: u16, is_ipv4: bool) -> Clients {
     let none = Admission::default();
     match port {
         108 => {
-            let (allow, deny) = (vec![prefix(4, 2), prefix(9, 0), prefix(16, 2)], vec![prefix(8, 3), prefix(5, 0)]);
+            let (allow, deny) =
+                (vec![prefix(4, 2), prefix(9, 0), prefix(16, 2)], vec![prefix(8, 3), prefix(5, 0)]);
             let lists = Arc::new(ClientLists { allow, deny });
             let flags = Admission::LISTED | Admission::DENIES | Admission::LISTED_ONLY;
             Clients { lists, ..limits(Admission { flags, ..none }) }
