@@ -42,7 +42,8 @@ pub fn enter(context: &XdpContext) -> u32 {
 #[inline(always)]
 pub fn slow_way<A: Family>(context: &XdpContext) -> u32 {
     let guarded = CONTROL.get(0).is_some_and(|control| control.guarded.get() != 0);
-    call(context, if guarded { A::ADMIT } else { A::SLOW })
+    // Two calls, each of one number: of a number that it does not know the kernel makes no jump.
+    if guarded { call(context, A::ADMIT) } else { call(context, A::SLOW) }
 }
 
 /// [`enter`], but while somebody traces all packets take the slow way, which tells of them.

@@ -39,19 +39,6 @@ pub struct ClientMaps {
 }
 
 impl ClientMaps {
-    /// As if the program had never seen a client of this service.
-    fn forget(&self, service: u16) -> Result<()> {
-        let ClientAccounts { clients, refused } = &self.accounts;
-        for map in [clients, refused] {
-            let accounts: Vec<(ClientKey, Account)> = bpf::entries(map).context("cannot list clients")?;
-            for (key, _) in accounts.iter().filter(|(key, _)| key.service == u64::from(service)) {
-                // It may have gone meanwhile.
-                let _ = bpf::remove(map, &[*key]);
-            }
-        }
-        Ok(())
-    }
-
     /// Brings list number `list` from `before` to `wanted`: only what differs is written, and what
     /// comes is there before anything goes.
     fn change(&mut self, list: u32, before: &ClientLists, wanted: &ClientLists) -> Result<()> {
@@ -135,6 +122,19 @@ pub struct Done {
 }
 
 impl ClientAccounts {
+    /// As if the program had never seen a client of such a service.
+    pub fn forget(&self, of_service: impl Fn(ServiceId) -> bool) -> Result<()> {
+        for map in [&self.clients, &self.refused] {
+            let accounts: Vec<(ClientKey, Account)> = bpf::entries(map).context("cannot list clients")?;
+            let forgotten = accounts.iter().filter(|(key, _)| of_service(ServiceId(key.service as u16)));
+            for (key, _) in forgotten {
+                // It may have gone meanwhile.
+                let _ = bpf::remove(map, &[*key]);
+            }
+        }
+        Ok(())
+    }
+
     pub fn read(&self) -> Result<BTreeMap<ClientKey, Done>> {
         let mut found: BTreeMap<ClientKey, Done> = BTreeMap::new();
         let accounts = |map: &MapData| -> Result<Vec<(ClientKey, Account)>> {
@@ -183,7 +183,7 @@ impl Executor {
             self.maps.buckets.write(usize::from(id), Buckets::default());
             self.maps.admissions.write(usize::from(id), admission);
             if admission.is_none() {
-                self.maps.clients.forget(id)?;
+                self.maps.clients.accounts.forget(|service| service.0 == id)?;
             }
         }
         record.clients = clients.clone();
