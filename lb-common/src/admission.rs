@@ -6,8 +6,8 @@
 //! word, nothing has to fill it, and an unused one is all zero.
 //!
 //! How many connections a client has, the sweep counts with each walk (map `CLIENT_CONNECTIONS`),
-//! and the program adds what the client has opened since ([`Since`]). So whatever ends a connection, or
-//! takes its entry away, the count cannot drift: the next walk counts anew.
+//! and the program adds what the client has opened since ([`Since`]). So whatever ends a
+//! connection, or takes its entry away, the count cannot drift: the next walk counts anew.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

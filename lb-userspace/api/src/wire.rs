@@ -138,8 +138,9 @@ pub struct Overlay {
     pub sources: Overlays,
 }
 
-/// A reply: `{"status":{…}}`, `{"events":[…]}`, `{"top_clients":[…]}`, `{"accepted":{"moves":[…],"note":null}}`,
-/// `{"done":"…"}`, `{"probes":[…]}`, `{"packets":[…]}`, `{"frames":[…]}`, `{"trace_ended":{…}}`,
+/// A reply: `{"status":{…}}`, `{"events":[…]}`, `{"top_clients":[…]}`,
+/// `{"accepted":{"moves":[…],"note":null}}`, `{"done":"…"}`, `{"probes":[…]}`,
+/// `{"packets":[…]}`, `{"frames":[…]}`, `{"trace_ended":{…}}`,
 /// `{"connections":[…]}`, `{"listing_ended":{…}}`, `{"differences":[…]}`, `{"overlay":{…}}` or
 /// `{"error":"…"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -98,3 +98,16 @@ fn too_many_prefixes_are_refused() {
     let error = load(&lb).expect_err("one too many");
     assert!(error.to_string().contains("131073 prefixes"), "{error}");
 }
+
+/// A copy of the file in `dir` whose lists of clients are there, which a machine has in /etc.
+pub(super) fn with_lists(path: &Path, dir: &Path) -> PathBuf {
+    let mut text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{error}"));
+    for name in ["allow", "deny", "denied"] {
+        let list = dir.join(name);
+        fs::write(&list, "# nobody yet\n").expect("a writable directory");
+        text = text.replace(&format!("_file: /etc/lb/{name} "), &format!("_file: {} ", list.display()));
+    }
+    let copy = dir.join(path.file_name().expect("a file's name"));
+    fs::write(&copy, text).expect("a writable directory");
+    copy
+}

@@ -112,23 +112,10 @@ fn what_cannot_be_read_is_said_with_its_name() {
 fn every_example_is_accepted() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     for path in yaml_files("../../deploy/examples") {
-        if let Err(error) = load(&with_lists(&path, dir.path())) {
+        if let Err(error) = load(&clients::with_lists(&path, dir.path())) {
             panic!("{error}");
         }
     }
-}
-
-/// A copy of the file in `dir` whose lists of clients are there, which a machine has in /etc.
-fn with_lists(path: &Path, dir: &Path) -> PathBuf {
-    let mut text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{error}"));
-    for name in ["allow", "deny", "denied"] {
-        let list = dir.join(name);
-        fs::write(&list, "# nobody yet\n").expect("a writable directory");
-        text = text.replace(&format!("_file: /etc/lb/{name} "), &format!("_file: {} ", list.display()));
-    }
-    let copy = dir.join(path.file_name().expect("a file's name"));
-    fs::write(&copy, text).expect("a writable directory");
-    copy
 }
 
 #[test]
