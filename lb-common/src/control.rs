@@ -50,7 +50,9 @@ pub struct Control {
     pub clock: Shared<Reading>,
     /// Index of the main interface, where clients' packets come in by others, too; 0: they do not.
     pub main: Shared<u64>,
-    pub reserved: [u64; 3],
+    /// 1: some services have rules about their clients, see [`crate::admission`].
+    pub guarded: Shared<u64>,
+    pub reserved: [u64; 2],
     /// Which addresses may be those of servers whose packets are translated back.
     pub translated: Shared<Vips>,
     /// By [`crate::lease::GroupIndex`].

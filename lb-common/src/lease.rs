@@ -58,6 +58,19 @@ impl GroupIndex {
         self.0
     }
 
+    /// Of a service with rules about its clients ([`crate::admission`]): the bits above the number
+    /// are nobody else's, and what reads the lease leaves them out anyway.
+    const GUARDED: u8 = 0x80;
+
+    #[inline(always)]
+    pub const fn guarded(self, guarded: bool) -> Self {
+        Self(if guarded { self.0 | Self::GUARDED } else { self.0 & !Self::GUARDED })
+    }
+    #[inline(always)]
+    pub const fn is_guarded(self) -> bool {
+        self.0 & Self::GUARDED != 0
+    }
+
     #[inline(always)]
     pub const fn index(self) -> usize {
         self.0 as usize & (GROUPS - 1)

@@ -42,6 +42,7 @@
 extern crate std;
 
 pub mod addr;
+pub mod admission;
 pub mod binding;
 pub mod buckets;
 pub mod capture;

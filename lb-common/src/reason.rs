@@ -147,6 +147,25 @@ reasons! {
     /// Its server is down, and its service has the connections of such a server reset: a TCP reset
     /// went back.
     ServerDead = 39, Answer, "server_dead";
+    /// Its client is in a list of those who are denied (`clients: deny`).
+    ClientDenied = 40, Drop, "client_denied";
+    /// It opens a connection, and its client is not in the list of those whom the service allows
+    /// (`clients: allow`).
+    ClientUnlisted = 41, Drop, "client_unlisted";
+    /// It opens a connection, and its client has opened too many just now (`clients: each:
+    /// new_per_second`).
+    ClientNewLimit = 42, Drop, "client_new_limit";
+    /// Its client has sent too many packets just now (`clients: each: packets_per_second`).
+    ClientPacketLimit = 43, Drop, "client_packet_limit";
+    /// It opens a connection, and its client has as many as it may have (`clients: each:
+    /// connections`).
+    ClientConnectionLimit = 44, Drop, "client_connection_limit";
+    /// It opens a connection, and all clients of the service together have opened too many just now
+    /// (`clients: all: new_per_second`).
+    ServiceNewLimit = 45, Drop, "service_new_limit";
+    /// All clients of the service together have sent too many packets just now (`clients: all:
+    /// packets_per_second`).
+    ServicePacketLimit = 46, Drop, "service_packet_limit";
 }
 
 impl Reason {

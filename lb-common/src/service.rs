@@ -117,7 +117,8 @@ pub struct ServiceInfo {
     /// 0: unset.
     pub id: u16,
     pub flags: u8,
-    /// The group of its VIP, whose lease it is under.
+    /// The group of its VIP, whose lease it is under, and whether there are rules about its clients
+    /// ([`GroupIndex::is_guarded`]): all flags are taken.
     pub group: GroupIndex,
     /// Ticks, by the number of the connection's state.
     pub timeouts: Timeouts,

@@ -38,10 +38,14 @@ pub enum Stage {
     RelatedBackIpv6 = 15,
     /// As `Known`, of IPv6.
     KnownIpv6 = 16,
+    /// Before `Slow`, where services have rules about their clients.
+    Admit = 17,
+    /// The same before `SlowIpv6`.
+    AdmitIpv6 = 18,
 }
 
 impl Stage {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Slow,
         Self::Refuse,
         Self::Known,
@@ -59,6 +63,8 @@ impl Stage {
         Self::RelatedBack,
         Self::RelatedBackIpv6,
         Self::KnownIpv6,
+        Self::Admit,
+        Self::AdmitIpv6,
     ];
     pub const COUNT: usize = Self::ALL.len();
 
@@ -82,6 +88,8 @@ impl Stage {
             Self::RelatedBack => "lb_related_back",
             Self::RelatedBackIpv6 => "lb_related_back_ipv6",
             Self::KnownIpv6 => "lb_known_ipv6",
+            Self::Admit => "lb_admit",
+            Self::AdmitIpv6 => "lb_admit_ipv6",
         }
     }
 }

@@ -29,6 +29,9 @@ pub trait Family: Address + RelatedHeaders + 'static {
     /// Whatever is not for the fast way.
     const SLOW: Stage;
 
+    /// What comes before it where services have rules about their clients.
+    const ADMIT: Stage;
+
     /// Known connections of services with several ports.
     const KNOWN: Stage;
 

@@ -1,5 +1,6 @@
 //! Whether packets are balanced here, and those that are no client's.
 //!
+//! - [`admission`]: which clients a service takes, and how much of them
 //! - [`lease`]: whether this director serves the group of VIPs now
 //! - [`neighbour`]: ARP and neighbour discovery: the host answers for VIPs that are served here
 //!   alone
@@ -7,6 +8,7 @@
 //! - [`peer`]: what another director has sent, where directors are servers too
 //! - [`partial_checksum`]: checksums that were left to hardware
 
+pub mod admission;
 pub mod lease;
 pub mod neighbour;
 pub mod partial_checksum;

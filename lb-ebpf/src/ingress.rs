@@ -3,16 +3,15 @@
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::programs::XdpContext;
-use lb_common::addr::V4;
+use lb_common::addr::{V4, V6};
 use lb_common::frame;
 use lb_common::ingress::Ingress;
 use lb_common::mac::Mac;
 use lb_common::reason::Reason;
-use lb_common::stage::Stage;
 
 use crate::forward::direct;
 use crate::maps::{CAME_FROM, CONTROL, DEVICES, INGRESSES};
-use crate::path::{call, fast};
+use crate::path::{fast, slow_way};
 use crate::sys::packet::{self, Packet};
 use crate::{capture, stats, trace};
 
@@ -32,8 +31,10 @@ pub fn enter(context: &XdpContext) -> u32 {
     if !traced && let Some(action) = fast::take::<V4>(context) {
         return leave(context, action);
     }
-    let is_ipv6 = frame::is_ipv6(&Packet::new(context));
-    call(context, if is_ipv6 { Stage::SlowIpv6 } else { Stage::Slow })
+    match frame::is_ipv6(&Packet::new(context)) {
+        true => slow_way::<V6>(context),
+        false => slow_way::<V4>(context),
+    }
 }
 
 /// Has the packet be for the main interface's MAC if it is for this one's. `false`: it is no

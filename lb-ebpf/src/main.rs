@@ -132,6 +132,18 @@ fn lb_known_ipv6(context: XdpContext) -> u32 {
     lb_ebpf::path::known::take::<V6>(&context)
 }
 
+/// `Stage::Admit`.
+#[xdp(frags)]
+fn lb_admit(context: XdpContext) -> u32 {
+    capture::leave(&context, lb_ebpf::path::admit::take(&context))
+}
+
+/// `Stage::AdmitIpv6`.
+#[xdp(frags)]
+fn lb_admit_ipv6(context: XdpContext) -> u32 {
+    capture::leave(&context, lb_ebpf::path::admit::take_ipv6(&context))
+}
+
 /// The kernel lets helpers like bpf_loop be used by GPL-compatible programs only.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

@@ -2,10 +2,11 @@
 //! that loads.
 
 use aya_ebpf::btf_maps::{
-    Array, DevMapHash, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf, XskMap,
+    Array, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf, XskMap,
 };
 use aya_ebpf::macros::btf_map;
 use lb_common::addr::V6;
+use lb_common::admission::{self, Account, Admission, Buckets, ClientKey, Listed, Walks};
 use lb_common::binding::{self, Binding, BoundServer, Persistence};
 use lb_common::capture::Frame;
 use lb_common::control::Control;
@@ -219,6 +220,41 @@ pub static TENTATIVE: LruHashMap<binding::Key, Binding, { binding::TENTATIVE as 
 /// By address and service: the number of a server that bound clients may go to.
 #[btf_map]
 pub static BOUND_SERVERS: HashMap<BoundServer, u32, 1> = HashMap::new();
+
+/// By service: the rules about its clients.
+#[btf_map]
+pub static ADMISSIONS: Array<Admission, 2, SHARED> = Array::new();
+
+/// By list and prefix: who is allowed or denied.
+#[btf_map]
+pub static LISTED: LpmTrie<Listed, u32, { admission::PREFIXES as usize }> = LpmTrie::new();
+
+/// By client: what it may still send, and what it has done.
+#[btf_map]
+pub static CLIENTS: LruHashMap<ClientKey, Account, { admission::CLIENTS as usize }> = LruHashMap::new();
+
+/// The same of clients whom lists refuse.
+#[btf_map]
+pub static REFUSED_CLIENTS: LruHashMap<ClientKey, Account, { admission::REFUSED_CLIENTS as usize }> =
+    LruHashMap::new();
+
+/// What an account begins with: nobody writes here. The stack has little room for one.
+#[btf_map]
+pub static NEW_ACCOUNT: Array<Account, 1> = Array::new();
+
+/// By service: what all clients together may still send.
+#[btf_map]
+pub static BUCKETS: Array<Buckets, 2, SHARED> = Array::new();
+
+/// By client: how many connections the controller's last walk over the table has found that have
+/// not been ended.
+#[btf_map]
+pub static CLIENT_CONNECTIONS: HashMap<ClientKey, u64, { admission::CLIENT_CONNECTIONS as usize }, GROWS> =
+    HashMap::new();
+
+/// The number of that walk.
+#[btf_map]
+pub static WALKS: Array<Walks, 1, SHARED> = Array::new();
 
 /// The nodes of all tournaments, two in an element.
 #[btf_map]

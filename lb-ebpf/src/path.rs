@@ -3,6 +3,7 @@
 //! The verifier looks at each program by itself, so its steps do not add up, and a program that is
 //! called that way begins with an empty stack.
 
+pub mod admit;
 pub mod back;
 pub mod fast;
 pub mod hold;
@@ -19,7 +20,7 @@ use lb_common::stage::Stage;
 
 use crate::family::Family;
 use crate::forward::Action;
-use crate::maps::{REFUSED, STAGES};
+use crate::maps::{CONTROL, REFUSED, STAGES};
 use crate::sys::packet::Packet;
 use crate::{capture, stats, trace};
 
@@ -30,10 +31,19 @@ pub fn enter(context: &XdpContext) -> u32 {
         Some(action) => action,
         None if frame::is_ipv6(&Packet::new(context)) => match fast::take::<V6>(context) {
             Some(action) => action,
-            None => call(context, Stage::SlowIpv6),
+            None => slow_way::<V6>(context),
         },
-        None => call(context, Stage::Slow),
+        None => slow_way::<V4>(context),
     }
+}
+
+/// Goes on in the slow way, or before it in [`admit`] where some service has rules about its
+/// clients.
+#[inline(always)]
+pub fn slow_way<A: Family>(context: &XdpContext) -> u32 {
+    let guarded = CONTROL.get(0).is_some_and(|control| control.guarded.get() != 0);
+    // Two calls, each of one number: of a number that it does not know the kernel makes no jump.
+    if guarded { call(context, A::ADMIT) } else { call(context, A::SLOW) }
 }
 
 /// [`enter`], but while somebody traces all packets take the slow way, which tells of them.
@@ -43,8 +53,10 @@ pub fn enter_traced(context: &XdpContext) -> u32 {
         return enter(context);
     }
     capture::come(context);
-    let is_ipv6 = frame::is_ipv6(&Packet::new(context));
-    call(context, if is_ipv6 { Stage::SlowIpv6 } else { Stage::Slow })
+    match frame::is_ipv6(&Packet::new(context)) {
+        true => slow_way::<V6>(context),
+        false => slow_way::<V4>(context),
+    }
 }
 
 /// What XDP does with the packet, which may go on in another program.

@@ -158,7 +158,7 @@ impl Director {
 
     pub fn with_sizes(sizes: Sizes, services: impl IntoIterator<Item = (ServiceKey, Service)>) -> Self {
         let mut director = Self(Some(pool::take(sizes)));
-        director.apply(State { services: services.into_iter().collect() });
+        director.apply(State { services: services.into_iter().collect(), ..State::default() });
         director
     }
 

@@ -4,11 +4,13 @@
 //!
 //! - [`setting`]: services, leases, MACs; [`walk`]: the way of a packet; [`related`]: packets that
 //!   belong to another one
-//! - [`connections`]: what is remembered; [`pick`]: the schedulers; [`bindings`]: persistence
+//! - [`connections`]: what is remembered; [`pick`]: the schedulers; [`bindings`]: persistence;
+//!   [`clients`]: whom services take
 //! - [`bytes`]: what becomes of a packet's bytes; [`egress`]: of its tags
 
 mod bindings;
 mod bytes;
+mod clients;
 mod connections;
 mod egress;
 mod pick;
@@ -41,6 +43,7 @@ pub struct Model {
     pub connections: Connections,
     trails: related::Trails,
     bindings: bindings::Bindings,
+    taken: clients::Taken,
     pub counted: Counted,
     /// Datagrams of known connections whose checksum was left to hardware: it is open whether the
     /// program notices, which looks at packets that open connections.
@@ -65,6 +68,7 @@ impl Model {
             setting,
             trails: related::Trails::default(),
             bindings: bindings::Bindings::default(),
+            taken: clients::Taken::default(),
             counted: Counted { reasons: vec![0; Reason::COUNT], events: vec![0; TableEvent::COUNT], servers },
             unnoticed: 0,
             limited: false,

@@ -239,6 +239,18 @@ fn lb_known_ipv6(context: XdpContext) -> u32 {
     checked(path::known::take::<V6>(&context))
 }
 
+/// The same.
+#[xdp(frags)]
+fn lb_admit(context: XdpContext) -> u32 {
+    checked(capture::leave(&context, path::admit::take(&context)))
+}
+
+/// The same.
+#[xdp(frags)]
+fn lb_admit_ipv6(context: XdpContext) -> u32 {
+    checked(capture::leave(&context, path::admit::take_ipv6(&context)))
+}
+
 #[inline(always)]
 fn checked(action: u32) -> u32 {
     let number = ON_WALK.get(0).copied().unwrap_or(0);

@@ -24,6 +24,7 @@ impl Family for V4 {
     const TRANSPORT_MASK: usize = 0x7f;
     const GUARDS_HOST: bool = false;
     const SLOW: Stage = Stage::Slow;
+    const ADMIT: Stage = Stage::Admit;
     const KNOWN: Stage = Stage::Known;
     const RELATED: Stage = Stage::Related;
     const REFUSE: Stage = Stage::Refuse;

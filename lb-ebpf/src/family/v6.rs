@@ -25,6 +25,7 @@ impl Family for V6 {
     const TRANSPORT_MASK: usize = 0x1ff;
     const GUARDS_HOST: bool = true;
     const SLOW: Stage = Stage::SlowIpv6;
+    const ADMIT: Stage = Stage::AdmitIpv6;
     const KNOWN: Stage = Stage::KnownIpv6;
     const RELATED: Stage = Stage::RelatedIpv6;
     const REFUSE: Stage = Stage::RefuseIpv6;

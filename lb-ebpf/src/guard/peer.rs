@@ -61,7 +61,7 @@ fn judge<A: Family>(context: *mut xdp_md, what: u64, group: u64, now_ns: u64) ->
     let network = opaque((what >> 48) as usize) & 31;
     let transport = opaque((what >> 32) as usize) & A::TRANSPORT_MASK;
     let (Some(control), Ok(source)) = (CONTROL.get(0), direct::source_mac(packet)) else { return 0 };
-    let group = GroupIndex::from_number(group as u8);
+    let group = GroupIndex::from_number(group as u8).guarded(false);
     let from_partner = lease::relay(control, group, now_ns) == Some(source);
     let marked = match what & UNMARKED {
         0 => A::is_marked(packet, network, transport),

@@ -96,6 +96,12 @@ impl<A: Family> Found<A> {
         self.service.group
     }
 
+    /// Whether there are rules about its clients.
+    #[inline(always)]
+    pub fn is_guarded(&self) -> bool {
+        self.service.group.is_guarded()
+    }
+
     #[inline(always)]
     pub fn service_id(&self) -> ServiceId {
         self.service.service()

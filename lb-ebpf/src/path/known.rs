@@ -18,8 +18,8 @@ use lb_common::service::ServiceInfo;
 use lb_common::stage::Stage;
 use lb_common::table::{self, Place};
 
-use super::call;
 use super::fast::needs_no_write;
+use super::{call, slow_way};
 use crate::family::Family;
 use crate::forward::nat::{self, End, New};
 use crate::forward::{direct, parcel, tunnel};
@@ -42,7 +42,7 @@ pub fn look<A: Family>(context: &XdpContext, entry: Entry) -> u32 {
 /// A packet that [`look`] has left. Returns the XDP action.
 #[inline(always)]
 pub fn take<A: Family>(context: &XdpContext) -> u32 {
-    looked_at::<A>(context).unwrap_or_else(|| call(context, A::SLOW))
+    looked_at::<A>(context).unwrap_or_else(|| slow_way::<A>(context))
 }
 
 /// `None`: it is for the slow way.

@@ -30,7 +30,8 @@ pub fn take<A: Family>(packet: Packet, control: &'static Control, flow: Flow<A>)
     }
     let newcomer = Newcomer::to_service(control, &flow)?;
     let (service, now_ns) = (newcomer.service, now_ns(control));
-    if service.has(ServiceInfo::DIRECTOR_SERVES) || !lease::balances(control, service.group, now_ns) {
+    let others = service.has(ServiceInfo::DIRECTOR_SERVES) || service.group.is_guarded();
+    if others || !lease::balances(control, service.group, now_ns) {
         return None;
     }
     let generation = lease::generation(control, service.group);

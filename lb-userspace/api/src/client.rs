@@ -15,11 +15,14 @@ use crate::connections::{self, Connection};
 use crate::difference::Difference;
 use crate::events::Record;
 use crate::status::{Accepted, ProbeReport, Status};
+use crate::top::TopClient;
 use crate::trace::{Bounds, End, Filter, Frame, Packet};
 use crate::wire::{Overlay, Reply, Request};
 
 /// Time limit of a request; the director's own limit for a snapshot is 2 s.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The director walks over the whole connection table first.
+const LONGEST_WALK: Duration = Duration::from_secs(65);
 
 /// Time limit of a probe: a check's time-out may be an hour. The operator can interrupt the
 /// command.
@@ -80,6 +83,16 @@ pub fn request_status(path: &Path) -> anyhow::Result<Status> {
 pub fn request_events(path: &Path, after: Option<u64>) -> anyhow::Result<Vec<Record>> {
     match request(path, &Request::Events { after })? {
         Reply::Events(events) => Ok(events),
+        other => Err(unexpected(path, other)),
+    }
+}
+
+/// Requests which clients do most, or are refused most, whoever does most first. Takes a second or
+/// more.
+pub fn request_top_clients(path: &Path) -> anyhow::Result<Vec<TopClient>> {
+    match request_within(path, &Request::TopClients, LONGEST_WALK)? {
+        Reply::TopClients(clients) => Ok(clients),
+        Reply::Error(error) => bail!("{error}"),
         other => Err(unexpected(path, other)),
     }
 }

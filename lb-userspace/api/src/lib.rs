@@ -3,6 +3,7 @@
 //! - [`status`]: a snapshot of the running director
 //! - [`events`]: the event log
 //! - [`findings`]: problems around the director
+//! - [`top`]: clients that do most
 //! - [`trace`]: what was decided for single packets
 //! - [`connections`]: entries of the connection table
 //! - [`difference`]: what a reload changes
@@ -23,6 +24,7 @@ pub mod rates;
 pub mod samples;
 pub mod schema;
 pub mod status;
+pub mod top;
 pub mod trace;
 pub mod wire;
 pub mod words;

@@ -9,6 +9,7 @@ pub const EVENT: &str = "lb/event/1";
 pub const PROBE: &str = "lb/probe/1";
 pub const PACKET: &str = "lb/packet/1";
 pub const CONNECTION: &str = "lb/connection/1";
+pub const CLIENT: &str = "lb/client/1";
 pub const CHECK: &str = "lb/check/1";
 pub const DIFF: &str = "lb/diff/1";
 pub const DOCTOR: &str = "lb/doctor/1";

@@ -13,6 +13,7 @@ use crate::connections::{self, Connection};
 use crate::difference::Difference;
 use crate::events::Record;
 use crate::status::{Accepted, ProbeReport, Status};
+use crate::top::TopClient;
 use crate::trace::{Bounds, End, Filter, Frame, Packet};
 
 /// Default path of the control socket.
@@ -51,6 +52,8 @@ pub enum Request {
         #[serde(default)]
         source: Option<String>,
     },
+    /// Which clients do most, or are refused most; the reply takes a second or more.
+    TopClients,
     /// `None`: all groups that are active on this node.
     Failover {
         #[serde(default)]
@@ -135,7 +138,9 @@ pub struct Overlay {
     pub sources: Overlays,
 }
 
-/// `{"done":"…"}`, `{"probes":[…]}`, `{"packets":[…]}`, `{"frames":[…]}`, `{"trace_ended":{…}}`,
+/// A reply: `{"status":{…}}`, `{"events":[…]}`, `{"top_clients":[…]}`,
+/// `{"accepted":{"moves":[…],"note":null}}`, `{"done":"…"}`, `{"probes":[…]}`,
+/// `{"packets":[…]}`, `{"frames":[…]}`, `{"trace_ended":{…}}`,
 /// `{"connections":[…]}`, `{"listing_ended":{…}}`, `{"differences":[…]}`, `{"overlay":{…}}` or
 /// `{"error":"…"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -143,6 +148,8 @@ pub struct Overlay {
 pub enum Reply {
     Status(Box<Status>),
     Events(Vec<Record>),
+    /// Whoever does most comes first.
+    TopClients(Vec<TopClient>),
     /// The command was accepted.
     Accepted(Accepted),
     /// The command was executed; the message for the operator.

@@ -12,7 +12,7 @@ use lb_model::Config;
 use super::error::{ConfigError, Found, Mistake};
 use super::source_map::Position;
 use super::surplus::{self, is_due_to_a_blank};
-use super::{host_name, references, syntax, validate, yaml};
+use super::{host_name, lists, references, syntax, validate, yaml};
 
 /// How many files there may be.
 const MOST: usize = 4096;
@@ -82,6 +82,8 @@ pub struct Files {
     unread: Vec<Found>,
     warnings: Vec<Found>,
     sources: Sources,
+    /// Lists of clients that stand in files of their own are read, too.
+    with_lists: bool,
 }
 
 impl Files {
@@ -93,7 +95,7 @@ impl Files {
         let origin = path.display().to_string();
         let (main, found) =
             Document::open(path.to_owned()).map_err(|cause| ConfigError::Unreadable { origin, cause })?;
-        let mut files = Self::of(main);
+        let mut files = Self { with_lists: true, ..Self::of(main) };
         files.unread.extend(found);
         Ok(files)
     }
@@ -104,6 +106,7 @@ impl Files {
             unread: Vec::new(),
             warnings: Vec::new(),
             sources: Sources::default(),
+            with_lists: false,
         };
         files.include();
         files
@@ -116,7 +119,7 @@ impl Files {
 
     pub(crate) fn config_on(&mut self, host: &str) -> Result<Config, ConfigError> {
         let checked = match self.unread.is_empty() {
-            true => check(&self.documents, host, &mut self.sources.files),
+            true => check(&self.documents, host, self.with_lists, &mut self.sources.files),
             false => Err(self.unread.clone()),
         };
         checked.map_err(|found| ConfigError::of(found, &self.documents))
@@ -241,7 +244,12 @@ fn matching(pattern: &str) -> Result<Vec<PathBuf>, String> {
 
 /// The configuration in these documents on `host`, or all that is wrong. What values are read from
 /// is added to `files`.
-fn check(documents: &[Document], host: &str, files: &mut BTreeSet<PathBuf>) -> Result<Config, Vec<Found>> {
+fn check(
+    documents: &[Document],
+    host: &str,
+    with_lists: bool,
+    files: &mut BTreeSet<PathBuf>,
+) -> Result<Config, Vec<Found>> {
     let Some((main, included)) = documents.split_first() else { return Err(Vec::new()) };
     let mut all = surplus::read::<yaml::File>(&main.text);
     if all.map.is_blank() && all.found.is_empty() {
@@ -272,7 +280,13 @@ fn check(documents: &[Document], host: &str, files: &mut BTreeSet<PathBuf>) -> R
     let surplus::Read { shape, map, mut found, touched } = all;
     let is_whole = found.is_empty();
     let values = match shape.map(|file| validate::validate(&file, map.root(), host)) {
-        Some(Ok(config)) if is_whole && wrong.is_empty() => return Ok(config),
+        Some(Ok(mut config)) if is_whole && wrong.is_empty() => {
+            if with_lists && lists::are_there(&config) {
+                files.extend(lists::files(&config));
+                lists::read(&mut config, map.root())?;
+            }
+            return Ok(config);
+        }
         Some(Err(values)) => values,
         Some(Ok(_)) | None => Vec::new(),
     };

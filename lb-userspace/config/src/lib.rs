@@ -5,7 +5,8 @@
 //! `references` included, and builds the model. `source_map` stores the source span of each value,
 //! so that both stages report mistakes with file, line and column. `surplus` continues after
 //! mistakes of shape, so that one call reports all mistakes. `schema` tells the shape to editors.
-//! `overlay` makes changes at run time, by `edit` in the text.
+//! `overlay` makes changes at run time, by `edit` in the text. `lists` has the files with lists of
+//! clients.
 
 mod edit;
 mod error;
@@ -14,6 +15,7 @@ mod files;
 mod fuzz;
 #[cfg(test)]
 mod keys;
+mod lists;
 mod overlay;
 mod references;
 mod schema;
@@ -41,7 +43,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 }
 
 /// Parses and validates the configuration in `text`; messages begin with `origin`, usually a file
-/// name. What it includes is looked for from there.
+/// name. What it includes is looked for from there; lists of clients are not read.
 pub fn parse(text: &str, origin: &str) -> Result<Config, ConfigError> {
     parse_on(text, origin, &host_name())
 }

@@ -1,5 +1,6 @@
 //! Validation: from the parsed file to the model. One pass reports all wrong values of a file.
 
+mod clients;
 mod cluster;
 mod command;
 mod group;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use lb_model::{ANNOUNCE_RATE, Config, Control, Group, Metrics, Service, Timeouts, XdpMode};
 
+use self::service::Defaults;
 use super::error::{Found, SHOWN};
 use super::source_map::{Position, SourceSpan};
 use super::values;
@@ -44,7 +46,9 @@ pub(crate) fn validate(file: &yaml::File, root: SourceSpan<'_>, host: &str) -> R
         let message = "a cluster without `groups` has nothing to take over, expected at least one group";
         validator.mistake(span.key_at(), message);
     }
-    let services = validator.services(file.services.as_deref(), root.key("services"), timeouts);
+    let (denied, clients) = validator.every_client(file.clients.as_ref(), root.key("clients"));
+    let defaults = Defaults { timeouts, clients };
+    let services = validator.services(file.services.as_deref(), root.key("services"), defaults);
     let config = Config {
         interface,
         other_interfaces,
@@ -80,6 +84,7 @@ pub(crate) fn validate(file: &yaml::File, root: SourceSpan<'_>, host: &str) -> R
             validator.cluster(cluster, span, &around)
         }),
         groups,
+        denied,
         services,
     };
     validator.sources_are_held(file.services.as_deref().unwrap_or_default(), &config, root.key("services"));

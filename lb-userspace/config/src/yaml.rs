@@ -3,6 +3,7 @@
 //! Scalars are kept as text, so that `validate` can report all wrong values of a file
 //! at once and quote them literally.
 
+mod clients;
 mod scalar;
 
 use std::marker::PhantomData;
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+pub(crate) use self::clients::{Clients, EveryClient, LimitsOfAll, LimitsOfEach};
 pub(crate) use scalar::Scalar;
 
 #[derive(Debug, Default, Deserialize)]
@@ -25,6 +27,8 @@ pub(crate) struct File {
     pub metrics: Option<SwitchOr<Metrics>>,
     pub web: Option<SwitchOr<Web>>,
     pub timeouts: Option<Timeouts>,
+    #[serde(deserialize_with = "given")]
+    pub clients: Option<EveryClient>,
     pub maintenance_dir: Scalar,
     pub zero_copy: Scalar,
     pub announce_rate: Scalar,
@@ -217,6 +221,8 @@ pub(crate) struct Service {
     pub source_nat: Option<Vec<Scalar>>,
     #[serde(deserialize_with = "given")]
     pub persistence: Option<Persistence>,
+    #[serde(deserialize_with = "given")]
+    pub clients: Option<Clients>,
     pub timeouts: Option<Timeouts>,
     pub drain: Scalar,
     pub quiescent: Scalar,

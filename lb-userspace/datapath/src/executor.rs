@@ -1,5 +1,6 @@
 //! Carries out the plan's changes in the maps.
 //!
+//! - [`clients`]: which clients services take, and what clients have done
 //! - `quic`: which servers connection IDs name
 //! - `schedules`: which schedule of a service is in force, and where its lists stand
 //! - `servers`: how each server is reached, and its copy of its service
@@ -9,6 +10,7 @@
 //! - `values`: services and addresses as the maps hold them
 
 mod backends;
+pub mod clients;
 mod ingresses;
 pub(crate) mod quic;
 mod schedules;
@@ -18,6 +20,7 @@ mod values;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::offset_of;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -36,7 +39,7 @@ use lb_common::service::{ServiceId, ServiceSlot, place};
 use lb_common::shared::Shared;
 use lb_common::stage::Stage;
 use lb_common::tunnel::Tunnel;
-use lb_model::ServiceKey;
+use lb_model::{ClientLists, ServiceKey};
 use lb_system::clock::now_ns;
 
 use self::backends::Backends;
@@ -51,6 +54,7 @@ use super::lease::Start;
 use super::maps::Maps;
 use super::object::Sizes;
 use super::trace::Trace;
+use crate::plan::clients::Clients;
 use crate::plan::quic::Quic;
 use crate::plan::{Change, Settings, Target};
 
@@ -85,6 +89,8 @@ pub struct Executor {
     /// MACs of the other directors.
     directors: BTreeSet<Mac>,
     backends: Backends,
+    /// Clients whom every service denies.
+    denied: Arc<ClientLists>,
 }
 
 /// What an `lb` before this one left, and no change has asked for yet.
@@ -117,6 +123,7 @@ struct ServiceRecord {
     /// The last switch of its schedules.
     switched: u64,
     quic: Quic,
+    clients: Clients,
     /// Servers removed and not yet purged: the service's number may not be used again before.
     purging: Vec<ServerId>,
 }
@@ -126,17 +133,6 @@ struct ServiceRecord {
 struct Serving {
     host: bool,
     any: bool,
-}
-
-impl ServiceRecord {
-    fn ports(&self, key: &ServiceKey) -> lb_model::Ports {
-        self.settings.ports.unwrap_or(lb_model::Ports::of_key(key.port))
-    }
-
-    /// Whether packets must not go the program's fast way.
-    fn needs_slow_way(&self) -> bool {
-        self.serving.host || self.settings.each_datagram || self.settings.quic
-    }
 }
 
 impl Executor {
@@ -173,7 +169,8 @@ impl Executor {
                 has_ranges: Shared::new(0),
                 clock: Shared::new(Reading::default()),
                 main: Shared::new(0),
-                reserved: [0; 3],
+                guarded: Shared::new(0),
+                reserved: [0; 2],
                 translated: Shared::new(Vips::default()),
                 leases,
             },
@@ -196,6 +193,7 @@ impl Executor {
             leaving_services: BTreeMap::new(),
             directors: BTreeSet::new(),
             backends: Backends::default(),
+            denied: Arc::default(),
             sizes,
         }
     }
@@ -290,6 +288,8 @@ impl Executor {
                 self.write_next_hop(key, id, server)?;
             }
             Change::Quic(key, quic) => self.set_quic(key, quic)?,
+            Change::Clients(key, clients) => self.set_clients(key, clients)?,
+            Change::Denied(denied) => self.set_denied(denied)?,
             Change::RemoveServer(key, target) => return Ok(Some((*key, self.remove_server(key, *target)?))),
             Change::Schedule(key, scheduler, hashing, candidates) => {
                 self.schedule(key, *scheduler, *hashing, candidates)?;
@@ -304,6 +304,7 @@ impl Executor {
         self.write_bound_servers()?;
         if std::mem::take(&mut self.services_changed) {
             self.write_services()?;
+            self.write_guarded();
         }
         self.write_backends()
     }
@@ -370,6 +371,7 @@ impl Executor {
             regions: Regions::default(),
             switched: 0,
             quic: Quic::default(),
+            clients: Clients::default(),
             purging: Vec::new(),
         };
         // No packet can see these yet.

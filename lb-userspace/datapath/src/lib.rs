@@ -14,7 +14,7 @@
 //! - [`lease`]: until when each group of VIPs is served
 //! - [`plan`]: what the maps shall hold, and the changes that lead there: pure
 //! - [`table`]: the connection table as memory; [`sweep`]: the walk over it that expires, purges
-//!   and counts
+//!   and counts; [`tally`]: connections of each client, where services limit them
 //! - [`sources`]: addresses and ports in the place of clients, given back when their connections
 //!   are over
 //! - [`fragments`]: those that come too early, held until it is their turn
@@ -42,6 +42,7 @@ pub mod resize;
 pub mod sources;
 pub mod sweep;
 pub mod table;
+pub mod tally;
 pub mod tournaments;
 pub mod trace;
 
@@ -66,6 +67,7 @@ use self::maps::Maps;
 use self::object::Sizes;
 use self::sources::Sources;
 use self::table::Table;
+use crate::plan::clients::Clients;
 use crate::plan::quic::Quic;
 use crate::plan::{Change, State, diff, schedule};
 
@@ -196,6 +198,13 @@ impl DataPath {
                     service.quic = Quic::default();
                 }
             }
+            // What is in the maps the executor knows; the next difference goes from there.
+            Change::Clients(key, _) => {
+                if let Some(service) = self.applied.services.get_mut(key) {
+                    service.clients = Clients::default();
+                }
+            }
+            Change::Denied(_) => self.applied.denied = Arc::default(),
             Change::ChangeService(..)
             | Change::ChangeServer(..)
             | Change::RemoveServer(..)

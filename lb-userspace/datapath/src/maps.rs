@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use aya::maps::{DevMapHash, HashMap, Map, MapData, PerCpuArray, ProgramArray, XskMap};
 use aya::{Ebpf, Pod};
 use lb_common::addr::V6;
+use lb_common::admission::{Admission, Buckets};
 use lb_common::binding::Persistence;
 use lb_common::control::Control;
 use lb_common::egress::Egress;
@@ -23,11 +24,13 @@ use lb_model::Totals;
 
 use super::bindings::{Bindings, Keeper};
 use super::counters::{Counters, Stats};
+use super::executor::clients::{ClientAccounts, ClientMaps};
 use super::executor::quic;
 use super::fragments;
 use super::mapped::Mapped;
 use super::sources;
 use super::table::{Pages, Table};
+use super::tally::Tally;
 use super::tournaments::Tournaments;
 use super::trace::Trace;
 
@@ -77,6 +80,11 @@ pub struct Maps {
     pub sources: Option<sources::Maps>,
     pub(crate) quic_encodings: quic::Encodings,
     pub(crate) quic_servers: quic::Servers,
+    /// Rules about clients, by service.
+    pub admissions: Arc<Mapped<Admission>>,
+    /// What all clients of a service together may still send.
+    pub buckets: Mapped<Buckets>,
+    pub clients: ClientMaps,
     pub egresses: Mapped<Egress>,
     /// Interfaces that servers are behind, by their indices. The kernel removes those that go.
     pub devices: DevMapHash<MapData>,
@@ -122,6 +130,18 @@ impl Maps {
             routes: mapped(ebpf, "ROUTES")?,
             pools: mapped(ebpf, "POOLS")?,
             sources: Some(sources::Maps::new(take(ebpf, "SOURCES")?, take(ebpf, "REPLIES")?)?),
+            admissions: Arc::new(mapped(ebpf, "ADMISSIONS")?),
+            buckets: mapped(ebpf, "BUCKETS")?,
+            clients: ClientMaps {
+                listed: of_kind(ebpf, "LISTED")?,
+                accounts: ClientAccounts {
+                    clients: Arc::new(hash(ebpf, "CLIENTS")?),
+                    refused: Arc::new(hash(ebpf, "REFUSED_CLIENTS")?),
+                },
+                connections: Arc::new(hash(ebpf, "CLIENT_CONNECTIONS")?),
+                walks: Arc::new(mapped(ebpf, "WALKS")?),
+                written: 0,
+            },
             egresses: mapped(ebpf, "EGRESSES")?,
             devices: of_kind(ebpf, "DEVICES")?,
             quic_encodings: of_kind(ebpf, "QUIC_ENCODINGS")?,
@@ -157,6 +177,13 @@ impl Maps {
         let (persistence, servers) = (Arc::clone(&self.persistence), Arc::clone(&self.servers));
         Keeper::new(&self.bindings, persistence, servers, Arc::clone(&self.targets))
     }
+
+    /// Whoever counts the connections of each client.
+    pub fn tally(&self) -> Tally {
+        let (admissions, servers) = (Arc::clone(&self.admissions), Arc::clone(&self.servers));
+        let ClientMaps { connections, walks, .. } = &self.clients;
+        Tally::new(admissions, servers, Arc::clone(connections), Arc::clone(walks))
+    }
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
@@ -169,6 +196,14 @@ fn mapped<T>(ebpf: &mut Ebpf, name: &str) -> Result<Mapped<T>> {
 
 fn of_kind<M: TryFrom<Map, Error = aya::maps::MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M> {
     take(ebpf, name)?.try_into().with_context(|| format!("map {name} is not of the expected kind"))
+}
+
+/// A hash, as aya holds it.
+fn hash(ebpf: &mut Ebpf, name: &str) -> Result<MapData> {
+    match take(ebpf, name)? {
+        Map::HashMap(map) | Map::LruHashMap(map) => Ok(map),
+        _ => bail!("map {name} is not of the expected kind"),
+    }
 }
 
 fn per_cpu<V: Pod>(ebpf: &mut Ebpf, name: &str) -> Result<PerCpuArray<MapData, V>> {

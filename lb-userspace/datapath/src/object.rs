@@ -131,6 +131,8 @@ fn load_with(object: &[u8], sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<E
         .map_max_entries("CURSORS", sizes.services + 1)
         .map_max_entries("SCHEDULE_WORDS", sizes.schedule_words)
         .map_max_entries("PERSISTENCE", sizes.services + 1)
+        .map_max_entries("ADMISSIONS", sizes.services + 1)
+        .map_max_entries("BUCKETS", sizes.services + 1)
         .map_max_entries("BINDINGS", sizes.bindings)
         .map_max_entries("BOUND_SERVERS", sizes.servers + 1)
         .map_max_entries("SERVERS", sizes.servers + 1)

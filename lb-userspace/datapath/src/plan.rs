@@ -3,6 +3,7 @@
 //! Start, reload, a server's health, a new MAC and a dry run all take this one path: build the
 //! desired [`State`], diff it against the applied one, execute the changes.
 
+pub mod clients;
 mod diff;
 pub mod egress;
 pub mod nat;
@@ -12,6 +13,7 @@ pub mod tunnel;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lb_common::addr::V6;
@@ -23,8 +25,9 @@ use lb_common::nat::Translation;
 use lb_common::nat::source::Pool;
 use lb_common::server::GivesUp;
 use lb_common::tunnel::Tunnel;
-use lb_model::{Forwarding, Hashing, Ports, Scheduler, ServiceKey, Stray, Timeouts};
+use lb_model::{ClientLists, Forwarding, Hashing, Ports, Scheduler, ServiceKey, Stray, Timeouts};
 
+use self::clients::Clients;
 use self::quic::Quic;
 pub use diff::{diff, schedule};
 
@@ -32,6 +35,8 @@ pub use diff::{diff, schedule};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
     pub services: BTreeMap<ServiceKey, Service>,
+    /// Clients whom every service denies.
+    pub denied: Arc<ClientLists>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +45,7 @@ pub struct Service {
     pub scheduler: Scheduler,
     pub hashing: Hashing,
     pub quic: Quic,
+    pub clients: Clients,
     /// In configured order; behind them draining servers and the fallback, if the service has one.
     pub servers: Vec<Server>,
 }
@@ -198,6 +204,10 @@ pub enum Change {
     /// Which servers its QUIC connection IDs name. Servers are added before this, and removed after
     /// it.
     Quic(ServiceKey, Quic),
+    /// The rules about its clients.
+    Clients(ServiceKey, Clients),
+    /// From now on these are the clients whom every service denies.
+    Denied(Arc<ClientLists>),
     /// From now on new connections go to those of weights above 0, in this order.
     Schedule(ServiceKey, Scheduler, Hashing, Vec<Candidate<Target>>),
 }
@@ -228,6 +238,10 @@ impl fmt::Display for Change {
             Self::Quic(key, quic) => {
                 write!(f, "Reading QUIC connection IDs of {key} by {} configurations", quic.encodings.len())
             }
+            Self::Clients(key, clients) => {
+                write!(f, "Changing the rules about clients of {key}, {} prefixes", clients.lists.len())
+            }
+            Self::Denied(denied) => write!(f, "Denying {} prefixes of clients everywhere", denied.len()),
             Self::RemoveServer(key, target) => write!(f, "Removing real server: {target} ({key})"),
             Self::Schedule(key, scheduler, _, candidates) => {
                 let mut members = candidates.iter().filter(|candidate| candidate.weight > 0).peekable();

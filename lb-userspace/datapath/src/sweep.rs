@@ -15,6 +15,7 @@ use lb_system::vital_signs::{Pulse, RHYTHM};
 
 use super::bindings::{Due, Keeper};
 use super::table::{Census, Table};
+use super::tally::{Counting, Tally};
 
 /// From the start of one walk to the start of the next, at least.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -59,8 +60,9 @@ struct Progress {
 }
 
 impl Sweeper {
-    /// `keeper`: whoever has bindings live as long as connections do.
-    pub fn start(table: Arc<Table>, keeper: Option<Keeper>) -> std::io::Result<Self> {
+    /// `keeper`: whoever has bindings live as long as connections do. `tally`: whoever counts the
+    /// connections of each client.
+    pub fn start(table: Arc<Table>, keeper: Option<Keeper>, tally: Option<Tally>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             table,
             stop: AtomicBool::new(false),
@@ -68,7 +70,8 @@ impl Sweeper {
             progress: Mutex::default(),
         });
         let walker = shared.clone();
-        let thread = std::thread::Builder::new().name(WALKER.to_owned()).spawn(move || walker.run(keeper))?;
+        let thread =
+            std::thread::Builder::new().name(WALKER.to_owned()).spawn(move || walker.run(keeper, tally))?;
         let mender = shared.clone();
         let mending = std::thread::Builder::new().name(MENDER.to_owned()).spawn(move || mender.mend())?;
         Ok(Self { shared, thread: Some(thread), mending: Some(mending) })
@@ -124,12 +127,12 @@ impl Shared {
         self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn run(&self, mut keeper: Option<Keeper>) {
+    fn run(&self, mut keeper: Option<Keeper>, mut tally: Option<Tally>) {
         // From the start of one walk to the start of the next.
         let mut period = PERIOD;
         while !self.stop.load(Ordering::Relaxed) {
             let begun = Instant::now();
-            let busy = self.walk(keeper.as_mut(), period);
+            let busy = self.walk(keeper.as_mut(), tally.as_mut(), period);
             period = PERIOD.max(busy * SHARE_OF_CORE);
             self.rest(begun + period);
         }
@@ -158,11 +161,12 @@ impl Shared {
 
     /// Returns how long it was at work, pauses not counted. `period` is how long the walk before
     /// took, with the pause after it.
-    fn walk(&self, keeper: Option<&mut Keeper>, period: Duration) -> Duration {
+    fn walk(&self, keeper: Option<&mut Keeper>, tally: Option<&mut Tally>, period: Duration) -> Duration {
         let begun = Instant::now();
         // What runs out before the next walk but one has seen it.
         let due = keeper.as_deref().map(|keeper| keeper.due(now_ns(), period * 3 + MARGIN));
         let due = due.and_then(|due| due.inspect_err(|error| tracing::debug!("{error:#}")).ok());
+        let counting = tally.as_deref().map(Tally::begin);
         let listed = begun.elapsed();
         let purging: Vec<ServerId> = self.progress().purging.keys().copied().collect();
         let pages = self.table.pages();
@@ -173,7 +177,8 @@ impl Shared {
             let begun = Instant::now();
             let now = Tick::from_ns(now_ns());
             let purge = |server| !purging.is_empty() && purging.binary_search(&server).is_ok();
-            let part = self.table.sweep_for(first..pages.min(first + step), now, purge, due.as_ref());
+            let range = first..pages.min(first + step);
+            let part = self.table.sweep_for(range, now, purge, due.as_ref(), counting.as_ref());
             sum.add(&part);
             busy += begun.elapsed();
             if self.stop.load(Ordering::Relaxed) {
@@ -186,6 +191,14 @@ impl Shared {
         let alive = due.map(Due::alive).unwrap_or_default();
         if let Some(keeper) = keeper {
             keeper.prolong(alive, now_ns(), period * 3 + MARGIN);
+        }
+        let counts = counting.map(Counting::counts);
+        if let (Some(tally), Some(counts)) = (tally, counts) {
+            let begun = Instant::now();
+            if let Err(error) = tally.tell(counts) {
+                tracing::debug!("connections of some clients are not counted: {error}");
+            }
+            busy += begun.elapsed();
         }
         let mut progress = self.progress();
         progress.census.used = 0;

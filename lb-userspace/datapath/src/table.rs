@@ -15,6 +15,7 @@ use lb_common::table::{Layout as _, Page, RawPage};
 
 use super::bindings::Due;
 use super::mapped::Mapped;
+use super::tally::Counting;
 use super::tournaments::Tournaments;
 
 /// Pages in an element of the maps `CHANGED_V4` and `CHANGED_V6`: a byte each.
@@ -87,6 +88,7 @@ impl<K: Key> Pages<K> {
         purge: impl Fn(ServerId) -> bool,
         gone: impl Fn(Entry),
         due: Option<&Due<'_>>,
+        counting: Option<&Counting<'_>>,
     ) -> Census {
         let mut census = Census::default();
         for index in range {
@@ -103,6 +105,9 @@ impl<K: Key> Pages<K> {
                     census.used += 1;
                     if let (Some(due), Some(State::Established | State::Udp)) = (due, entry.state()) {
                         due.meet(page.key(slot).client().mapped(), entry.server());
+                    }
+                    if let Some(counting) = counting {
+                        counting.meet(page.key(slot).client().mapped(), entry);
                     }
                 } else if page.swap_entry(slot, entry, Entry::EMPTY) {
                     gone(entry);
@@ -261,23 +266,25 @@ impl Table {
 
     /// One walk over the pages of `range`. Servers for which `purge` holds lose their entries.
     pub fn sweep(&self, range: Range<usize>, now: Tick, purge: impl Fn(ServerId) -> bool) -> Census {
-        self.sweep_for(range, now, purge, None)
+        self.sweep_for(range, now, purge, None, None)
     }
 
-    /// The same; living connections are told to `due`, if there is something.
+    /// The same; living connections are told to `due` and `counting`, if there is something.
     pub fn sweep_for(
         &self,
         range: Range<usize>,
         now: Tick,
         purge: impl Fn(ServerId) -> bool,
         due: Option<&Due<'_>>,
+        counting: Option<&Counting<'_>>,
     ) -> Census {
         let due = due.filter(|due| !due.is_empty());
+        let counting = counting.filter(|counting| counting.is_asked());
         let (border, gone) = (self.v4.count(), |entry| self.settle(entry));
         let mut census =
-            self.v4.sweep(range.start.min(border)..range.end.min(border), now, &purge, gone, due);
+            self.v4.sweep(range.start.min(border)..range.end.min(border), now, &purge, gone, due, counting);
         let v6 = range.start.saturating_sub(border)..range.end.saturating_sub(border);
-        let v6 = self.v6.sweep(v6, now, &purge, gone, due);
+        let v6 = self.v6.sweep(v6, now, &purge, gone, due, counting);
         census.add(&Census { used: 0, used_v6: v6.used, ..v6 });
         if census.expired + census.purged > 0 {
             self.mend_tournaments();

@@ -21,6 +21,7 @@ mod servers;
 mod status;
 mod stop;
 mod top;
+mod top_clients;
 mod trace;
 
 use std::process::ExitCode;
@@ -106,6 +107,8 @@ enum Command {
     Weight(servers::WeightOptions),
     /// Show what happened since the start: to servers, services and the cluster, and why
     Events(events::Options),
+    /// Show which clients have and open most connections, and whose packets are refused most
+    TopClients(top_clients::Options),
     /// Show live what is decided for each packet: to which server it goes and why, or why it is
     /// refused
     Trace(trace::Options),
@@ -163,6 +166,7 @@ pub(crate) fn main() -> Result<ExitCode> {
         Command::Enable(options) => servers::enable(options),
         Command::Weight(options) => servers::weight(options),
         Command::Events(options) => events::run(&options),
+        Command::TopClients(options) => top_clients::run(options),
         Command::Trace(options) => trace::run(options),
         Command::Capture(options) => capture::run(options),
         Command::Failover(options) => orders::failover(options),

@@ -84,6 +84,7 @@ mod status;
 mod stop;
 mod synchronisation;
 mod throttle;
+mod top_clients;
 mod topology;
 mod tracer;
 mod vip_checks;

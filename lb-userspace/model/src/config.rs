@@ -15,6 +15,7 @@ pub use lb_common::schedule::{Hashing, Scheduler};
 pub use lb_common::service::Protocol;
 
 use crate::check::Check;
+use crate::clients::{Clients, Listed};
 use crate::cluster::Cluster;
 use crate::group::GroupKind;
 use crate::ids::GroupId;
@@ -53,6 +54,8 @@ pub struct Config {
     pub cluster: Option<Cluster>,
     /// VIPs that `lb` itself puts on the interface. The operator configures VIPs of no group.
     pub groups: Vec<Group>,
+    /// Clients whom no service serves; nobody is allowed here.
+    pub denied: Listed,
     /// In file order.
     pub services: Vec<Service>,
 }
@@ -286,6 +289,8 @@ pub struct Service {
     pub timeouts: Timeouts,
     /// Clients are bound to their server; `None`: they are not.
     pub persistence: Option<Persistence>,
+    /// Which clients it takes, and how much of them; `None`: all, as much as they like.
+    pub clients: Option<Clients>,
     /// The VLAN that its clients' packets come from; `None`: it is not looked at, but for servers
     /// that packets leave to with other tags, where it is none.
     pub vlan: Option<Vlan>,
@@ -319,6 +324,7 @@ impl Service {
             source_nat: Vec::new(),
             timeouts: Timeouts::default(),
             persistence: None,
+            clients: None,
             vlan: None,
             drain: Duration::from_secs(30),
             servers: Vec::new(),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use crate::clients::{ClientPrefix, Clients, Listed, Rate, Rates};
 use crate::cluster::{Cluster, ConnectionSync, HeartbeatPath, Node};
 use crate::config::{
     Config, Damping, DeadServer, Failback, Fallback, Group, GroupVip, Hashing, Persistence, Quorum, Server,
@@ -24,7 +25,7 @@ use crate::tunnel::Tunnel;
 mod check;
 
 /// The encoding's version: every change of the encoding needs another one.
-const FORMAT: &str = "lb configuration 6";
+const FORMAT: &str = "lb configuration 7";
 
 impl Config {
     /// Equal on two nodes if they agree on the cluster, the groups and the services. The digest
@@ -46,12 +47,14 @@ impl Config {
             announce_rate: _,
             cluster,
             groups,
+            denied,
             services,
         } = self;
         let mut writer = Writer::default();
         writer.text(FORMAT);
         writer.option(cluster.as_ref(), Writer::cluster);
         writer.list(groups, Writer::group);
+        writer.listed(denied);
         let mut services: Vec<_> = services.iter().collect();
         services.sort_by_key(|service| service.key);
         writer.list(services, Writer::service);
@@ -217,6 +220,7 @@ impl Writer {
             ops,
             timeouts,
             persistence,
+            clients,
             vlan,
             source_nat,
             drain,
@@ -268,10 +272,38 @@ impl Writer {
         self.number(*ops);
         self.timeouts(timeouts);
         self.option(persistence.as_ref(), Self::persistence);
+        self.option(clients.as_ref(), Self::clients);
         self.option(*vlan, |writer, vlan| writer.number(vlan.0));
         self.list(source_nat, |writer, address| writer.address(*address));
         self.time(*drain);
         self.list(servers, Self::server);
+    }
+
+    fn clients(&mut self, clients: &Clients) {
+        let Clients { listed, prefix, of_each, connections, of_all } = clients;
+        self.listed(listed);
+        self.number(*prefix);
+        self.option(*connections, |writer, most| writer.number(most));
+        for Rates { new, packets } in [of_each, of_all] {
+            for rate in [new, packets] {
+                self.option(rate.as_ref(), |writer, Rate { per_second, burst }| {
+                    writer.number(*per_second);
+                    writer.number(*burst);
+                });
+            }
+        }
+    }
+
+    /// What is in files, each node reads for itself.
+    fn listed(&mut self, listed: &Listed) {
+        let Listed { given, allow_file, deny_file, lists: _ } = listed;
+        for (list, file) in [(&given.allow, allow_file), (&given.deny, deny_file)] {
+            self.number(file.is_some());
+            self.list(list, |writer, ClientPrefix { address, length }| {
+                writer.address(*address);
+                writer.number(*length);
+            });
+        }
     }
 
     fn persistence(&mut self, persistence: &Persistence) {

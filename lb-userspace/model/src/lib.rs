@@ -16,6 +16,7 @@
 //! - [`lease`]: until when the data path may serve each group of VIPs
 
 mod check;
+mod clients;
 mod cluster;
 mod config;
 mod digest;
@@ -33,6 +34,7 @@ mod tunnel;
 mod web;
 
 pub use self::check::*;
+pub use self::clients::*;
 pub use self::cluster::*;
 pub use self::config::*;
 pub use self::forwarding::{Forwarding, MOST_OF_A_BACKEND, MOST_SOURCE_LISTS, MOST_SOURCES};

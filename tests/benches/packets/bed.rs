@@ -13,6 +13,7 @@ use lb_datapath::DataPath;
 use lb_datapath::lease::Start;
 use lb_datapath::mapped::Mapped;
 use lb_datapath::object::{self, Sizes};
+use lb_datapath::plan::clients::Clients;
 use lb_datapath::plan::quic::Quic;
 use lb_datapath::plan::{Server, Service, Settings, State, Target};
 use lb_model::{Hashing, Protocol, Scheduler, ServiceKey, Stray, Timeouts};
@@ -290,6 +291,7 @@ pub(crate) fn service(scheduler: Scheduler, servers: u16) -> Service {
         scheduler,
         hashing: Hashing::default(),
         quic: Quic::default(),
+        clients: Clients::default(),
         servers: (1..=servers).map(server).collect(),
     }
 }

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lb_common::mac::Mac;
+use lb_datapath::plan::clients::Clients;
 use lb_datapath::plan::quic::Quic;
 use lb_datapath::plan::{Server, Service, Settings, Target};
 use lb_model::{Hashing, Protocol, Scheduler, ServiceKey, Stray, Timeouts};
@@ -46,7 +47,7 @@ pub fn service(scheduler: Scheduler, weights: &[u16]) -> Service {
         departed: false,
     };
     let hashing = Hashing::default();
-    Service { settings, scheduler, hashing, quic: Quic::default(), servers }
+    Service { settings, scheduler, hashing, quic: Quic::default(), clients: Clients::default(), servers }
 }
 
 /// Round robin over these servers.

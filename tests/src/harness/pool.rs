@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use aya::maps::{MapData, PerCpuArray, PerCpuValues};
+use lb_common::admission::Buckets;
 use lb_common::fragment::Trail;
 use lb_common::lease::MAX_GROUPS;
 use lb_common::server::ServerId;
@@ -136,6 +137,7 @@ impl Director {
         self.forget_pressure();
         self.forget_answers();
         self.forget_bindings();
+        self.forget_clients();
         let (used, _) = self.sweep_sources();
         assert_eq!(used, 0, "ports of `source_nat` without a connection");
     }
@@ -177,6 +179,14 @@ impl Loaded {
     fn forget_bindings(&mut self) {
         self.data_path.executor.bindings().clear().expect("a map");
         self.tentative.clear().expect("a map");
+    }
+
+    /// As if no client had ever come to a service with limits.
+    fn forget_clients(&self) {
+        let executor = &self.data_path.executor;
+        executor.client_accounts().forget(|_| true).expect("the maps can be listed");
+        let buckets = &executor.maps().buckets;
+        (0..buckets.elements()).for_each(|index| buckets.write(index, Buckets::default()));
     }
 
     /// As if no ICMP error had been sent for a long time.

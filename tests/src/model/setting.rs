@@ -12,6 +12,7 @@ use lb_common::mac::Mac;
 use lb_common::server::{GivesUp, ServerId};
 use lb_common::shared::Shared;
 use lb_common::tunnel::Tunnel;
+use lb_datapath::plan::clients::Clients;
 use lb_datapath::plan::{Server, Service, Settings, State, Target};
 use lb_model::{Forwarding, Protocol, Scheduler, ServiceKey};
 
@@ -30,6 +31,7 @@ pub struct Setting {
 pub struct ModelService {
     pub key: ServiceKey,
     pub settings: Settings,
+    pub clients: Clients,
     pub scheduler: Scheduler,
     pub servers: Vec<ModelServer>,
     /// Picks of rr and wrr so far.
@@ -137,6 +139,7 @@ impl ModelService {
         Self {
             key,
             settings: service.settings,
+            clients: service.clients.clone(),
             scheduler: service.scheduler,
             servers,
             cursor: 0,

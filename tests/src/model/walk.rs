@@ -114,6 +114,9 @@ impl Model {
             return self.host(frame, seen.destination, now);
         }
         let service = self.setting.service_at(seen.destination, seen.port, seen.protocol);
+        if let Some(service) = service {
+            self.admit(frame, service, seen, now)?;
+        }
         if bytes::has_partial_checksum(frame, seen) {
             let key = service.map(|service| (seen.client, seen.client_port, service));
             let known = key.and_then(|key| self.connections.get(&key));
@@ -384,7 +387,7 @@ impl Model {
 }
 
 /// The TCP flags of a packet whose headers are possible, with the mark of data; of UDP 0.
-fn check(frame: &[u8], seen: &Seen) -> Result<u8, Reason> {
+pub(super) fn check(frame: &[u8], seen: &Seen) -> Result<u8, Reason> {
     if seen.client == seen.destination {
         return Err(Reason::SourceIsVip);
     }

@@ -90,7 +90,7 @@ fn least_connections_stays_even() {
 
 fn stays_even() -> anyhow::Result<()> {
     let director = Director::with_sizes(ROOMY, [(WEB, service(Scheduler::Wlc, &[2, 1, 1]))]);
-    let _sweeper = Sweeper::start(director.data_path.table.clone(), None)?;
+    let _sweeper = Sweeper::start(director.data_path.table.clone(), None, None)?;
     on_every_cpu(|thread| clients_of(thread).for_each(|number| _ = director.open(client(number))));
     let connections = served(&director, 3);
     assert_eq!(connections.iter().sum::<u64>(), ALL);
@@ -113,7 +113,7 @@ fn thresholds_are_passed_by_a_connection_for_each_cpu_at_most() {
             server.thresholds = Thresholds::new(UPPER, 0);
         }
         let director = Director::with_sizes(ROOMY, [(WEB, limited)]);
-        let _sweeper = Sweeper::start(director.data_path.table.clone(), None).expect("threads");
+        let _sweeper = Sweeper::start(director.data_path.table.clone(), None, None).expect("threads");
         on_every_cpu(|thread| {
             clients_of(thread).take(2000).for_each(|number| _ = director.open(client(number)));
         });
@@ -141,7 +141,7 @@ fn a_race_leaves_no_wrong_winner_behind() {
 
 fn race(scheduler: Scheduler, weights: &[u16]) {
     let director = Director::with_sizes(ROOMY, [(WEB, service(scheduler, weights))]);
-    let sweeper = Sweeper::start(director.data_path.table.clone(), None).expect("two threads more");
+    let sweeper = Sweeper::start(director.data_path.table.clone(), None, None).expect("two threads more");
     on_every_cpu(|thread| {
         for number in clients_of(thread) {
             director.open(client(number));

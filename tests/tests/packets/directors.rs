@@ -227,7 +227,8 @@ impl Pair {
             let mut director = Director::new([]);
             director.data_path.executor.set_mac(MACS[at]);
             director.data_path.executor.set_directors(BTreeSet::from([MACS[1 - at]])).unwrap();
-            director.apply(State { services: [(WEB, both.clone()), (WEB_UDP, both)].into() });
+            director
+                .apply(State { services: [(WEB, both.clone()), (WEB_UDP, both)].into(), ..State::default() });
             director
         });
         let pair = Self { machines };

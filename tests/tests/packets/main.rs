@@ -8,6 +8,7 @@
 //! | [`directors`] | directors that are real servers: what the other one has balanced |
 //! | [`passed`] | what is not ours goes to the host, unchanged and uncounted |
 //! | [`reasons`] | every reason not to forward: provoked, acted on, counted |
+//! | [`admission`] | which clients a service takes, and how much of them |
 //! | [`connections`] | who stays where: SYN, FIN, RST, UDP, strays, time-outs |
 //! | [`servers`] | weight 0, unusable, no MAC, fallback, removal, reload |
 //! | [`refusals`] | answers from the VIP when there is no server |
@@ -43,6 +44,7 @@
 //! | [`differential`] | the model on the host and the programs, on the same bytes |
 //! | [`malformed`] | arbitrary bytes: the kernel's verdict is the host's |
 
+mod admission;
 mod capture;
 mod connections;
 mod cpus;

@@ -112,7 +112,7 @@ fn keep(director: &Director) {
     let table = &director.data_path.table;
     let mut keeper = director.data_path.executor.maps().keeper().unwrap();
     let due = keeper.due(now_ns(), TIME).unwrap();
-    table.sweep_for(0..table.pages(), Tick::from_ns(now_ns()), |_| false, Some(&due));
+    table.sweep_for(0..table.pages(), Tick::from_ns(now_ns()), |_| false, Some(&due), None);
     let alive = due.alive();
     keeper.prolong(alive, now_ns(), TIME);
 }

@@ -8,7 +8,7 @@ use lb_common::schedule::Schedule;
 use lb_common::server::{GivesUp, ServerEntry};
 use lb_tests::harness::*;
 
-use crate::{directors, egress, nat, probes, refusals, tunnels};
+use crate::{admission, directors, egress, nat, probes, refusals, tunnels};
 
 /// A director and a frame that it refuses for this reason. Exhaustive on purpose: a new reason
 /// needs a scene.
@@ -63,6 +63,13 @@ pub(crate) fn scene(reason: Reason) -> (Director, Vec<u8>) {
         Reason::ServerDead => (with_a_dead_server(), Packet::ack(client(1)).bytes()),
         Reason::TtlAnswered => (nat::director(), Packet { ttl: 1, ..syn }.bytes()),
         Reason::ProbeAstray => (probes::director(), probes::sent_on(syn).bytes()),
+        Reason::ClientDenied
+        | Reason::ClientUnlisted
+        | Reason::ClientNewLimit
+        | Reason::ClientPacketLimit
+        | Reason::ClientConnectionLimit
+        | Reason::ServiceNewLimit
+        | Reason::ServicePacketLimit => (admission::refusing(reason), syn.bytes()),
     }
 }
 

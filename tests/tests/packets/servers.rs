@@ -223,7 +223,7 @@ fn numbers_last_through_many_reloads() {
     let mut director = Director::with_sizes(sizes, [(WEB, rr([1, 2]))]);
     for round in 0..50 {
         let services = BTreeMap::from([(WEB, rr([round, round + 1])), (tcp(VIP, 1000 + round), rr([9]))]);
-        let leaving = director.apply(State { services });
+        let leaving = director.apply(State { services, ..State::default() });
         director.purge(&leaving);
         assert!([round, round + 1].contains(&director.open(client(u32::from(round)))));
     }
@@ -247,7 +247,7 @@ fn a_reload_touches_no_connection_of_an_unchanged_server() {
     let mut web_udp = rr([2, 1, 3]);
     web_udp.servers[0].weight = 4;
     let services = [(WEB, web), (WEB_UDP, web_udp), (tcp(OTHER_VIP, PORT), rr([1, 2]))];
-    let leaving = director.apply(State { services: services.into() });
+    let leaving = director.apply(State { services: services.into(), ..State::default() });
     assert_eq!(leaving.len(), 2, "server 2 of the web, server 1 of port 443");
 
     assert_eq!(director.id(WEB, 1), id);

@@ -5,13 +5,12 @@ use crate::workspace;
 
 /// Every file of this workspace with unsafe code, but those of `lb-ebpf`: the verifier looks at
 /// each step of these before the kernel runs it.
-const UNSAFE: [(&str, &str); 30] = [
+const UNSAFE: [(&str, &str); 29] = [
     ("lb-common/src/control.rs", "plain data of maps"),
     ("lb-common/src/shared.rs", "memory that the program, another CPU or another process writes meanwhile"),
     ("lb-userspace/cluster/src/realtime.rs", "sched_setscheduler(2)"),
     ("lb-userspace/cluster/src/transport/serial.rs", "termios with any speed"),
     ("lb-userspace/datapath/src/attach/link.rs", "bpf(2): what aya's links lack"),
-    ("lb-userspace/datapath/src/bindings.rs", "values of maps"),
     ("lb-userspace/datapath/src/bpf.rs", "bpf(2)"),
     ("lb-userspace/datapath/src/counters.rs", "values of maps"),
     ("lb-userspace/datapath/src/device/statistics.rs", "ethtool's ioctl"),

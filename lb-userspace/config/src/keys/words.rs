@@ -66,9 +66,15 @@ impl Words {
         words
     }
 
-    /// What a server has in place of its service's is explained there.
+    /// What a server has in place of its service's is explained there, and what a service has in
+    /// place of the file's.
     pub(super) fn get(&self, owner: &'static str, key: &'static str) -> Option<&str> {
-        self.own((owner, key)).or_else(|| self.own(("Service", key)).filter(|_| owner == "Server"))
+        let general = match owner {
+            "Server" => Some("Service"),
+            "Clients" => Some("EveryClient"),
+            _ => None,
+        };
+        self.own((owner, key)).or_else(|| self.own((general?, key)))
     }
 
     fn own(&self, name: Name) -> Option<&str> {

@@ -8,6 +8,7 @@ use lb_model::{
     Damping, DeadServer, Fallback, Ports, Protocol, Quorum, Server, Service, ServiceKey, Stray, Timeouts,
 };
 
+use super::clients::ClientDefaults;
 use super::ports::Taken;
 use super::scheduling::usual_stray;
 use super::server::Around;
@@ -27,12 +28,19 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Placeholder for the address and ports of a service whose `vip` is missing or wrong.
 const NO_VIP: (IpAddr, Ports) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), Ports::ALL);
 
+/// What services have that say nothing else.
+#[derive(Clone, Copy)]
+pub(super) struct Defaults {
+    pub timeouts: Timeouts,
+    pub clients: ClientDefaults,
+}
+
 impl Validator {
     pub(super) fn services(
         &mut self,
         services: Option<&[yaml::Service]>,
         span: SourceSpan<'_>,
-        timeouts: Timeouts,
+        defaults: Defaults,
     ) -> Vec<Service> {
         let services = services.unwrap_or_default();
         if services.is_empty() {
@@ -40,7 +48,7 @@ impl Validator {
         }
         let each = services.iter().enumerate();
         let checked: Vec<_> =
-            each.map(|(index, service)| self.service(service, span.item(index), timeouts)).collect();
+            each.map(|(index, service)| self.service(service, span.item(index), defaults)).collect();
         self.limits(&checked, span);
         self.distinct_services(services, &checked, span);
         self.servers_are_not_vips(&checked, span);
@@ -55,7 +63,7 @@ impl Validator {
         checked
     }
 
-    fn service(&mut self, service: &yaml::Service, span: SourceSpan<'_>, timeouts: Timeouts) -> Service {
+    fn service(&mut self, service: &yaml::Service, span: SourceSpan<'_>, defaults: Defaults) -> Service {
         let value = |scalar, key| Value::of(scalar, key, span);
         let (vip, ports) =
             self.needed(value(&service.vip, "vip"), values::VIP, values::vip).unwrap_or(NO_VIP);
@@ -86,11 +94,12 @@ impl Validator {
             hooks: self.service_hooks(service.hooks.as_ref(), span.key("hooks")),
             stray: self.one_of(value(&service.stray, "stray"), &STRAYS, usual_stray(scheduler)),
             ops: self.one_of(value(&service.ops, "ops"), &values::SWITCH, default.ops),
-            timeouts: self.timeouts(service.timeouts.as_ref(), span.key("timeouts"), timeouts),
+            timeouts: self.timeouts(service.timeouts.as_ref(), span.key("timeouts"), defaults.timeouts),
             persistence: service
                 .persistence
                 .as_ref()
                 .map(|given| self.persistence(given, span.key("persistence"), vip)),
+            clients: self.clients(service.clients.as_ref(), span.key("clients"), vip, defaults.clients),
             vlan: self.optional(value(&service.vlan, "vlan"), values::vlan),
             source_nat: self.source_nat(service, span, vip),
             drain: drain.unwrap_or(default.drain),

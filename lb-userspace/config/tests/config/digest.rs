@@ -47,6 +47,19 @@ fn cluster(config: &mut Config) -> &mut Cluster {
     config.cluster.as_mut().expect("a cluster")
 }
 
+fn clients(config: &mut Config) -> &mut Clients {
+    service(config).clients.get_or_insert_default()
+}
+
+/// What stands in the configuration itself.
+fn given(listed: &mut Listed) -> &mut ClientLists {
+    Arc::make_mut(&mut listed.given)
+}
+
+fn client(material: &Material) -> ClientPrefix {
+    ClientPrefix { address: material.address, length: 32 }
+}
+
 fn persistence(timeout: Duration) -> Persistence {
     Persistence { timeout, prefix: 24, group: None, keeps: true }
 }
@@ -143,6 +156,22 @@ const COVERED: &[Change] = &[
     |config, material| service(config).ports = Ports::of_key(material.number),
     |config, _| service(config).ports = Ports::ALL,
     |config, material| service(config).persistence = Some(persistence(material.time)),
+    |config, material| given(&mut clients(config).listed).deny.push(client(material)),
+    |config, material| given(&mut clients(config).listed).allow.push(client(material)),
+    |config, material| given(&mut config.denied).deny.push(client(material)),
+    |config, _| clients(config).listed.deny_file = None,
+    |config, _| clients(config).listed.allow_file = None,
+    |config, _| config.denied.deny_file = None,
+    |config, material| clients(config).prefix = material.number.to_be_bytes()[0],
+    |config, material| clients(config).connections = Some(material.number.into()),
+    |config, material| {
+        let rate = Rate { per_second: material.number.into(), burst: 1 };
+        clients(config).of_each.packets = Some(rate);
+    },
+    |config, material| {
+        let rate = Rate { per_second: 1, burst: material.number.into() };
+        clients(config).of_all.new = Some(rate);
+    },
     |config, material| {
         let group = Some(material.text.clone());
         service(config).persistence = Some(Persistence { group, keeps: false, ..persistence(material.time) });
@@ -224,6 +253,16 @@ const FREE: &[Change] = &[
     },
     |config, material| config.maintenance = material.text.clone().into(),
     |config, _| config.zero_copy = true,
+    // Each node reads its own files.
+    |config, material| {
+        if let Some(file) = &mut config.denied.deny_file {
+            *file = material.text.clone().into();
+        }
+    },
+    |config, material| {
+        let lists = ClientLists { allow: Vec::new(), deny: vec![client(material)] };
+        config.denied.lists = Arc::new(lists);
+    },
     |config, _| config.announce_rate = 100,
     |config, material| every_check(config, |check| check.source = Some(material.address)),
     |config, material| every_check(config, |check| check.interface = Some(material.text.clone())),
@@ -382,5 +421,5 @@ services:
 #[test]
 fn the_digest_is_the_same_in_every_build() {
     let config = parse_on(PINNED, "pinned.yaml", "").unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(config.digest(), 0x6d18_3d7a_f6a8_b23d, "{:#x}", config.digest());
+    assert_eq!(config.digest(), 0x00f6_de76_f0e7_24b3, "{:#x}", config.digest());
 }

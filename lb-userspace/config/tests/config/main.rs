@@ -1,6 +1,7 @@
 //! The configuration through the public interface: valid files, invalid files, and text that is
 //! neither.
 
+mod clients;
 mod cluster;
 mod digest;
 mod includes;
@@ -110,8 +111,9 @@ fn what_cannot_be_read_is_said_with_its_name() {
 
 #[test]
 fn every_example_is_accepted() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
     for path in yaml_files("../../deploy/examples") {
-        if let Err(error) = load(&path) {
+        if let Err(error) = load(&clients::with_lists(&path, dir.path())) {
             panic!("{error}");
         }
     }
@@ -149,6 +151,7 @@ fn the_cluster_of_the_talk() {
         maintenance: "/var/lib/lb/disabled".into(),
         zero_copy: false,
         announce_rate: 10_000,
+        denied: Listed::default(),
         cluster: None,
         groups: vec![Group {
             number: 0,
@@ -245,6 +248,7 @@ fn defaults() {
         ops: false,
         source_nat: vec![],
         persistence: None,
+        clients: None,
         timeouts: Timeouts {
             syn_recv: seconds(60),
             unproven: seconds(120),

@@ -51,6 +51,19 @@ pub(super) fn places(services: impl Iterator<Item = (ServiceInfo, Ports)>) -> Ve
     places
 }
 
+impl ServiceRecord {
+    pub(super) fn ports(&self, key: &ServiceKey) -> Ports {
+        self.settings.ports.unwrap_or(Ports::of_key(key.port))
+    }
+
+    /// Whether packets must not go the program's fast way.
+    pub(super) fn needs_slow_way(&self) -> bool {
+        let Self { serving, settings, clients, .. } = self;
+        let each = settings.each_datagram || settings.quic || clients.admission.is_for_every_packet();
+        serving.host || each
+    }
+}
+
 pub(super) fn service_info(key: &ServiceKey, record: &ServiceRecord) -> ServiceInfo {
     let address = ServiceAddress::new(key.vip.into(), key.port.to_be(), key.protocol);
     ServiceInfo {
@@ -58,7 +71,11 @@ pub(super) fn service_info(key: &ServiceKey, record: &ServiceRecord) -> ServiceI
         port_and_protocol: address.port_and_protocol,
         id: record.id.0,
         flags: flags(record),
-        group: record.settings.group.map_or(GroupIndex::UNGROUPED, GroupIndex::group),
+        group: record
+            .settings
+            .group
+            .map_or(GroupIndex::UNGROUPED, GroupIndex::group)
+            .guarded(!record.clients.is_empty()),
         timeouts: timeouts(key.protocol, &record.settings.timeouts),
     }
 }

@@ -1,9 +1,11 @@
 //! From the applied state to the desired one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use lb_model::ServiceKey;
 
+use super::clients::Clients;
 use super::quic::Quic;
 use super::{Change, Server, Service, State, Target};
 
@@ -13,6 +15,10 @@ use super::{Change, Server, Service, State, Target};
 /// and a schedule stops naming it before it goes.
 pub fn diff(desired: &State, actual: &State) -> Vec<Change> {
     let mut changes = Vec::new();
+    // What every service denies is there before services look it up, and longer than they do.
+    let denied = (desired.denied != actual.denied).then(|| Change::Denied(Arc::clone(&desired.denied)));
+    let (first, last) = if desired.denied.is_empty() { (None, denied) } else { (denied, None) };
+    changes.extend(first);
     for (key, service) in &actual.services {
         if !desired.services.contains_key(key) {
             remove_service(*key, service, &mut changes);
@@ -24,6 +30,7 @@ pub fn diff(desired: &State, actual: &State) -> Vec<Change> {
             None => add_service(*key, service, &mut changes),
         }
     }
+    changes.extend(last);
     changes
 }
 
@@ -34,12 +41,17 @@ fn remove_service(key: ServiceKey, service: &Service, changes: &mut Vec<Change>)
     if !service.quic.is_empty() {
         changes.push(Change::Quic(key, Quic::default()));
     }
+    if service.clients != Clients::default() {
+        changes.push(Change::Clients(key, Clients::default()));
+    }
     changes.extend(service.servers.iter().map(|server| Change::RemoveServer(key, server.target)));
     changes.push(Change::RemoveService(key));
 }
 
 fn add_service(key: ServiceKey, service: &Service, changes: &mut Vec<Change>) {
     changes.push(Change::AddService(key, service.settings));
+    // Also where it has none: its number may have been another service's.
+    changes.push(Change::Clients(key, service.clients.clone()));
     changes.extend(service.servers.iter().map(|server| Change::AddServer(key, *server)));
     if !service.quic.is_empty() {
         changes.push(Change::Quic(key, service.quic.clone()));
@@ -61,6 +73,9 @@ fn change_service(key: ServiceKey, desired: &Service, actual: &Service, changes:
             Some(old) if *old != server => changes.push(Change::ChangeServer(key, *server)),
             Some(_) => {}
         }
+    }
+    if desired.clients != actual.clients {
+        changes.push(Change::Clients(key, desired.clients.clone()));
     }
     if desired.quic != actual.quic {
         changes.push(Change::Quic(key, desired.quic.clone()));
@@ -90,7 +105,9 @@ mod tests {
     use super::*;
     use lb_common::compile::Candidate;
     use lb_common::mac::Mac;
-    use lb_model::{Hashing, Protocol, QuicEncoding, QuicServerIds, Scheduler, Stray, Timeouts};
+    use lb_model::{
+        ClientLists, ClientPrefix, Hashing, Protocol, QuicEncoding, QuicServerIds, Scheduler, Stray, Timeouts,
+    };
 
     /// What an executor keeps, and the rules it relies on.
     fn execute(changes: &[Change], actual: &State) -> State {
@@ -101,9 +118,8 @@ mod tests {
             match change {
                 Change::AddService(key, settings) => {
                     let (scheduler, hashing) = (Scheduler::Rr, Hashing::default());
-                    let quic = Quic::default();
-                    let service =
-                        Service { settings: *settings, scheduler, hashing, quic, servers: Vec::new() };
+                    let (quic, clients, servers) = (Quic::default(), Clients::default(), Vec::new());
+                    let service = Service { settings: *settings, scheduler, hashing, quic, clients, servers };
                     assert!(state.services.insert(*key, service).is_none());
                 }
                 Change::ChangeService(key, settings) => {
@@ -113,6 +129,10 @@ mod tests {
                     assert!(state.services.remove(key).unwrap().servers.is_empty());
                     members.remove(key);
                 }
+                Change::Clients(key, clients) => {
+                    state.services.get_mut(key).unwrap().clients = clients.clone();
+                }
+                Change::Denied(denied) => state.denied = Arc::clone(denied),
                 Change::Quic(key, quic) => {
                     let service = state.services.get_mut(key).unwrap();
                     assert!(quic.servers.values().all(|target| service.server(*target).is_some()));
@@ -202,13 +222,20 @@ mod tests {
                 };
                 let hashing = Hashing { port: hash, fallback: false };
                 let quic = if hash { quic(&servers) } else { Quic::default() };
-                Service { settings, scheduler, hashing, quic, servers }
+                let clients = if hash { limited() } else { Clients::default() };
+                Service { settings, scheduler, hashing, quic, clients, servers }
             },
         )
     }
 
+    fn limited() -> Clients {
+        let connections = lb_common::admission::Admission { connections: 1, ..Default::default() };
+        Clients { admission: connections, ..Clients::default() }
+    }
+
     fn state() -> impl Strategy<Value = State> {
-        proptest::collection::btree_map(1u16..4, service(), 0..4).prop_map(|services| State {
+        let services = proptest::collection::btree_map(1u16..4, service(), 0..4);
+        (services, any::<bool>()).prop_map(|(services, denies)| State {
             services: services
                 .into_iter()
                 .map(|(port, service)| {
@@ -216,7 +243,15 @@ mod tests {
                     (ServiceKey { vip, port, protocol: Protocol::Tcp }, service)
                 })
                 .collect(),
+            denied: Arc::new(match denies {
+                true => ClientLists { deny: vec![everybody()], ..ClientLists::default() },
+                false => ClientLists::default(),
+            }),
         })
+    }
+
+    fn everybody() -> ClientPrefix {
+        ClientPrefix { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), length: 0 }
     }
 
     /// Same content, whatever the order of servers outside the schedule.

@@ -36,6 +36,19 @@ const STRETCH: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Listings(Arc<()>);
 
+impl Listings {
+    /// Another one, which is under way as long as the answer is held; or why there are no more.
+    pub(super) fn begin(&self) -> Result<Arc<()>, String> {
+        let under_way = Arc::clone(&self.0);
+        match Arc::strong_count(&under_way) > MOST + 1 {
+            true => Err(format!(
+                "{MOST} listings of connections are under way, and there are no more at a time: wait for one to end"
+            )),
+            false => Ok(under_way),
+        }
+    }
+}
+
 impl Controller {
     /// The answer is where replies will come, each a line of JSON, or why none do.
     pub(super) fn list_connections(
@@ -43,12 +56,7 @@ impl Controller {
         filter: &Filter,
         bounds: Bounds,
     ) -> Result<mpsc::Receiver<Vec<u8>>, String> {
-        let under_way = Arc::clone(&self.listings.0);
-        if Arc::strong_count(&under_way) > MOST + 1 {
-            return Err(format!(
-                "{MOST} listings of connections are under way, and there are no more at a time: wait for one to end"
-            ));
-        }
+        let under_way = self.listings.begin()?;
         let names = Names::of(&self.config, &self.runtime.draining, &self.forwarder);
         let wanted = Wanted::new(filter, &names)?;
         let (table, servers) = self.forwarder.entries();

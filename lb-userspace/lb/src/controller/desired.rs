@@ -1,6 +1,7 @@
 //! From configuration, health and MACs to what the data path shall hold: pure.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use lb_common::addr::V6;
 use lb_common::binding;
@@ -10,6 +11,7 @@ use lb_common::mac::Mac;
 use lb_common::nat::Translation;
 use lb_common::server::GivesUp;
 use lb_common::tunnel::Tunnel;
+use lb_datapath::plan::clients::Clients;
 use lb_datapath::plan::egress::{Exit, egress};
 use lb_datapath::plan::quic::Quic;
 use lb_datapath::plan::{Persistence, Server, Service, Settings, State, Target, nat, tunnel};
@@ -42,14 +44,20 @@ pub(crate) trait RuntimeState {
 pub(crate) fn state(config: &Config, runtime: &impl RuntimeState) -> State {
     let grouped = config.grouped_vips();
     let group = |vip| grouped.get(&vip).copied();
+    let denied = &config.denied.lists;
+    let with_clients = |service: &lb_model::Service, built: Service| {
+        let clients = Clients::new(service.clients.as_ref(), service.key.vip.is_ipv4(), denied);
+        (service.key, Service { clients, ..built })
+    };
     let configured = config
         .services
         .iter()
-        .map(|service| (service.key, self::service(service, group(service.key.vip), runtime)));
-    let departed = runtime.departed().into_iter();
-    let departed =
-        departed.map(|service| (service.key, self::departed(service, group(service.key.vip), runtime)));
-    State { services: configured.chain(departed).collect() }
+        .map(|service| with_clients(service, self::service(service, group(service.key.vip), runtime)));
+    let departed = runtime
+        .departed()
+        .into_iter()
+        .map(|service| with_clients(service, departed(service, group(service.key.vip), runtime)));
+    State { services: configured.chain(departed).collect(), denied: Arc::clone(denied) }
 }
 
 /// Groups of `kind: anycast` of which a service has somebody that clients can be sent to: a bit
@@ -75,6 +83,7 @@ fn service(service: &lb_model::Service, group: Option<u8>, runtime: &impl Runtim
         scheduler: service.scheduler,
         hashing: service.hashing,
         quic: quic(service, &servers, runtime),
+        clients: Clients::default(),
         servers,
     }
 }
@@ -89,6 +98,7 @@ fn departed(service: &lb_model::Service, group: Option<u8>, runtime: &impl Runti
         scheduler: service.scheduler,
         hashing: service.hashing,
         quic: quic(service, &servers, runtime),
+        clients: Clients::default(),
         servers,
     }
 }

@@ -2,10 +2,11 @@
 
 use std::fmt::Display;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lb_api::difference::{Difference, Kind};
-use lb_model::{Config, Group, Server, Service, Thresholds};
+use lb_model::{ClientPrefix, Clients, Config, Group, Server, Service, Thresholds};
 
 /// From `old` to `new`, in the order of the file. Keys that cannot change while `lb` runs are not
 /// among them: a file that changes one is refused.
@@ -25,6 +26,7 @@ pub(super) fn between(old: &Config, new: &Config) -> Vec<Difference> {
         announce_rate,
         cluster: _,
         groups,
+        denied,
         services,
     } = old;
     let mut found = Differences::of(String::new());
@@ -32,6 +34,7 @@ pub(super) fn between(old: &Config, new: &Config) -> Vec<Difference> {
     found.key("timeouts", timeouts, &new.timeouts, |_| None);
     found.word("maintenance_dir", &maintenance.display(), &new.maintenance.display());
     found.word("announce_rate", announce_rate, &new.announce_rate);
+    found.prefixes("clients: deny", &denied.lists.deny, &new.denied.lists.deny);
     let mut all = found.list;
     let name = |group: &Group| group.name.clone();
     all.extend(lists("group ", groups, &new.groups, name, |_| None, group));
@@ -108,6 +111,37 @@ impl Differences {
         self.key(key, old, new, |time| Some(humantime::format_duration(*time).to_string()));
     }
 
+    /// Of sorted lists, which may be long.
+    fn prefixes(&mut self, key: &str, old: &[ClientPrefix], new: &[ClientPrefix]) {
+        if old != new {
+            let comes = new.iter().filter(|prefix| old.binary_search(prefix).is_err()).count();
+            let counted = |list: &[ClientPrefix]| match list.len() {
+                1 => "1 prefix".to_owned(),
+                number => format!("{number} prefixes"),
+            };
+            let to = format!("{}, of them {comes} new", counted(new));
+            self.push(key, Some(counted(old)), Some(to));
+        }
+    }
+
+    /// The rules about clients, and their lists apart.
+    fn clients(&mut self, old: Option<&Clients>, new: Option<&Clients>) {
+        let lists = |clients: Option<&Clients>| {
+            clients.map_or_else(Arc::default, |own| Arc::clone(&own.listed.lists))
+        };
+        let (before, after) = (lists(old), lists(new));
+        self.prefixes("clients: allow", &before.allow, &after.allow);
+        self.prefixes("clients: deny", &before.deny, &after.deny);
+        let rest = |clients: Option<&Clients>| {
+            let mut clients = clients.cloned();
+            if let Some(clients) = &mut clients {
+                (clients.listed.lists, clients.listed.given) = (Arc::default(), Arc::default());
+            }
+            clients
+        };
+        self.key("clients", &rest(old), &rest(new), |_| None);
+    }
+
     fn push(&mut self, key: &str, from: Option<String>, to: Option<String>) {
         let (subject, key) = (self.subject.clone(), Some(key.to_owned()));
         self.list.push(Difference { kind: Kind::Changed, subject, key, from, to });
@@ -148,6 +182,7 @@ fn service(subject: String, old: &Service, new: &Service) -> Vec<Difference> {
         ops,
         timeouts,
         persistence,
+        clients,
         vlan,
         source_nat,
         drain,
@@ -175,6 +210,7 @@ fn service(subject: String, old: &Service, new: &Service) -> Vec<Difference> {
         Some(own) => Some(humantime::format_duration(own.timeout).to_string()),
         None => Some("off".to_owned()),
     });
+    found.clients(clients.as_ref(), new.clients.as_ref());
     found.key("vlan", vlan, &new.vlan, |_| None);
     let addresses =
         |list: &Vec<IpAddr>| Some(list.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" "));
@@ -276,6 +312,23 @@ services:
                 "+ service mail: tcp/192.0.2.11:25, 1 server",
             ]
         );
+    }
+
+    #[test]
+    fn of_lists_of_clients_it_is_told_how_many_are_new() {
+        let with = |own: &str, all: &str| {
+            format!("{all}{}", OLD.replace("scheduler: rr", &format!("scheduler: rr\n    clients: {own}")))
+        };
+        let new = with("{ deny: [198.51.100.1, 198.51.100.3], all: { packets_per_second: 5 } }", "");
+        assert_eq!(
+            lines(&new),
+            [
+                "~ service web: clients: deny: 0 prefixes -> 2 prefixes, of them 2 new",
+                "~ service web: clients"
+            ]
+        );
+        let everywhere = with("{ each: { connections: 5 } }", "clients: { deny: [198.51.100.0/24] }");
+        assert_eq!(lines(&everywhere)[0], "~ clients: deny: 0 prefixes -> 1 prefix, of them 1 new");
     }
 
     #[test]

@@ -11,14 +11,17 @@ use std::time::Duration;
 use anyhow::Result;
 use lb_api::events::{Level, Record};
 use lb_api::findings::Findings;
+use lb_common::admission::Admission;
 use lb_common::binding::{Binding, Key};
 use lb_common::mac::Mac;
 use lb_common::nat::Route;
 use lb_common::partial_checksum::Seen;
 use lb_common::probe::Answer;
 use lb_common::server::{Counts, ServerEntry, ServerId};
+use lb_common::service::ServiceId;
 use lb_datapath::attach::{Attachment, Mode};
 use lb_datapath::counters::Counters;
+use lb_datapath::executor::clients::ClientAccounts;
 use lb_datapath::fragments::Holder;
 use lb_datapath::inherited::Inherited;
 use lb_datapath::mapped::Mapped;
@@ -57,7 +60,8 @@ impl Forwarder {
     /// The sweep's thread cannot be started.
     pub(super) fn start(data_path: DataPath, findings: Findings) -> Result<Self> {
         let keeper = data_path.executor.maps().keeper()?;
-        let sweeper = Sweeper::start(Arc::clone(&data_path.table), Some(keeper))?;
+        let tally = data_path.executor.maps().tally();
+        let sweeper = Sweeper::start(Arc::clone(&data_path.table), Some(keeper), Some(tally))?;
         let (entry, accounts) = (object::PROGRAM, Accounts::default());
         Ok(Self { data_path, entry, sweeper, sources: None, holder: None, accounts, findings })
     }
@@ -69,6 +73,16 @@ impl Forwarder {
             self.sources = Some(Keeper::start(sources)?);
         }
         Ok(())
+    }
+
+    /// The rules about clients of each service, with its number.
+    pub(super) fn admissions(&self) -> impl Iterator<Item = (&ServiceKey, ServiceId, Admission)> {
+        self.data_path.executor.admissions()
+    }
+
+    /// What clients of services with such rules have done.
+    pub(super) fn client_accounts(&self) -> ClientAccounts {
+        self.data_path.executor.client_accounts()
     }
 
     /// Writes what the program reports itself into the log.

@@ -129,6 +129,7 @@ impl Controller {
             announce_rate: _,
             cluster,
             groups: _,
+            denied: _,
             services: _,
         } = &self.config;
         for (key, changed) in [

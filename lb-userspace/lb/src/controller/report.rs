@@ -143,6 +143,7 @@ fn members(service: &Service) -> Vec<(Target, u16)> {
 
 #[cfg(test)]
 mod tests {
+    use lb_datapath::plan::clients::Clients;
     use lb_datapath::plan::quic::Quic;
     use lb_datapath::plan::{Server, Settings};
 
@@ -188,8 +189,15 @@ services:
         };
         let servers = servers.iter().map(server).collect();
         let (scheduler, hashing) = (service.scheduler, service.hashing);
-        let service = Service { settings, scheduler, hashing, quic: Quic::default(), servers };
-        State { services: [(web(config), service)].into() }
+        let service = Service {
+            settings,
+            scheduler,
+            hashing,
+            quic: Quic::default(),
+            clients: Clients::default(),
+            servers,
+        };
+        State { services: [(web(config), service)].into(), ..State::default() }
     }
 
     #[test]

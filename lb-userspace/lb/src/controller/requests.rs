@@ -39,6 +39,7 @@ impl Controller {
                 drop(reply.send(self.clear_overlay(source.as_deref())));
             }
             ControlRequest::Diff(reply) => drop(reply.send(self.difference())),
+            ControlRequest::TopClients(reply) => self.top_clients(reply),
             ControlRequest::Order(order, reply) => {
                 let outcome = self.order(order).await;
                 let _ = reply.send(outcome);

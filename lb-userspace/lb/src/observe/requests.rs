@@ -8,6 +8,7 @@ use lb_api::connections;
 use lb_api::difference::Difference;
 use lb_api::events::Record;
 use lb_api::status::{Accepted, ProbeReport, Status};
+use lb_api::top::TopClient;
 use lb_api::trace::{Bounds, Filter};
 use lb_api::wire::{Overlay, ServerRequest};
 use lb_cluster::standing::Wish;
@@ -19,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The same where it reads a configuration of thousands of services.
 const LONGEST_RELOAD: Duration = Duration::from_secs(60);
+
+/// The longest walk over a connection table that somebody waits for.
+const LONGEST_WALK: Duration = Duration::from_secs(60);
 
 /// Requests that may wait; more askers wait to ask.
 const QUEUE: usize = 16;
@@ -39,6 +43,7 @@ pub(crate) enum ControlRequest {
     ClearOverlay(Option<String>, oneshot::Sender<Result<Vec<Difference>, String>>),
     /// The answer is what a reload would change, or why it would be refused.
     Diff(oneshot::Sender<Result<Vec<Difference>, String>>),
+    TopClients(oneshot::Sender<Result<Vec<TopClient>, String>>),
     Order(Order, oneshot::Sender<Result<Accepted, String>>),
     /// The answer is what there is to say of it, or why it is refused.
     Server(ServerOrder, oneshot::Sender<Result<String, String>>),
@@ -170,6 +175,11 @@ impl Requests {
         self.ask_within(LONGEST_RELOAD, ControlRequest::Diff).await
     }
 
+    /// Whoever does most first; or why there is no telling.
+    pub(crate) async fn top_clients(&self) -> anyhow::Result<Result<Vec<TopClient>, String>> {
+        self.ask_within(LONGEST_WALK, ControlRequest::TopClients).await
+    }
+
     /// What came of it; or why it is refused.
     pub(crate) async fn order(&self, order: Order) -> anyhow::Result<Result<Accepted, String>> {
         self.ask(|reply| ControlRequest::Order(order, reply)).await
@@ -237,6 +247,7 @@ pub(crate) fn fixed(status: Status) -> Requests {
                 ControlRequest::Change(_, _, reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::ClearOverlay(_, reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Diff(reply) => drop(reply.send(Err("not today".to_owned()))),
+                ControlRequest::TopClients(reply) => drop(reply.send(Ok(Vec::new()))),
                 ControlRequest::Order(_, reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Stop { reply, .. } => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Server(_, reply) => drop(reply.send(Err("not today".to_owned()))),

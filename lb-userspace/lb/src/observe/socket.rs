@@ -217,6 +217,7 @@ pub(crate) async fn fulfil(request: Request, requests: &Requests) -> anyhow::Res
         Request::Change { source, change } => requests.change(source, change).await?.map(Reply::Differences),
         Request::ClearOverlay { source } => requests.clear_overlay(source).await?.map(Reply::Differences),
         Request::Diff => requests.diff().await?.map(Reply::Differences),
+        Request::TopClients => requests.top_clients().await?.map(Reply::TopClients),
         Request::Failover { group } => cluster(Order::Failover(group)).await?,
         Request::Failback { group } => cluster(Order::Failback(group)).await?,
         Request::Standby { force } => cluster(Order::Standby { force }).await?,

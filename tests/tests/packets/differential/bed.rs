@@ -2,16 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
+use lb_common::admission::{Admission, Rate, SHIFT};
 use lb_common::egress::TPID;
 use lb_common::lease::Lease;
 use lb_common::mac::Mac;
 use lb_common::server::{GivesUp, ServerId};
 use lb_datapath::object::Sizes;
+use lb_datapath::plan::clients::Clients;
 use lb_datapath::plan::egress::{Exit, egress};
 use lb_datapath::plan::{Persistence, Server, Service, State, Target, tunnel};
-use lb_model::{Protocol, Scheduler, ServiceKey, Stray, Timeouts, Tunnel, TunnelKind, Vlan};
+use lb_model::{
+    ClientLists, ClientPrefix, Protocol, Scheduler, ServiceKey, Stray, Timeouts, Tunnel, TunnelKind, Vlan,
+};
 use lb_system::clock::now_ns;
 use lb_tests::harness::*;
 use lb_tests::model::{Model, Setting};
@@ -19,10 +24,10 @@ use lb_tests::model::{Model, Setting};
 /// VIPs, by group; the last one is of no group.
 pub(super) const VIPS: u8 = 6;
 const UNGROUPED: u8 = VIPS - 1;
-pub(super) const PORTS: std::ops::Range<u16> = 80..110;
+pub(super) const PORTS: std::ops::Range<u16> = 80..114;
 /// Services whose first server dies, and what becomes of its connections then.
-const MOVES: u16 = 108;
-const RESETS: u16 = 109;
+const MOVES: u16 = 112;
+const RESETS: u16 = 113;
 /// The ports of every VIP; the first one has all.
 pub(super) const SOME_PORTS: [u16; 5] = [80, 83, 86, 91, 99];
 pub(super) const DIRECTOR_2: Mac = Mac::new([0x02, 0, 0, 0, 0, 0x06]);
@@ -32,6 +37,8 @@ const FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 const FAR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 2, 0, 0, 0, 7);
 /// Nothing expires, however slow the machine is.
 const AN_HOUR: Duration = Duration::from_secs(3600);
+/// Of a rate, in its units: so seldom that no test sees a second one.
+const A_LONG_TIME: u64 = (AN_HOUR.as_nanos() as u64 * 10) << SHIFT;
 const TIMEOUTS: Timeouts = Timeouts {
     syn_recv: AN_HOUR,
     unproven: AN_HOUR,
@@ -145,6 +152,7 @@ fn state() -> State {
             for vip in [IpAddr::from(vip(number)), vip6(number).into()] {
                 for protocol in [Protocol::Tcp, Protocol::Udp] {
                     let mut service = service_at(port, protocol);
+                    service.clients = clients_at(port, vip.is_ipv4());
                     service.settings.timeouts = TIMEOUTS;
                     service.settings.group = (number != UNGROUPED).then_some(number);
                     if let Some(persistence) = &mut service.settings.persistence
@@ -205,12 +213,40 @@ fn service_at(port: u16, protocol: Protocol) -> Service {
         106 => binding(8, 120, service(Scheduler::Wrr, &[3, 1])),
         MOVES | RESETS => rr([1, 2, 3]),
         107 => binding(9, 128, with(|service| service.servers[0].binds = false, rr([1, 2]))),
+        // Not everybody is taken, nor any number, see `clients_at`.
+        108..112 => rr([1, 2]),
         // Directors are its servers.
         _ => {
             let servers = [(1, MAC), (2, DIRECTOR_2)];
             let servers = servers.map(|(number, mac)| Server { mac: Some(mac), ..server(number, 1) });
             Service { servers: servers.to_vec(), ..rr([]) }
         }
+    }
+}
+
+/// Which clients the service at this port takes. They have numbers up to 23.
+fn clients_at(port: u16, is_ipv4: bool) -> Clients {
+    let prefix = |number: u32, narrower: u8| match is_ipv4 {
+        true => ClientPrefix { address: (*client(number).ip()).into(), length: 32 - narrower },
+        false => ClientPrefix { address: client6(number).into(), length: 128 - narrower },
+    };
+    // So many, and no more as long as a test runs.
+    let only = |most: u64| Rate { interval: A_LONG_TIME, burst: A_LONG_TIME * most };
+    let mask = lb_common::binding::mask(is_ipv4, if is_ipv4 { 32 } else { 64 }).0;
+    let limits = |admission| Clients { admission: Admission { mask, ..admission }, ..Clients::default() };
+    let none = Admission::default();
+    match port {
+        108 => {
+            let (allow, deny) =
+                (vec![prefix(4, 2), prefix(9, 0), prefix(16, 2)], vec![prefix(8, 3), prefix(5, 0)]);
+            let lists = Arc::new(ClientLists { allow, deny });
+            let flags = Admission::LISTED | Admission::DENIES | Admission::LISTED_ONLY;
+            Clients { lists, ..limits(Admission { flags, ..none }) }
+        }
+        109 => limits(Admission { client_new: only(1), client_packets: only(3), ..none }),
+        110 => limits(Admission { service_new: only(4), service_packets: only(9), ..none }),
+        111 => limits(Admission { connections: 1, ..none }),
+        _ => Clients::default(),
     }
 }
 

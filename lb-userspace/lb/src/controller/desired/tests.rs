@@ -91,6 +91,7 @@ fn config(service: &lb_model::Service) -> Config {
         announce_rate: lb_model::ANNOUNCE_RATE,
         cluster: None,
         groups: Vec::new(),
+        denied: lb_model::Listed::default(),
         services: vec![service.clone()],
     }
 }
@@ -112,6 +113,20 @@ fn a_server_takes_new_connections_when_healthy_and_reachable() {
     ] {
         assert_eq!(members(&service, &Facts { worth, mac, ..UP }), expected, "{worth:?} {mac:?}");
     }
+}
+
+/// Each refresh makes the state anew, and lists may be long.
+#[test]
+fn lists_of_clients_are_shared_and_not_copied() {
+    let prefix = lb_model::ClientPrefix { address: WWW1, length: 32 };
+    let lists = Arc::new(lb_model::ClientLists { allow: Vec::new(), deny: vec![prefix] });
+    let listed = lb_model::Listed { lists: Arc::clone(&lists), ..lb_model::Listed::default() };
+    let mut service = web(Fallback::None);
+    service.clients = Some(lb_model::Clients { listed: listed.clone(), ..lb_model::Clients::default() });
+    let config = Config { denied: listed, ..config(&service) };
+    let state = state(&config, &UP);
+    assert!(Arc::ptr_eq(&state.services[&service.key].clients.lists, &lists));
+    assert!(Arc::ptr_eq(&state.denied, &lists));
 }
 
 #[test]

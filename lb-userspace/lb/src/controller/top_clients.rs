@@ -1,0 +1,256 @@
+//! `lb top-clients`: which clients have most connections, do most and are refused most, told by a
+//! thread of its own. The controller gives it the names that services have now, and is done with
+//! it.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lb_api::top::TopClient;
+use lb_common::addr::{Address as _, V6};
+use lb_common::admission::{Admission, ClientKey};
+use lb_common::connection::Key;
+use lb_common::server::ServerEntry;
+use lb_common::table::{Layout as _, Page as _};
+use lb_datapath::executor::clients::{ClientAccounts, Done, client_prefix};
+use lb_datapath::mapped::Mapped;
+use lb_datapath::table::{Pages, Table};
+use lb_model::{ClientPrefix, ServiceKey};
+use tokio::sync::oneshot;
+
+use super::Controller;
+
+/// From one reading of what clients have done to the next: what is done meanwhile makes the rates.
+const MEANWHILE: Duration = Duration::from_secs(1);
+/// Clients whose connections are counted at a time; of more, those that have most stay.
+const MOST_COUNTED: usize = 1 << 17;
+/// Clients of a reply.
+const MOST_TOLD: usize = 1000;
+/// Pages of 4 KiB after which the walk makes a pause, as long as they took: at most half a core.
+const STRETCH: usize = 256;
+
+type Answer = oneshot::Sender<Result<Vec<TopClient>, String>>;
+
+impl Controller {
+    pub(super) fn top_clients(&self, reply: Answer) {
+        let under_way = match self.listings.begin() {
+            Ok(under_way) => under_way,
+            Err(why) => return drop(reply.send(Err(why))),
+        };
+        let name = |key: ServiceKey| {
+            let service = self.config.services.iter().find(|service| service.key == key);
+            service.map_or_else(|| key.to_string(), |service| service.name.clone())
+        };
+        let services = self.forwarder.admissions().map(|(key, id, admission)| {
+            let service = Service { name: name(*key), admission };
+            (u64::from(id.0), service)
+        });
+        let services: HashMap<u64, Service> = services.collect();
+        let (table, servers) = self.forwarder.entries();
+        let look = Look { services, table, servers, accounts: self.forwarder.client_accounts() };
+        let started = thread::Builder::new().name("lb-top-clients".to_owned()).spawn(move || {
+            // Whoever asked may have gone; that is no concern of ours.
+            let _ = reply.send(look.run());
+            drop(under_way);
+        });
+        if let Err(error) = started {
+            // The answer went with the thread: whoever asked is told that the request was dropped.
+            tracing::warn!("cannot start the thread that looks at clients: {error}");
+        }
+    }
+}
+
+struct Service {
+    name: String,
+    admission: Admission,
+}
+
+/// What there is to look at.
+struct Look {
+    /// By number.
+    services: HashMap<u64, Service>,
+    table: Arc<Table>,
+    servers: Arc<Mapped<ServerEntry>>,
+    accounts: ClientAccounts,
+}
+
+impl Look {
+    fn run(&self) -> Result<Vec<TopClient>, String> {
+        let read = || self.accounts.read().map_err(|error| format!("{error:#}"));
+        let (before, begun) = (read()?, Instant::now());
+        let mut counts = Counts::default();
+        self.count(&self.table.v4, &mut counts);
+        self.count(&self.table.v6, &mut counts);
+        thread::sleep(MEANWHILE.saturating_sub(begun.elapsed()));
+        let (after, time) = (read()?, begun.elapsed());
+        Ok(self.told(&counts.0, &before, &after, time))
+    }
+
+    fn count<K: Key>(&self, pages: &Pages<K>, counts: &mut Counts) {
+        let mut begun = Instant::now();
+        for index in 0..pages.count() {
+            let page = pages.page(index);
+            for slot in 0..K::SLOTS_PER_PAGE {
+                let (key, entry) = (page.key(slot), page.entry(slot));
+                if entry.state().is_none() || page.key(slot) != key {
+                    continue;
+                }
+                let service = self.servers.read(usize::from(entry.server().0)).service.id;
+                if let Some(known) = self.services.get(&u64::from(service)) {
+                    counts.add(known.admission.client(service.into(), key.client().mapped()));
+                }
+            }
+            if index % STRETCH == STRETCH - 1 {
+                thread::sleep(begun.elapsed().min(Duration::from_millis(50)));
+                begun = Instant::now();
+            }
+        }
+    }
+
+    /// Whoever does most first.
+    fn told(
+        &self,
+        counts: &HashMap<ClientKey, u64>,
+        before: &BTreeMap<ClientKey, Done>,
+        after: &BTreeMap<ClientKey, Done>,
+        time: Duration,
+    ) -> Vec<TopClient> {
+        let keys: BTreeSet<&ClientKey> = counts.keys().chain(after.keys()).collect();
+        let mut found: Vec<(Reverse<u64>, TopClient)> = keys
+            .into_iter()
+            .filter_map(|key| {
+                let service = self.services.get(&key.service)?;
+                let [was, is] = [before, after].map(|done| done.get(key).copied().unwrap_or_default());
+                let connections = counts.get(key).copied().unwrap_or_default();
+                Some(told(key.address, service, connections, [was, is], time))
+            })
+            .collect();
+        found.sort_by(|(does, one), (other_does, other)| {
+            let rest =
+                |client: &TopClient| (Reverse(client.connections), Reverse(client.limited + client.denied));
+            (does, rest(one)).cmp(&(other_does, rest(other)))
+        });
+        found.truncate(MOST_TOLD);
+        found.into_iter().map(|(_, client)| client).collect()
+    }
+}
+
+/// A client, and by how much it does it is sorted.
+fn told(
+    address: V6,
+    Service { name, admission }: &Service,
+    connections: u64,
+    [was, is]: [Done; 2],
+    time: Duration,
+) -> (Reverse<u64>, TopClient) {
+    // An account that was forgotten meanwhile has begun anew.
+    let done = |was: u64, is: u64| if is < was { is } else { is - was };
+    let rate = |done: u64| (done as f64 / time.as_secs_f64() * 10.0).round() / 10.0;
+    let (opened, packets) = (done(was.opened, is.opened), done(was.packets, is.packets));
+    let refused = done(was.limited, is.limited) + done(was.denied, is.denied);
+    let counts_packets = admission.limits_packets();
+    let counts_new = counts_packets || admission.limits_connections();
+    let client = TopClient {
+        client: shown(client_prefix(address, admission)),
+        service: name.clone(),
+        connections,
+        new_per_second: counts_new.then(|| rate(opened)),
+        packets_per_second: counts_packets.then(|| rate(packets)),
+        refused_per_second: rate(refused),
+        limited: is.limited,
+        denied: is.denied,
+    };
+    (Reverse(opened + refused + packets), client)
+}
+
+/// As the configuration has it: an address where it is one.
+fn shown(prefix: ClientPrefix) -> String {
+    let longest = if prefix.address.is_ipv4() { 32 } else { 128 };
+    if prefix.length == longest { prefix.address.to_string() } else { prefix.to_string() }
+}
+
+/// Connections of each client, of so many clients that the memory is bounded: where there is no
+/// room for another one, all lose one (J. Misra, D. Gries, "Finding repeated elements", 1982).
+/// Whoever has more than one in [`MOST_COUNTED`] of all is certain to stay.
+#[derive(Default)]
+struct Counts(HashMap<ClientKey, u64>);
+
+impl Counts {
+    fn add(&mut self, key: ClientKey) {
+        if let Some(count) = self.0.get_mut(&key) {
+            *count += 1;
+        } else if self.0.len() < MOST_COUNTED {
+            self.0.insert(key, 1);
+        } else {
+            self.0.retain(|_, count| {
+                *count -= 1;
+                *count > 0
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_common::admission::Rate;
+    use lb_common::binding::mask;
+
+    use super::*;
+
+    fn service(admission: Admission) -> Service {
+        Service { name: "web".to_owned(), admission: Admission { mask: mask(true, 24).0, ..admission } }
+    }
+
+    fn address(text: &str) -> V6 {
+        text.parse::<std::net::IpAddr>().expect("an address").into()
+    }
+
+    #[test]
+    fn rates_are_those_of_the_time_between_two_readings() {
+        let rate = Rate::per_second(1, 1);
+        let limits = Admission { client_new: rate, client_packets: rate, ..Admission::default() };
+        let was = Done { opened: 10, packets: 100, limited: 5, denied: 0 };
+        let is = Done { opened: 30, packets: 500, limited: 25, denied: 2 };
+        let (does, client) =
+            told(address("192.0.2.0"), &service(limits), 7, [was, is], Duration::from_secs(2));
+        assert_eq!(does, Reverse(20 + 22 + 400));
+        let wanted = TopClient {
+            client: "192.0.2.0/24".to_owned(),
+            service: "web".to_owned(),
+            connections: 7,
+            new_per_second: Some(10.0),
+            packets_per_second: Some(200.0),
+            refused_per_second: 11.0,
+            limited: 25,
+            denied: 2,
+        };
+        assert_eq!(client, wanted);
+        let anew = Done { opened: 3, ..Done::default() };
+        let (_, client) = told(address("192.0.2.0"), &service(limits), 7, [is, anew], Duration::from_secs(1));
+        assert_eq!((client.new_per_second, client.limited), (Some(3.0), 0), "it was forgotten meanwhile");
+    }
+
+    #[test]
+    fn what_nobody_counts_is_not_told() {
+        let (_, client) =
+            told(address("192.0.2.0"), &service(Admission::default()), 7, [Done::default(); 2], MEANWHILE);
+        assert_eq!((client.new_per_second, client.packets_per_second), (None, None));
+    }
+
+    #[test]
+    fn whoever_has_many_stays_where_there_is_no_room_for_all() {
+        let key = |number: u64| ClientKey { address: V6([0, number]), service: 1 };
+        let mut counts = Counts::default();
+        for number in 0..MOST_COUNTED as u64 * 3 {
+            counts.add(key(number + 1));
+            if number % 1000 == 0 {
+                counts.add(key(0));
+            }
+        }
+        assert!(counts.0.len() <= MOST_COUNTED);
+        let most = counts.0.iter().max_by_key(|(_, count)| **count).map(|(key, _)| *key);
+        assert_eq!(most, Some(key(0)));
+    }
+}
