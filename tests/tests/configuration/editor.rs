@@ -166,7 +166,7 @@ fn read(output: &mut impl BufRead) -> Option<Value> {
         }
         match header.trim().split_once(": ") {
             Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
-                length = value.parse().ok()?
+                length = value.parse().ok()?;
             }
             Some(_) => {}
             None => break,

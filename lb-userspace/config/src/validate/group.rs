@@ -173,12 +173,12 @@ impl Validator {
             self.mistake(span.key("kind").key_at(), message);
         }
         let given = [
-            ("interface", interface.0.is_some(), NOWHERE),
-            ("label", label.0.is_some(), NOWHERE),
-            ("refresh", refresh.0.is_some(), NOWHERE),
+            ("interface", interface.is_given(), NOWHERE),
+            ("label", label.is_given(), NOWHERE),
+            ("refresh", refresh.is_given(), NOWHERE),
             ("nodes", nodes.is_some(), EVERY),
-            ("failback", failback.0.is_some(), EVERY),
-            ("failback_delay", failback_delay.0.is_some(), EVERY),
+            ("failback", failback.is_given(), EVERY),
+            ("failback_delay", failback_delay.is_given(), EVERY),
         ];
         for (key, _, why) in given.into_iter().filter(|(_, given, _)| *given) {
             let message = format!("`{key}` is nothing for a group of `kind: anycast`: {why}");
@@ -203,7 +203,7 @@ impl Validator {
     /// Reports keys that only groups have that every director serves.
     fn nothing_of_anycast(&mut self, group: &yaml::Group, span: SourceSpan<'_>) {
         let yaml::Group { device, withdraw_wait, .. } = group;
-        let given = [("device", device.0.is_some()), ("withdraw_wait", withdraw_wait.0.is_some())];
+        let given = [("device", device.is_given()), ("withdraw_wait", withdraw_wait.is_given())];
         for (key, _) in given.into_iter().filter(|(_, given)| *given) {
             let message = format!("`{key}` is for groups of `kind: anycast`");
             self.mistake(span.key(key).key_at(), message);

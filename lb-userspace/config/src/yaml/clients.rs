@@ -71,7 +71,7 @@ impl EveryClient {
 }
 
 fn is_given(scalar: &Scalar) -> bool {
-    scalar.0.is_some()
+    scalar.is_given()
 }
 
 fn limited(each: Option<&LimitsOfEach>, all: Option<&LimitsOfAll>) -> bool {

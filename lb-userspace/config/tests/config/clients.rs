@@ -65,7 +65,8 @@ fn files_are_read_beside_what_is_given_and_mistakes_name_file_and_line() {
     fs::write(&deny, "198.51.100.0/24 # a network\n\n# and one that stands in lb.yaml\n198.51.100.9\n")
         .expect("a file");
     fs::write(&denied, "203.0.113.0/24\n2001:db8:bad::/48\n").expect("a file");
-    for read in [load(&lb), load_with(&lb, []).map(|(config, _)| config)] {
+    let changed = |mut files: Files| files.changed(std::iter::empty()).map(|Changed { config, .. }| config);
+    for read in [load(&lb), Files::open(&lb).and_then(changed)] {
         let read = read.unwrap_or_else(|error| panic!("{error}"));
         let lists = &read.services[0].clients.as_ref().expect("rules").listed.lists;
         assert_eq!(lists.deny, [prefix("198.51.100.0/24"), prefix("198.51.100.9/32")]);

@@ -1,8 +1,6 @@
 //! `lb add`, `lb remove`, `lb overlay`, `lb save`: the configuration changed at run time, and what
 //! becomes of that.
 
-use std::fs;
-
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use lb_api::difference::Difference;

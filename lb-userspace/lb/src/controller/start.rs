@@ -54,7 +54,6 @@ impl Controller {
         let ingresses = Ingresses::claim(&config, &findings)?;
         let index = interface.index();
         let sizes = inheritance::sizes(&config);
-        let start = if config.cluster.is_some() { Start::Standby } else { Start::Active };
         let mut inherited = match fresh {
             true => None,
             false => inheritance::find(&config.interface, index, &sizes, &mut events),
@@ -65,7 +64,7 @@ impl Controller {
             &config.interface,
             sizes,
             interface.mac(),
-            start,
+            if config.cluster.is_some() { Start::Standby } else { Start::Active },
             &mut events,
         )?;
         let mut predecessor = Predecessor { inherited, pinned_maps };
@@ -86,6 +85,7 @@ impl Controller {
         let (route_sender, routes) = mpsc::unbounded_channel();
         let (table_sender, tables) = mpsc::unbounded_channel();
         let (requests, waiting) = Requests::new();
+        let firewall = "cannot start the thread that looks at the host's firewall";
         let mut controller = Self {
             config_file: ConfigFile::new(file),
             started: Instant::now(),
@@ -100,8 +100,7 @@ impl Controller {
             routes: Routes::start(index, route_sender, table_sender)?,
             segment: BTreeSet::new(),
             membership,
-            inspections: Inspections::start(findings.clone())
-                .context("cannot start the thread that looks at the host's firewall")?,
+            inspections: Inspections::start(findings.clone()).context(firewall)?,
             notifier: Notifier::new(events, findings),
             maintenance: Maintenance::default(),
             standing,

@@ -199,8 +199,11 @@ const SYNC_COUNTERS: [Metric<SyncPeer>; 6] = [
 const STATES: [Health; 6] =
     [Health::Unknown, Health::Up, Health::Down, Health::Unchecked, Health::Maintenance, Health::Draining];
 
+/// How often something has happened.
+type Turned = fn(&Transitions) -> u64;
+
 /// What a server's state may become.
-const TURNS: [(&str, fn(&Transitions) -> u64); 3] =
+const TURNS: [(&str, Turned); 3] =
     [("up", |turns| turns.up), ("down", |turns| turns.down), ("maintenance", |turns| turns.maintenance)];
 
 /// The snapshot in Prometheus' text format; with `ipvs_names` also by the names of [`ipvs`].
