@@ -1,5 +1,5 @@
-//! An editor with a YAML language server: it completes the configuration's keys and values and marks
-//! its mistakes, by the schema that the example's first line names.
+//! An editor with a YAML language server: it completes the configuration's keys and values and
+//! marks its mistakes, by the schema that the example's first line names.
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};

@@ -149,6 +149,43 @@ fn from_npm() -> Vec<Missing> {
 
 /// The missing requirements of `scope`, in the order of installation.
 pub(super) fn missing(scope: Scope) -> Vec<Missing> {
+    let mut missing = programs(scope);
+    if scope.tests() && !Path::new("/etc/services").exists() {
+        let how = How::Apt(vec!["netbase".to_owned()]);
+        missing.push(Missing { what: "/etc/services".to_owned(), why: "has the names of ports", how });
+    }
+    if scope == Scope::Test && !Path::new(FONTS).exists() {
+        let how = How::Apt(vec!["fonts-dejavu-core".to_owned()]);
+        missing.push(Missing { what: "fonts".to_owned(), why: "are what the browser writes with", how });
+    }
+    if scope == Scope::Test {
+        missing.extend(from_npm());
+    }
+    if scope == Scope::Test && !root::is_complete() {
+        let names: Vec<_> = catalog::ALL.iter().map(|program| program.name).collect();
+        let what = format!("real servers ({})", names.join(", "));
+        missing.push(Missing { what, why: "are what checks are tested against", how: How::Servers });
+    }
+    if scope == Scope::Test && !originals::is_complete() {
+        let what = "ldirectord and keepalived".to_owned();
+        missing.push(Missing { what, why: "are what `lb import` is compared with", how: How::Originals });
+    }
+    if scope == Scope::Kernels && !emulator::is_there() {
+        let what = "qemu-system-x86_64".to_owned();
+        missing.push(Missing { what, why: "boots other kernels", how: How::Emulator });
+    }
+    if scope.tests() {
+        missing.extend(rust_components());
+    }
+    missing.extend(bpf());
+    if scope.lab() {
+        missing.extend(machine::mounts());
+    }
+    missing
+}
+
+/// The same of programs that Debian's packages have.
+fn programs(scope: Scope) -> Vec<Missing> {
     let mut missing = Vec::new();
     let mut program = |name: &str, packages: &str, why| {
         if !on_path(name) {
@@ -199,37 +236,6 @@ pub(super) fn missing(scope: Scope) -> Vec<Missing> {
     }
     if scope.tests() {
         program("systemd-analyze", "systemd", "rates the systemd unit in a test");
-    }
-    if scope.tests() && !Path::new("/etc/services").exists() {
-        let how = How::Apt(vec!["netbase".to_owned()]);
-        missing.push(Missing { what: "/etc/services".to_owned(), why: "has the names of ports", how });
-    }
-    if scope == Scope::Test && !Path::new(FONTS).exists() {
-        let how = How::Apt(vec!["fonts-dejavu-core".to_owned()]);
-        missing.push(Missing { what: "fonts".to_owned(), why: "are what the browser writes with", how });
-    }
-    if scope == Scope::Test {
-        missing.extend(from_npm());
-    }
-    if scope == Scope::Test && !root::is_complete() {
-        let names: Vec<_> = catalog::ALL.iter().map(|program| program.name).collect();
-        let what = format!("real servers ({})", names.join(", "));
-        missing.push(Missing { what, why: "are what checks are tested against", how: How::Servers });
-    }
-    if scope == Scope::Test && !originals::is_complete() {
-        let what = "ldirectord and keepalived".to_owned();
-        missing.push(Missing { what, why: "are what `lb import` is compared with", how: How::Originals });
-    }
-    if scope == Scope::Kernels && !emulator::is_there() {
-        let what = "qemu-system-x86_64".to_owned();
-        missing.push(Missing { what, why: "boots other kernels", how: How::Emulator });
-    }
-    if scope.tests() {
-        missing.extend(rust_components());
-    }
-    missing.extend(bpf());
-    if scope.lab() {
-        missing.extend(machine::mounts());
     }
     missing
 }

@@ -7,6 +7,7 @@ mod digest;
 mod includes;
 mod keys;
 mod sessions;
+mod times;
 mod web;
 
 use std::fs;
@@ -339,33 +340,6 @@ fn metrics_can_be_switched() {
         let config = accepted(&format!("metrics: {{ ipvs_names: {value} }}{LEAST}"));
         assert_eq!(config.metrics.map(|metrics| metrics.ipvs_names), Some(on), "ipvs_names: {value}");
     }
-}
-
-#[test]
-fn times() {
-    for (text, time) in [
-        ("3s", seconds(3)),
-        ("1500ms", Duration::from_millis(1500)),
-        ("15m", seconds(900)),
-        ("1h", seconds(3600)),
-        ("7days", seconds(7 * 86400)),
-        ("1m 30s", seconds(90)),
-        ("1m30s", seconds(90)),
-        ("90", seconds(90)),
-        ("\"90\"", seconds(90)),
-    ] {
-        let config = accepted(&format!("timeouts: {{ udp: {text} }}{LEAST}"));
-        assert_eq!(config.timeouts, Timeouts { udp: time, ..Timeouts::default() }, "{text}");
-    }
-}
-
-#[test]
-fn a_service_overrides_single_times() {
-    let own = "timeouts: { udp: 5s, closed: 5s }\nservices:\n  - timeouts: { udp: 7s }\n   ";
-    let config = accepted(&LEAST.replace("services:\n  -", own));
-    let file = Timeouts { udp: seconds(5), closed: seconds(5), ..Timeouts::default() };
-    assert_eq!(config.timeouts, file);
-    assert_eq!(config.services[0].timeouts, Timeouts { udp: seconds(7), ..file });
 }
 
 #[test]
