@@ -1,5 +1,6 @@
 //! A director whose packets are traced.
 
+use aya::maps::{PerCpuArray, PerCpuValues};
 use std::time::Duration;
 
 use lb_common::stage::Stage;
@@ -30,10 +31,21 @@ impl Director {
 
     /// While `work` runs, whatever would go on in this stage is not forwarded.
     pub fn without_stage(&mut self, stage: Stage, work: impl FnOnce(&mut Self)) {
-        // It drops or passes what is for a service that does not refuse.
+        // It drops or passes what is for a service that does not refuse, unless an earlier packet
+        // was one of a dead server.
+        self.forget_refusal();
         self.put(stage, Stage::Refuse);
         work(self);
         self.put(stage, stage);
+    }
+
+    /// As if no packet had been refused yet.
+    fn forget_refusal(&mut self) {
+        let map = self.data_path.ebpf.map_mut("REFUSED").expect("the map is there");
+        let mut refused = PerCpuArray::<_, u32>::try_from(map).expect("a value for each CPU");
+        let cpus = aya::util::nr_cpus().expect("a number of CPUs");
+        let never = PerCpuValues::try_from(vec![0; cpus]).expect("a value for each CPU");
+        refused.set(0, never, 0).expect("it can be set");
     }
 
     fn put(&mut self, stage: Stage, program: Stage) {
