@@ -114,7 +114,7 @@ fn thresholds_are_passed_by_a_connection_for_each_cpu_at_most() {
 }
 
 /// On every CPU, two servers of three with a threshold.
-fn fill(scheduler: Scheduler) -> Result<()> {
+fn fill(scheduler: Scheduler) -> anyhow::Result<()> {
     const UPPER: u32 = 1000;
     let mut limited = service(scheduler, &[1, 1, 1]);
     for server in &mut limited.servers[..2] {
