@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use lb_lab::workspace::root;
 
 use super::{folder, output, read};
 use crate::workspace;
@@ -18,7 +17,7 @@ pub(super) fn build(tree: &Path, version: &str) -> Result<PathBuf> {
     }
     fs::create_dir_all(&top)?;
     let spec = top.join("lb.spec");
-    let text = read(&root().join("deploy/rpm/lb.spec"))?;
+    let text = read(&workspace::root().join("deploy/rpm/lb.spec"))?;
     let text = text.replace("@VERSION@", version).replace("@TREE@", &tree.display().to_string());
     fs::write(&spec, text)?;
     let mut command = Command::new("rpmbuild");
@@ -33,9 +32,10 @@ pub(super) fn build(tree: &Path, version: &str) -> Result<PathBuf> {
     Ok(package)
 }
 
-/// rpmlint finds no error, and rpm installs and removes the package in a root of its own.
+/// rpmlint finds nothing, and rpm installs and removes the package in a root of its own.
 pub(super) fn check(package: &Path) -> Result<()> {
-    workspace::run("rpmlint", Command::new("rpmlint").arg("--permissive").arg(package))?;
+    let accepted = workspace::root().join("deploy/rpm/lb.rpmlintrc");
+    workspace::run("rpmlint", Command::new("rpmlint").args(["--strict", "-r"]).arg(accepted).arg(package))?;
     let root = folder().join("rpm-root");
     if root.exists() {
         fs::remove_dir_all(&root)?;
