@@ -40,6 +40,7 @@ template bgp director {
   local ROUTER as ROUTER_AS;
   bfd on;
   passive on;
+  error wait time 1, 3;
   ipv4 { import where net.len = 32; export none; };
 }
 ";
