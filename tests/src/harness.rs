@@ -1,6 +1,7 @@
 //! A director in a test: the real program in the kernel, packets in and packets out.
 
 mod cluster;
+mod cpus;
 mod fragments;
 mod icmp;
 mod ipv6;
@@ -25,6 +26,7 @@ use lb_model::ServiceKey;
 use lb_system::clock::now_ns;
 
 pub use cluster::*;
+pub use cpus::*;
 pub use fragments::*;
 pub use icmp::*;
 pub use ipv6::*;

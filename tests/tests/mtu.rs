@@ -156,18 +156,11 @@ fn datagrams_in_fragments_arrive_byte_for_byte() {
     }
     let _hosts = vips.map(|vip| responder_at(&talk.ha1, vip, HOSTS_PORT));
     for vip in vips {
-        in_any_order(&talk, vip, PORT, &[3_000, 9_000, 60_000, 3_000]);
-        in_any_order(&talk, vip, HOSTS_PORT, &[3_000]);
+        none_is_lost(&talk, &director, vip, PORT, &[3_000, 9_000, 60_000, 3_000]);
+        none_is_lost(&talk, &director, vip, HOSTS_PORT, &[3_000]);
     }
-    let status = director.status().expect("a status");
-    for reason in ["fragment_overlap", "fragment_scattered", "fragment_given_up"] {
-        assert_eq!(status.dropped(reason), 0, "{reason}");
-    }
-    assert_eq!(left_to_host(&status), 0);
-    let fragments = status.fragments;
+    let fragments = director.status().expect("a status").fragments;
     assert!(fragments.sent > 100, "{fragments:?}");
-    // Those of the host's own datagrams are passed to it.
-    assert_eq!((fragments.sent + fragments.passed, fragments.given_up), (fragments.held, 0), "{fragments:?}");
 
     // On a segment of jumbo frames the driver hands a datagram to XDP whole, in several buffers.
     for node in [&talk.client, &talk.ha1, servers[0], servers[1]] {
@@ -177,7 +170,7 @@ fn datagrams_in_fragments_arrive_byte_for_byte() {
         let (answers, _) = sockets(&talk, vip);
         let question = vec![7; 8_000];
         answers.send_to(&question, (vip, PORT)).expect("a datagram is sent");
-        assert_eq!(answer(&answers), checksum(&question).to_string(), "8,000 bytes to {vip}");
+        assert_eq!(answer(&director, &answers), checksum(&question).to_string(), "8,000 bytes to {vip}");
     }
     assert_eq!(director.status().expect("a status").fragments.held, fragments.held);
 
@@ -197,14 +190,14 @@ fn datagrams_in_fragments_arrive_byte_for_byte() {
     };
     director.wait_until("tunnels in use", PATIENCE, tunnelled).expect("they are");
     for vip in vips {
-        in_any_order(&talk, vip, PORT, &[9_000]);
+        in_any_order(&talk, &director, vip, PORT, &[9_000]);
     }
     // In generic mode the program on the interface sees once more what is left to the host.
     director.reconfigure(&format!("xdp_mode: generic\n{text}")).expect("a new file");
     director.wait_until("generic mode", PATIENCE, |status| status.mode == "generic").expect("it is");
     for vip in vips {
-        in_any_order(&talk, vip, PORT, &[3_000]);
-        in_any_order(&talk, vip, HOSTS_PORT, &[3_000]);
+        in_any_order(&talk, &director, vip, PORT, &[3_000]);
+        in_any_order(&talk, &director, vip, HOSTS_PORT, &[3_000]);
     }
     for vip in vips {
         over_a_restart(&talk, &mut director, vip);
@@ -245,7 +238,7 @@ fn over_a_restart(talk: &Talk, director: &mut Director, vip: IpAddr) {
     send(1);
     director.restart().expect("lb starts again");
     (3..fragments.len()).for_each(send);
-    assert_eq!(answer(&answers), checksum(&question).to_string(), "to {vip}");
+    assert_eq!(answer(director, &answers), checksum(&question).to_string(), "to {vip}");
 }
 
 /// Sockets of the client: for answers, and for IP packets of its own making.
@@ -264,25 +257,52 @@ fn sockets(talk: &Talk, vip: IpAddr) -> (UdpSocket, Socket) {
 
 /// The checksum in the next answer.
 #[track_caller]
-fn answer(answers: &UdpSocket) -> String {
+fn answer(director: &Director, answers: &UdpSocket) -> String {
     let mut answer = [0; 64];
-    let (read, _) = uninterrupted(|| answers.recv_from(&mut answer)).expect("an answer");
+    let (read, _) = uninterrupted(|| answers.recv_from(&mut answer)).unwrap_or_else(|error| {
+        let status = director.status().expect("a status");
+        let Status { drops, passes, fragments, .. } = &status;
+        panic!("no answer: {error}; dropped: {drops:?}; passed: {passes:?}; {fragments:?}")
+    });
     let answer = String::from_utf8_lossy(&answer[..read]);
     answer.split(' ').nth(1).expect("a name and a checksum").to_owned()
 }
 
-/// Networks let fragments overtake each other, and some senders begin with the last one. A director
-/// that gets no processor for half a second holds them no longer.
-fn in_any_order(talk: &Talk, vip: IpAddr, port: u16, lengths: &[usize]) {
-    let what = format!("datagrams to {vip}:{port} in any order");
+/// As [`in_any_order`]; and the director says so: every fragment that it has held went on.
+fn none_is_lost(talk: &Talk, director: &Director, vip: IpAddr, port: u16, lengths: &[usize]) {
+    // Of a measurement on a busy machine that failed, fragments may be left that were given up.
+    let lost = |status: &Status| {
+        let reasons = ["fragment_overlap", "fragment_scattered", "fragment_given_up"];
+        (reasons.map(|reason| status.dropped(reason)), left_to_host(status), status.fragments.given_up)
+    };
+    // Those of the host's own datagrams are passed to it.
+    let under_way = |status: &Status| {
+        let fragments = &status.fragments;
+        fragments.held - fragments.sent - fragments.passed
+    };
+    let what = format!("fragments of datagrams to {vip}:{port}");
     measured(&what, || {
-        each_in_any_order(talk, vip, port, lengths);
+        let before = director.status()?;
+        each_in_any_order(talk, director, vip, port, lengths);
+        let after = director.status()?;
+        assert_eq!((lost(&after), under_way(&after)), (lost(&before), under_way(&before)));
         Ok(())
     })
     .unwrap_or_else(|error| panic!("{error:#}"));
 }
 
-fn each_in_any_order(talk: &Talk, vip: IpAddr, port: u16, lengths: &[usize]) {
+/// Networks let fragments overtake each other, and some senders begin with the last one. A director
+/// that gets no processor for half a second holds them no longer.
+fn in_any_order(talk: &Talk, director: &Director, vip: IpAddr, port: u16, lengths: &[usize]) {
+    let what = format!("datagrams to {vip}:{port} in any order");
+    measured(&what, || {
+        each_in_any_order(talk, director, vip, port, lengths);
+        Ok(())
+    })
+    .unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+fn each_in_any_order(talk: &Talk, director: &Director, vip: IpAddr, port: u16, lengths: &[usize]) {
     let (answers, raw) = sockets(talk, vip);
     let from = answers.local_addr().expect("an address");
     let mut random = 7_u64;
@@ -303,7 +323,7 @@ fn each_in_any_order(talk: &Talk, vip: IpAddr, port: u16, lengths: &[usize]) {
                 raw.send_to(fragment, &SocketAddr::new(vip, 0).into()).expect("a fragment is sent");
             }
             println!("{length} bytes to {vip}:{port}, {order}");
-            assert_eq!(answer(&answers), checksum(&question).to_string());
+            assert_eq!(answer(director, &answers), checksum(&question).to_string());
         }
     }
 }

@@ -115,7 +115,10 @@ fn forget_outer_cargo(command: &mut Command) {
         let cargos = name == "CARGO" || name.starts_with("CARGO_");
         let kept = KEPT.iter().any(|prefix| name.starts_with(prefix));
         let compilers = name.starts_with("RUSTC") || name == "RUSTFLAGS" || name == "RUSTUP_TOOLCHAIN";
-        if (cargos && !kept) || compilers {
+        // Cargo sets it for build scripts. Those of aya ask for it, and whatever depends on them
+        // would be built anew by turns, within a build script and without.
+        let hosts = name == "HOST";
+        if (cargos && !kept) || compilers || hosts {
             command.env_remove(name);
         }
     }

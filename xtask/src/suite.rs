@@ -38,7 +38,8 @@ struct Executable {
 struct Ended {
     name: String,
     seconds: f64,
-    failed: bool,
+    /// Of one that failed: what it says of its failures.
+    failures: Option<String>,
 }
 
 /// Builds and runs the tests of the packages that `selection` names in cargo's words. `lb` is the
@@ -73,12 +74,15 @@ pub(crate) fn run(selection: &str, lb: &Path) -> Result<()> {
     let ended = ended.into_inner().unwrap_or_else(|error| error.into_inner());
     times.with(&ended).write()?;
     tell(&ended, begin.elapsed().as_secs_f64());
+    for (name, failures) in ended.iter().filter_map(|one| Some((&one.name, one.failures.as_ref()?))) {
+        println!("     Failed in {name}:\n{failures}");
+    }
     // Last, so that all ends with the test runner's own lines.
     workspace::run(
         "tests in documents",
         workspace::cargo().arg("test").args(selection.split_whitespace()).arg("--doc"),
     )?;
-    let failed: Vec<&str> = ended.iter().filter(|one| one.failed).map(|one| &*one.name).collect();
+    let failed: Vec<&str> = ended.iter().filter(|one| one.failures.is_some()).map(|one| &*one.name).collect();
     ensure!(failed.is_empty(), "tests failed in {}", failed.join(", "));
     Ok(())
 }
@@ -100,7 +104,12 @@ fn run_one(executable: &Executable, lb: &Path) -> Ended {
         Err(error) => (format!("cannot start {}: {error}\n", path.display()), true),
     };
     println!("     Running {name} ({seconds:.1} s)\n{said}");
-    Ended { name: name.clone(), seconds, failed }
+    Ended { name: name.clone(), seconds, failures: failed.then(|| failures(&said).to_owned()) }
+}
+
+/// What the test runner says of failures, or all that an executable said before it broke off.
+fn failures(said: &str) -> &str {
+    said.find("\nfailures:\n").map_or(said, |begin| &said[begin..]).trim()
 }
 
 fn tell(ended: &[Ended], seconds: f64) {
@@ -178,11 +187,18 @@ mod tests {
     }
 
     #[test]
+    fn failures_are_told_without_what_passed() {
+        let said = "running 2 tests\ntest a ... FAILED\ntest b ... ok\n\nfailures:\n\n---- a stdout ----\nwhy\n\n\nfailures:\n    a\n";
+        assert_eq!(failures(said), "failures:\n\n---- a stdout ----\nwhy\n\n\nfailures:\n    a");
+        assert_eq!(failures("running 2 tests\nKilled\n"), "running 2 tests\nKilled");
+    }
+
+    #[test]
     fn the_longest_come_first_and_before_them_what_nobody_knows() {
         let executable =
             |name: &str| Executable { name: name.into(), path: "/t".into(), folder: "/w".into() };
         let ended = [("short", 1.5), ("long", 60.0)];
-        let ended = ended.map(|(name, seconds)| Ended { name: name.into(), seconds, failed: false });
+        let ended = ended.map(|(name, seconds)| Ended { name: name.into(), seconds, failures: None });
         let times = Times { file: "/f".into(), seconds: BTreeMap::new() }.with(&ended);
         let mut all = ["long", "new", "short"].map(executable);
         all.sort_by(|one, other| times.of(one).total_cmp(&times.of(other)));

@@ -44,7 +44,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     // lb-ebpf and lb-ebpf-bench do not build for the host: the BPF compiler lints their programs.
     step("clippy", |_| cargo(&format!("clippy {SELECTION} --all-targets -- -D warnings")))?;
     // The demo, the benchmarks and packages have the release build, which takes longest of all.
-    let lb = step("lb builds", |_| workspace::build_lb_for_debugging())?;
+    let lb = match options.quick {
+        true => step("lb builds", |_| workspace::build_lb_for_debugging())?,
+        false => step("lb and the tests build", |_| workspace::build_lb_and_tests())?,
+    };
 
     // The last step, so that the output ends with the test results.
     step("tests", |what| {

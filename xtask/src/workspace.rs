@@ -35,8 +35,16 @@ pub(crate) const SELECTION: &str = "--workspace --exclude lb-ebpf*";
 /// Builds `lb` as tests are built: with checks for overflow and assertions of its own, and with
 /// little optimisation. Returns its path.
 pub(crate) fn build_lb_for_debugging() -> Result<PathBuf> {
-    let mut command = cargo();
-    command.arg("build").args(SELECTION.split_whitespace()).args(["--bin", "lb"]);
-    run("building lb for debugging", &mut command)?;
+    build_selection("building lb for debugging", &["--bin", "lb"])
+}
+
+/// Builds `lb` as above, and the tests with it: alone it would have other features of dependencies,
+/// and the tests would build these once more.
+pub(crate) fn build_lb_and_tests() -> Result<PathBuf> {
+    build_selection("building lb and the tests", &["--bin", "lb", "--tests"])
+}
+
+fn build_selection(what: &str, targets: &[&str]) -> Result<PathBuf> {
+    run(what, cargo().arg("build").args(SELECTION.split_whitespace()).args(targets))?;
     Ok(target().join("debug/lb"))
 }

@@ -41,8 +41,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 pub struct Route {
     /// The gateway, or the address itself.
     pub next_hop: IpAddr,
-    /// This host's address towards it; of direct routing, which needs none, the address itself.
-    pub source: IpAddr,
+    /// This host's address towards it; `None` where nobody has asked, as for direct routing.
+    pub source: Option<IpAddr>,
     pub mtu: u32,
     pub exit: Exit,
 }
@@ -273,7 +273,7 @@ impl Network {
 }
 
 fn direct(address: IpAddr, exit: Exit) -> Result<Route, String> {
-    Ok(Route { next_hop: address, source: address, mtu: exit.mtu, exit })
+    Ok(Route { next_hop: address, source: None, mtu: exit.mtu, exit })
 }
 
 /// The route, if it leaves by the interface that is named, if one is.
@@ -314,7 +314,7 @@ fn route(message: &RouteMessage, address: IpAddr, links: &Links, main: u32) -> R
         links.exit(out, main).map_err(|error| format!("the route to {address} cannot be used: {error}"))?;
     let source = source.ok_or_else(|| format!("this host has no address to reach {address} from"))?;
     let mtu = mtu.filter(|mtu| *mtu > 0).map_or(exit.mtu, |mtu| mtu.min(exit.mtu));
-    Ok(Route { next_hop: gateway.unwrap_or(address), source, mtu, exit })
+    Ok(Route { next_hop: gateway.unwrap_or(address), source: Some(source), mtu, exit })
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {
@@ -369,7 +369,7 @@ mod tests {
         let own = RouteAttribute::PrefSource(RouteAddress::Inet(OWN));
         let here = vec![RouteAttribute::Oif(7), own.clone()];
         let exit = links().exit(7, 7).expect("it is up");
-        let direct = Route { next_hop: SERVER.into(), source: OWN.into(), mtu: 1500, exit };
+        let direct = Route { next_hop: SERVER.into(), source: Some(OWN.into()), mtu: 1500, exit };
         assert_eq!(found(here.clone(), RouteType::Unicast), Ok(direct));
         let by_router = [here.clone(), vec![RouteAttribute::Gateway(RouteAddress::Inet(ROUTER))]].concat();
         assert_eq!(found(by_router, RouteType::Unicast), Ok(Route { next_hop: ROUTER.into(), ..direct }));

@@ -14,30 +14,14 @@ use lb_datapath::sweep::Sweeper;
 use lb_lab::busy::measured;
 use lb_model::Scheduler;
 use lb_tests::harness::*;
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 
 /// Threads; two on each CPU where there are only two, so that they also interrupt each other.
 const THREADS: u32 = 4;
 const PER_THREAD: u32 = 6_000;
 const ALL: u64 = (THREADS * PER_THREAD) as u64;
 
-/// Runs `work` on all threads at once, each bound to one CPU, and hands each its number.
 fn on_every_cpu(work: impl Fn(u32) + Sync) {
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let start = std::sync::Barrier::new(THREADS as usize);
-    std::thread::scope(|scope| {
-        for thread in 0..THREADS {
-            let (work, start) = (&work, &start);
-            scope.spawn(move || {
-                let mut set = CpuSet::new();
-                set.set(thread as usize % cpus).expect("a CPU number");
-                sched_setaffinity(Pid::from_raw(0), &set).expect("a CPU that is there");
-                start.wait();
-                work(thread);
-            });
-        }
-    });
+    on_cpus(THREADS as usize, |thread| work(thread as u32));
 }
 
 /// Clients of one thread, nobody else's.

@@ -186,8 +186,10 @@ impl Way {
         let Some(config) = &server.tunnel else {
             return Self { address, mac, tunnel: None, translation: None, egress };
         };
-        let route = runtime.route(address);
-        let tunnel = route.map(|route| tunnel::tunnel(address, config, route.source, route.mtu));
+        // A server that was reached directly up to now has a route without a source: that of a
+        // tunnel is being asked for.
+        let route = runtime.route(address).and_then(|route| Some((route.source?, route.mtu)));
+        let tunnel = route.map(|(source, mtu)| tunnel::tunnel(address, config, source, mtu));
         Self { address, mac: mac.filter(|_| tunnel.is_some()), tunnel, translation: None, egress }
     }
 }

@@ -79,7 +79,7 @@ impl Ways {
         let (device, mac) = exit.other.unwrap_or((self.main, Mac::NONE));
         let Exit { vlan, tpid, mtu, .. } = exit;
         let exit = links::Exit { interface: device, device, mac, vlan, tpid, mtu };
-        let (source, mtu) = tunnel.unwrap_or((server, mtu));
+        let (source, mtu) = tunnel.map_or((None, mtu), |(source, mtu)| (Some(source), mtu));
         self.presumed.insert(server, Route { next_hop: server, source, mtu, exit });
     }
 
@@ -285,7 +285,7 @@ mod tests {
     }
 
     fn found_by(interface: u32, server: &str, next_hop: &str) -> Event {
-        let source = address("192.0.2.5");
+        let source = Some(address("192.0.2.5"));
         let route = Route { next_hop: address(next_hop), source, mtu: 1500, exit: exit(interface) };
         Event { address: address(server), found: Ok(route) }
     }
@@ -413,7 +413,7 @@ services:
         let [finding] = &ways.findings(&config)[..] else { panic!("one finding") };
         assert_eq!(finding.text, "the gue tunnel to www1 cannot be used: no route to it");
         assert!(finding.mend.contains("ip route get 198.51.100.7"), "{}", finding.mend);
-        let narrow = Route { next_hop: server, source: server, mtu: 1299, exit: exit(MAIN) };
+        let narrow = Route { next_hop: server, source: None, mtu: 1299, exit: exit(MAIN) };
         ways.set_route(Event { address: server, found: Ok(narrow) });
         let [finding] = &ways.findings(&config)[..] else { panic!("one finding") };
         assert!(

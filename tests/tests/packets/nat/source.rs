@@ -8,8 +8,6 @@ use lb_common::reason::Reason;
 use lb_datapath::plan::{Service, Settings, Target, nat};
 use lb_model::ServiceKey;
 use lb_tests::harness::*;
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 
 use super::related::{cut, error};
 use super::{
@@ -289,32 +287,16 @@ fn fragments_have_the_same_address() {
 /// Two CPUs never take the same port, also while there are few.
 #[test]
 fn cpus_take_different_ports() {
-    const THREADS: u8 = 4;
     const EACH: u8 = 60;
     let director = with_ports(200);
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let start = std::sync::Barrier::new(usize::from(THREADS));
-    let taken: Vec<u16> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS)
-            .map(|thread| {
-                let (director, start) = (&director, &start);
-                scope.spawn(move || {
-                    let mut set = CpuSet::new();
-                    set.set(usize::from(thread) % cpus).expect("a CPU number");
-                    sched_setaffinity(Pid::from_raw(0), &set).expect("a CPU that is there");
-                    start.wait();
-                    let segments = (0..EACH).map(|number| Segment {
-                        client: [10, 1, thread, number].into(),
-                        ..neighbour((4, TCP))
-                    });
-                    let sent = segments.map(|segment| director.send_bytes(&segment.to_vip()));
-                    let opened = sent.filter(|outcome| outcome.verdict == Verdict::Tx);
-                    opened.map(|outcome| source(&outcome.frame).1).collect::<Vec<u16>>()
-                })
-            })
-            .collect();
-        threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
-    });
+    let taken = on_cpus(4, |thread| {
+        let segments = (0..EACH)
+            .map(|number| Segment { client: [10, 1, thread as u8, number].into(), ..neighbour((4, TCP)) });
+        let sent = segments.map(|segment| director.send_bytes(&segment.to_vip()));
+        let opened = sent.filter(|outcome| outcome.verdict == Verdict::Tx);
+        opened.map(|outcome| source(&outcome.frame).1).collect::<Vec<u16>>()
+    })
+    .concat();
     let distinct: BTreeSet<u16> = taken.iter().copied().collect();
     assert_eq!(distinct.len(), taken.len(), "a port was taken twice");
     // 240 clients want one of 200 ports: some find none, and hardly any port is left over.

@@ -138,7 +138,10 @@ fn a_tunnel_needs_a_route_and_direct_routing_none() {
     });
     assert_eq!(members(&service, &UP), vec![Target::Real(WWW1)]);
     let exit = lb_net::links::Exit { interface: 2, device: 2, mac: MAC, vlan: None, tpid: 0x8100, mtu: 1500 };
-    let route = Route { next_hop: WWW1, source: WWW1, mtu: 1500, exit };
+    let route = Route { next_hop: WWW1, source: Some(WWW1), mtu: 1500, exit };
+    // Up to now it was reached directly, and nobody has asked for a source.
+    let without_source = Facts { route: Some(Route { source: None, ..route }), ..UP };
+    assert_eq!(members(&service, &without_source), vec![Target::Real(WWW1)]);
     let with_route = Facts { route: Some(route), ..UP };
     assert_eq!(members(&service, &with_route), vec![Target::Real(WWW1), Target::Real(WWW2)]);
     let state = state(&config(&service), &with_route);
@@ -154,7 +157,7 @@ fn address_translation_needs_a_route_too_and_may_change_the_port() {
     service.servers = vec![lb_model::Server { masq: true, ..lb_model::Server::new(WWW2, 8080) }];
     assert_eq!(members(&service, &UP), vec![]);
     let exit = lb_net::links::Exit { interface: 2, device: 2, mac: MAC, vlan: None, tpid: 0x8100, mtu: 1500 };
-    let route = Route { next_hop: WWW1, source: WWW1, mtu: 1500, exit };
+    let route = Route { next_hop: WWW1, source: Some(WWW1), mtu: 1500, exit };
     let facts = Facts { route: Some(route), ..UP };
     assert_eq!(members(&service, &facts), vec![Target::Real(WWW2)]);
     let state = state(&config(&service), &facts);
