@@ -89,10 +89,10 @@ fn start(purpose: &str) -> (Talk, Director, Manager) {
 fn the_service_manager_hears_what_the_director_does() {
     let (talk, director, manager) = start("manager");
     manager.wait_for("READY=1");
-    manager.wait_for("STATUS=eth0: 1 service, 2 of 2 servers up");
+    manager.wait_for("STATUS=eth0: 1 service, 2 of 2 servers take clients");
     manager.wait_for("WATCHDOG=1");
     talk.www1.stop().expect("nginx stops");
-    manager.wait_for("STATUS=eth0: 1 service, 1 of 2 servers up");
+    manager.wait_for("STATUS=eth0: 1 service, 1 of 2 servers take clients");
 
     director.reconfigure(&configuration().replace("200ms", "300ms")).expect("another configuration");
     // The time tells systemd which reload this is.

@@ -41,7 +41,7 @@ pub(crate) fn programs() -> Result<PathBuf> {
 
 fn built(kind: &str, name: &str, words: &[&str]) -> Result<PathBuf> {
     let mut command = workspace::cargo();
-    command.args(words).args([name, "--package", "lb-tests"]);
+    command.args(words).arg(name).args(workspace::SELECTION.split_whitespace());
     command.args(["--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
     let output = command.output().context("cannot start cargo")?;
     ensure!(output.status.success(), "building the {kind} `{name}` of lb-tests failed ({})", output.status);

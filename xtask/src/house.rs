@@ -2,7 +2,7 @@
 //! be, which files may have unsafe code ([`unsafe_code`]), how the unit is rated ([`unit`]), and
 //! where links of documents lead ([`documents`]).
 
-mod documents;
+pub(crate) mod documents;
 mod unit;
 mod unsafe_code;
 

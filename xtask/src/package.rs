@@ -52,7 +52,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         rpm::check(&rpm)?;
         image::check(&image)?;
         println!(
-            "The packages and the image are right: the tools find nothing, and they come and go without a trace."
+            "The packages and the image are right: the tools find nothing, and they come and go without a trace. There \
+             was no systemd: what their scripts tell it was not tried."
         );
     }
     Ok(())

@@ -1,7 +1,9 @@
 //! The workspace's path, and commands of its cargo.
 
 use std::env;
-use std::path::PathBuf;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
@@ -20,6 +22,14 @@ pub(crate) fn run(what: &str, command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("{what}: cannot start {command:?}"))?;
     ensure!(status.success(), "{what} failed ({status})");
     Ok(())
+}
+
+/// Removes a folder with all that is in it, if there is one.
+pub(crate) fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        result => result.with_context(|| format!("cannot remove {}", folder.display())),
+    }
 }
 
 /// Builds `lb` in release mode, including the XDP program, and returns its path.

@@ -137,7 +137,7 @@ impl Checker {
 
     /// The thread, by its name, gives signs of life.
     pub fn pulse(&self) -> (&'static str, Pulse) {
-        (THREAD, self.thread.pulse().clone())
+        (THREAD, self.thread.pulse())
     }
 
     /// The network of probes through VIPs.

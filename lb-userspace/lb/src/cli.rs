@@ -47,8 +47,8 @@ A director forwards what comes for a virtual IP address (VIP) to the real server
   lb check /etc/lb/lb.yaml     is the configuration right?
   lb run                       the director, in the foreground; systemd runs it as a service
   lb status                    services, servers, connections, and what is wrong, if anything is
-All commands but `run`, `check`, `import`, `doctor`, `realserver`, `config`, `completions` and `man` ask the director that runs
-on this machine, by its control socket.
+All commands but `run`, `check`, `import`, `realserver`, `config`, `completions` and `man` ask the director that runs on this
+machine, by its control socket; `doctor` does without it where none runs.
 Exit codes: 0 done, 1 failed or refused, 2 wrong use, 3 no director runs, 4 no permission; `lb health` has those of monitoring plugins.
 Colours are for terminals; NO_COLOR=1 switches them off. LB_SOCKET names another control socket.";
 

@@ -13,7 +13,6 @@ use crate::vital_signs::{Pulse, RHYTHM};
 #[derive(Debug)]
 pub struct Worker {
     handle: Handle,
-    pulse: Pulse,
     /// Dropping it ends the thread.
     _stop: oneshot::Sender<()>,
 }
@@ -24,24 +23,22 @@ impl Worker {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
-        let pulse = Pulse::default();
-        let beats = beat(pulse.clone());
         thread::Builder::new().name(name.into()).spawn(move || {
             runtime.block_on(async {
-                tokio::select! {
-                    // The error that the sender is gone is what ends the thread.
-                    _ = stopped => {}
-                    () = beats => {}
-                }
+                // The error that the sender is gone is what ends the thread.
+                let _ = stopped.await;
             });
             runtime.shutdown_background();
         })?;
-        Ok(Self { handle, pulse, _stop: stop })
+        Ok(Self { handle, _stop: stop })
     }
 
-    /// Gives signs of life while its tasks let each other work.
-    pub const fn pulse(&self) -> &Pulse {
-        &self.pulse
+    /// From now on the thread gives signs of life while its tasks let each other work. Nobody wakes
+    /// a thread for signs that nobody wants.
+    pub fn pulse(&self) -> Pulse {
+        let pulse = Pulse::default();
+        self.handle.spawn(beat(pulse.clone()));
+        pulse
     }
 
     pub fn handle(&self) -> &Handle {
@@ -53,5 +50,25 @@ async fn beat(pulse: Pulse) {
     loop {
         pulse.beat();
         tokio::time::sleep(RHYTHM).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::vital_signs::Watch;
+
+    #[test]
+    fn a_worker_gives_signs_of_life_to_whoever_wants_them() {
+        let worker = Worker::start("worker").expect("a thread");
+        let mut watch = Watch::default();
+        watch.add("worker", worker.pulse());
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !watch.look(1).is_empty() {
+            assert!(Instant::now() < deadline, "no sign of life");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod orders;
 mod paging;
 mod read;
 
+pub(crate) use self::paging::limit;
 pub(crate) use self::read::{server_has, service_has};
 
 use axum::Router;

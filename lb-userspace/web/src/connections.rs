@@ -3,11 +3,10 @@
 use lb_api::connections::{Bounds, Connection, Filter};
 use serde::{Deserialize, Serialize};
 
+use crate::api::limit;
+use crate::director::NoListing;
 use crate::problem::Refusal;
 use crate::server::Site;
-
-const DEFAULT: u64 = 100;
-const MOST: u64 = 1000;
 
 /// Which ones; all conditions hold.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -24,7 +23,7 @@ pub(crate) struct Wanted {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u64>,
+    pub limit: Option<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<u64>,
 }
@@ -57,18 +56,18 @@ impl Wanted {
     /// Walks over the table. That costs the director half a core while it lasts, so it is done for
     /// one asker at a time.
     pub(crate) async fn find(&self, site: &Site) -> Result<Found, Refusal> {
-        let limit = match self.limit.unwrap_or(DEFAULT) {
-            0 => return Err(Refusal::bad("limit 0: expected a number from 1 to 1000")),
-            limit => limit.min(MOST),
-        };
+        let limit = limit(self.limit)?;
         let Ok(_alone) = site.listing.try_acquire() else {
             let text = "a listing of connections is under way here, and there is one at a time: try again";
             return Err(Refusal::unavailable(text));
         };
-        let bounds = Bounds { from: self.from.unwrap_or(0), limit: Some(limit) };
+        let bounds = Bounds { from: self.from.unwrap_or(0), limit: Some(limit as u64) };
         let listed = site.director.list(self.filter(), bounds).await;
         let listed = listed.map_err(|error| Refusal::unavailable(format!("{error:#}")))?;
-        let (connections, end) = listed.map_err(Refusal::bad)?;
+        let (connections, end) = listed.map_err(|none| match none {
+            NoListing::Wrong(why) => Refusal::bad(why),
+            NoListing::Busy(why) => Refusal::unavailable(why),
+        })?;
         let next = end.next.map(|from| Self { from: Some(from), ..self.clone() });
         Ok(Found { connections, next })
     }

@@ -12,7 +12,18 @@ pub type Answer<'a> = Pin<Box<dyn Future<Output = anyhow::Result<Reply>> + Send 
 /// A part of the connection table on its way, or why there is none. An error: the director does not
 /// answer.
 pub type Listing<'a> =
-    Pin<Box<dyn Future<Output = anyhow::Result<Result<(Vec<Connection>, End), String>>> + Send + 'a>>;
+    Pin<Box<dyn Future<Output = anyhow::Result<Result<(Vec<Connection>, End), NoListing>>> + Send + 'a>>;
+
+/// Why the director lists no connections.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoListing {
+    /// What is asked for is wrong: it will not be had later either.
+    #[error("{0}")]
+    Wrong(String),
+    /// The director has too much to do now: it may be had later.
+    #[error("{0}")]
+    Busy(String),
+}
 
 /// Whom requests are handed on to.
 pub trait Director: Send + Sync {

@@ -29,5 +29,5 @@ mod tokens;
 #[cfg(test)]
 mod tests;
 
-pub use self::director::{Answer, Director, Listing};
+pub use self::director::{Answer, Director, Listing, NoListing};
 pub use self::server::Prepared;

@@ -22,7 +22,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::{Answer, Director, Listing, Prepared};
+use crate::{Answer, Director, Listing, NoListing, Prepared};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -62,8 +62,12 @@ impl Director for Fixed {
 
     fn list(&self, filter: Filter, bounds: Bounds) -> Listing<'_> {
         Box::pin(async move {
-            if filter.service.as_deref() == Some("nothing") {
-                return Ok(Err("there is no service \"nothing\"".to_owned()));
+            match filter.service.as_deref() {
+                Some("nothing") => {
+                    return Ok(Err(NoListing::Wrong("there is no service \"nothing\"".to_owned())));
+                }
+                Some("much") => return Ok(Err(NoListing::Busy("4 listings are under way".to_owned()))),
+                _ => {}
             }
             let of_client =
                 |one: &Connection| filter.client.as_ref().is_none_or(|ip| *ip == one.client.to_string());

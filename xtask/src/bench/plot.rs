@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use lb_lab::statistics::median;
 use serde_json::Value;
 
 use crate::kernels::table::grouped;
@@ -243,10 +244,8 @@ fn strips(title: &str, cases: &[Line]) -> String {
                 "<circle cx=\"{place:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{colour}\" fill-opacity=\"0.5\"/>"
             );
         }
-        let mut sorted: Vec<f64> = points.iter().map(|point| point.0).collect();
-        sorted.sort_by(f64::total_cmp);
-        if let Some(median) = sorted.get(sorted.len() / 2) {
-            let place = x.place(*median);
+        if !points.is_empty() {
+            let place = x.place(median(points.iter().map(|point| point.0).collect()));
             let _ =
                 writeln!(field, "<path class=\"median\" d=\"M{place:.1} {:.1}V{:.1}\"/>", y - 8.0, y + 8.0);
         }

@@ -8,7 +8,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{folder, output};
+use super::{folder, output, tree};
+use crate::workspace;
 
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 const TAG: &str = "latest";
@@ -17,12 +18,10 @@ const TAG: &str = "latest";
 pub(super) fn build(tree: &Path, version: &str) -> Result<PathBuf> {
     let (layout, root) = (folder().join("image"), folder().join("image-root"));
     for old in [&layout, &root] {
-        if old.exists() {
-            fs::remove_dir_all(old)?;
-        }
+        workspace::remove(old)?;
     }
-    let program = root.join("usr/sbin/lb");
-    copy(&tree.join("usr/sbin/lb"), &program)?;
+    let program = root.join(tree::PROGRAM);
+    copy(&tree.join(tree::PROGRAM), &program)?;
     for library in libraries(&program)? {
         copy(&library, &root.join(library.strip_prefix("/")?))?;
     }
@@ -36,32 +35,36 @@ pub(super) fn build(tree: &Path, version: &str) -> Result<PathBuf> {
         let inside = format!("/{}", top.file_name().to_string_lossy());
         umoci(&["insert", "--image", &image, &top.path().display().to_string(), &inside])?;
     }
-    let mut config = vec!["config", "--image", &image, "--config.entrypoint", "/usr/sbin/lb"];
+    let entry = entry();
+    let mut config = vec!["config", "--image", &image, "--config.entrypoint", &entry];
     for word in ["run", "--config", "/etc/lb/lb.yaml"] {
         config.extend(["--config.cmd", word]);
     }
     let label = format!("org.opencontainers.image.version={version}");
     config.extend(["--config.label", &label]);
     umoci(&config)?;
-    fs::remove_dir_all(root).context("cannot remove the image's files")?;
+    workspace::remove(&root)?;
     Ok(layout)
+}
+
+/// What the image starts.
+fn entry() -> String {
+    format!("/{}", tree::PROGRAM)
 }
 
 /// skopeo reads the layout, and what umoci unpacks of it runs.
 pub(super) fn check(layout: &Path) -> Result<()> {
     let image = format!("oci:{}:{TAG}", layout.display());
     let said = output(Command::new("skopeo").args(["inspect", "--config"]).arg(&image))?;
-    ensure!(said.contains("/usr/sbin/lb"), "the image has no entry point: {said}");
+    ensure!(said.contains(&entry()), "the image has no entry point: {said}");
     let bundle = folder().join("bundle");
-    if bundle.exists() {
-        fs::remove_dir_all(&bundle)?;
-    }
+    workspace::remove(&bundle)?;
     let image = format!("{}:{TAG}", layout.display());
     umoci(&["unpack", "--image", &image, &bundle.display().to_string()])?;
     let mut command = Command::new("chroot");
-    let said = output(command.arg(bundle.join("rootfs")).args(["/usr/sbin/lb", "--version"]))?;
+    let said = output(command.arg(bundle.join("rootfs")).args([&*entry(), "--version"]))?;
     ensure!(said.starts_with("lb "), "lb --version says {said:?}");
-    fs::remove_dir_all(bundle).context("cannot remove what was unpacked")
+    workspace::remove(&bundle)
 }
 
 fn umoci(words: &[&str]) -> Result<()> {

@@ -6,15 +6,13 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{folder, output, read};
+use super::{folder, output, read, tree};
 use crate::workspace;
 
 /// Returns the package of the files in `tree`.
 pub(super) fn build(tree: &Path, version: &str) -> Result<PathBuf> {
     let top = folder().join("rpm");
-    if top.exists() {
-        fs::remove_dir_all(&top)?;
-    }
+    workspace::remove(&top)?;
     fs::create_dir_all(&top)?;
     let spec = top.join("lb.spec");
     let text = read(&workspace::root().join("deploy/rpm/lb.spec"))?;
@@ -28,7 +26,7 @@ pub(super) fn build(tree: &Path, version: &str) -> Result<PathBuf> {
     let made = made.flatten().flatten().next().context("rpmbuild has made no package")?;
     let package = folder().join(made.file_name());
     fs::rename(made.path(), &package).with_context(|| format!("cannot rename {}", package.display()))?;
-    fs::remove_dir_all(top).context("cannot remove what rpmbuild leaves")?;
+    workspace::remove(&top)?;
     Ok(package)
 }
 
@@ -37,9 +35,7 @@ pub(super) fn check(package: &Path) -> Result<()> {
     let accepted = workspace::root().join("deploy/rpm/lb.rpmlintrc");
     workspace::run("rpmlint", Command::new("rpmlint").args(["--strict", "-r"]).arg(accepted).arg(package))?;
     let root = folder().join("rpm-root");
-    if root.exists() {
-        fs::remove_dir_all(&root)?;
-    }
+    workspace::remove(&root)?;
     fs::create_dir_all(&root)?;
     let rpm = |words: &[&str]| {
         let mut command = Command::new("rpm");
@@ -49,10 +45,10 @@ pub(super) fn check(package: &Path) -> Result<()> {
     let file = package.to_str().context("the folder's name is not UTF-8")?;
     // There is no distribution around it: what it needs of one, and its scripts, are left out.
     rpm(&["--install", "--nodeps", "--noscripts", file])?;
-    ensure!(root.join("usr/sbin/lb").exists(), "the package has no program");
+    ensure!(root.join(tree::PROGRAM).exists(), "the package has no program");
     let needs = rpm(&["--query", "--requires", "lb"])?;
     ensure!(needs.contains("libc.so.6"), "the package names no C library: {needs}");
     rpm(&["--erase", "--noscripts", "lb"])?;
-    ensure!(!root.join("usr/sbin/lb").exists(), "the program is still there");
-    fs::remove_dir_all(root).context("cannot remove the package's root")
+    ensure!(!root.join(tree::PROGRAM).exists(), "the program is still there");
+    workspace::remove(&root)
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -10,18 +10,43 @@ use anyhow::{Context as _, Result, ensure};
 use lb_lab::workspace::root;
 
 use super::{folder, output, read};
+use crate::workspace;
 
 /// What lintian says and is meant so: the package is no part of Debian, so it closes no bug there,
-/// and nobody has an address for it; and libyaml is in the executable as Rust, which no package of
-/// Debian has.
-pub(super) const ACCEPTED: [&str; 4] = [
+/// and nobody has an address for it; libyaml is in the executable as Rust, which no package of
+/// Debian has; and `deb-systemd-helper`, which is to be called in place of `systemctl`, undoes only
+/// what it has done itself, while it is the operator who enables the unit.
+pub(super) const ACCEPTED: [&str; 5] = [
     "initial-upload-closes-no-bugs",
     "bogus-mail-host",
     "bogus-mail-host-in-debian-changelog",
     "embedded-library",
+    "maintainer-script-calls-systemctl",
 ];
 
 const DOCUMENTS: &str = "usr/share/doc/lb";
+
+/// Files and folders that stand there as in the source, so that links between documents lead to
+/// the same files.
+const SAME: [&str; 13] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "GLOSSARY.md",
+    "docs",
+    "deploy/container",
+    "deploy/examples",
+    "deploy/grafana",
+    "deploy/prometheus",
+    "deploy/routing",
+    "deploy/schema",
+    "deploy/systemd",
+];
+
+/// Links to these: the place where everybody looks for examples, and the schema that examples name
+/// as `../schema`.
+const SHORT: [(&str, &str); 2] = [("examples", "deploy/examples"), ("schema", "deploy/schema")];
 
 /// live-build has a /usr/bin/lb, so this one is in sbin, where an administrator's command belongs.
 pub(super) const PROGRAM: &str = "usr/sbin/lb";
@@ -36,9 +61,7 @@ const SHELLS: [(&str, &str); 3] = [
 /// Returns a folder with all files where they are installed.
 pub(super) fn make(lb: &Path, version: &str) -> Result<PathBuf> {
     let tree = folder().join(format!("lb-{version}"));
-    if tree.exists() {
-        fs::remove_dir_all(&tree)?;
-    }
+    workspace::remove(&tree)?;
     fill(&tree, lb, version)?;
     Ok(tree)
 }
@@ -62,7 +85,7 @@ fn fill(tree: &Path, lb: &Path, version: &str) -> Result<()> {
 fn unit() -> Result<String> {
     let unit = read(&root().join("deploy/systemd/lb.service"))?;
     let (_, unit) = unit.split_once("[Unit]").context("lb.service has no section [Unit]")?;
-    Ok(format!("[Unit]{unit}").replace("/usr/local/sbin/lb", "/usr/sbin/lb"))
+    Ok(format!("[Unit]{unit}").replace("/usr/local/sbin/lb", &format!("/{PROGRAM}")))
 }
 
 fn manual(tree: &Path, lb: &Path) -> Result<()> {
@@ -75,28 +98,33 @@ fn manual(tree: &Path, lb: &Path) -> Result<()> {
         let place = tree.join(format!("usr/share/man/man{section}/{name}.gz"));
         put(&place, &compressed(&fs::read(page.path())?)?, 0o644)?;
     }
-    fs::remove_dir_all(pages).context("cannot remove the pages")
+    workspace::remove(&pages)
 }
 
 fn documents(tree: &Path, version: &str) -> Result<()> {
     let documents = tree.join(DOCUMENTS);
     let from = root();
-    put(&documents.join("README.md.gz"), &compressed(&fs::read(from.join("README.md"))?)?, 0o644)?;
     put(&documents.join("copyright"), &fs::read(from.join("deploy/debian/copyright"))?, 0o644)?;
     let log = read(&from.join("deploy/debian/changelog"))?.replace("@VERSION@", version);
     put(&documents.join("changelog.gz"), &compressed(log.as_bytes())?, 0o644)?;
-    for (folder, to) in [
-        ("examples", "examples"),
-        ("schema", "schema"),
-        ("prometheus", "examples/prometheus"),
-        ("grafana", "examples/grafana"),
-        ("routing", "examples/routing"),
-        ("systemd/lb.service.d", "examples/lb.service.d"),
-    ] {
-        for file in fs::read_dir(from.join("deploy").join(folder))? {
-            let file = file?;
-            put(&documents.join(to).join(file.file_name()), &fs::read(file.path())?, 0o644)?;
-        }
+    for name in SAME {
+        copy(&from.join(name), &documents.join(name))?;
+    }
+    for (link, to) in SHORT {
+        symlink(to, documents.join(link)).with_context(|| format!("cannot make the link {link}"))?;
+    }
+    Ok(())
+}
+
+/// A file, or a folder with all that is in it.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    if !from.is_dir() {
+        let content = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+        return put(to, &content, 0o644);
+    }
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        copy(&entry.path(), &to.join(entry.file_name()))?;
     }
     Ok(())
 }
@@ -133,5 +161,16 @@ mod tests {
         let unit = unit().expect("the unit");
         assert!(unit.contains("ExecStart=/usr/sbin/lb run"), "{unit}");
         assert!(!unit.contains("/usr/local"), "{unit}");
+    }
+
+    #[test]
+    fn links_between_documents_lead_to_files_of_the_package() {
+        let folder = tempfile::tempdir().expect("a folder");
+        documents(folder.path(), "1.0").expect("the documents");
+        let top = folder.path().join(DOCUMENTS);
+        assert_eq!(crate::house::documents::broken_links(&top), Vec::<String>::new());
+        for file in ["examples/talk.yaml", "schema/lb.schema.json", "changelog.gz", "copyright"] {
+            assert!(top.join(file).exists(), "the package has no {file}");
+        }
     }
 }

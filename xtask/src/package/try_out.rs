@@ -6,15 +6,17 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{folder, output};
+use super::{folder, output, tree};
+use crate::workspace;
 
 pub(super) fn run(package: &Path, next: &Path) -> Result<()> {
     let root = Root::make()?;
     let before = root.files()?;
     root.install(package)?;
-    root.says(&["/usr/sbin/lb", "--version"], "lb ")?;
+    let program = format!("/{}", tree::PROGRAM);
+    root.says(&[&program, "--version"], "lb ")?;
     let example = "/usr/share/doc/lb/examples/talk.yaml";
-    root.says(&["/usr/sbin/lb", "check", example], "ok")?;
+    root.says(&[&program, "check", example], "ok")?;
     // What the administrator has made and lb has written.
     for (file, text) in [("etc/lb/lb.yaml", "interface: eth0\n"), ("var/lib/lb/orders.json", "[]\n")] {
         let file = root.0.join(file);
@@ -24,7 +26,7 @@ pub(super) fn run(package: &Path, next: &Path) -> Result<()> {
     root.install(next)?;
     ensure!(root.0.join("etc/lb/lb.yaml").exists(), "the upgrade has removed the configuration");
     root.dpkg(&["--remove", "lb"])?;
-    ensure!(!root.0.join("usr/sbin/lb").exists(), "the program is still there");
+    ensure!(!root.0.join(tree::PROGRAM).exists(), "the program is still there");
     ensure!(root.0.join("etc/lb/lb.yaml").exists(), "removal has removed the configuration");
     root.dpkg(&["--purge", "lb"])?;
     let after = root.files()?;
@@ -39,9 +41,7 @@ struct Root(PathBuf);
 impl Root {
     fn make() -> Result<Self> {
         let root = folder().join("root");
-        if root.exists() {
-            fs::remove_dir_all(&root).context("cannot remove the root of the last time")?;
-        }
+        workspace::remove(&root)?;
         eprintln!("A minimal Debian for the package: downloads about 40 MB to {} …", root.display());
         let mut command = Command::new("mmdebstrap");
         // Of this machine's own sources: it is the Debian that the package was built for.

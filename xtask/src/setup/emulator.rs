@@ -6,8 +6,9 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 
 use super::apt;
-use super::servers::{LEFT_OUT, lay_out, remove, unpack};
+use super::servers::{LEFT_OUT, lay_out, unpack};
 use crate::kernels::emulator::{PACKAGE, unpacked};
+use crate::workspace::remove;
 
 /// Unpacks qemu, and renames it when it is complete.
 pub(super) fn make() -> Result<()> {

@@ -214,6 +214,8 @@ fn programs(scope: Scope) -> Vec<Missing> {
         program("rpmbuild", "rpm", "builds the RPM package");
         program("umoci", "umoci", "builds the image for containers");
         program("strip", "binutils", "leaves out of the package what only debuggers read");
+        let authorities = "makes the file of the authorities that the image trusts";
+        program("update-ca-certificates", "ca-certificates", authorities);
     }
     if scope == Scope::PackageCheck {
         program("lintian", "lintian", "checks Debian's package");

@@ -25,7 +25,7 @@ pub(super) fn axe() -> Result<()> {
     let script = workshop.join("package/axe.min.js");
     ensure!(script.is_file(), "{} has no axe.min.js", archive.display());
     fs::rename(&script, &target).with_context(|| format!("cannot rename {}", script.display()))?;
-    super::servers::remove(&workshop)
+    workspace::remove(&workshop)
 }
 
 /// Fetches the language server with the packages that it needs; none of their scripts is run.
@@ -45,7 +45,7 @@ pub(super) fn language_server() -> Result<()> {
     ]);
     install.arg(format!("yaml-language-server@{}", editor::VERSION));
     npm(install, &workshop)?;
-    super::servers::remove(&target)?;
+    workspace::remove(&target)?;
     fs::rename(&workshop, &target).with_context(|| format!("cannot rename {}", workshop.display()))?;
     let program = editor::language_server();
     ensure!(program.is_file(), "npm has made no {}", program.display());
@@ -55,7 +55,7 @@ pub(super) fn language_server() -> Result<()> {
 /// An empty folder beside `target`.
 fn workshop(target: &Path) -> Result<PathBuf> {
     let workshop = PathBuf::from(format!("{}.new", target.display()));
-    super::servers::remove(&workshop)?;
+    workspace::remove(&workshop)?;
     fs::create_dir_all(&workshop).with_context(|| format!("cannot make {}", workshop.display()))?;
     Ok(workshop)
 }

@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use lb_lab::lab::originals;
 
 use super::apt;
-use super::servers::{lay_out, lock, remove, unpack};
+use super::servers::{lay_out, lock, unpack};
+use crate::workspace::remove;
 
 /// Builds the file system, and replaces an old one only when the new one is complete.
 pub(super) fn make() -> Result<()> {

@@ -16,6 +16,7 @@ use lb_lab::lab::servers::root;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::apt;
+use crate::workspace::remove;
 
 /// Builds the file system, and replaces an old one only when the new one is complete.
 pub(super) fn make() -> Result<()> {
@@ -56,13 +57,6 @@ pub(super) fn lock(path: &Path) -> Result<Flock<File>> {
     Flock::lock(file, FlockArg::LockExclusive)
         .map_err(|(_, errno)| errno)
         .with_context(|| format!("cannot lock {}", path.display()))
-}
-
-pub(super) fn remove(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        result => result.with_context(|| format!("cannot remove {}", folder.display())),
-    }
 }
 
 /// Downloads the packages with all dependencies, including the C library.

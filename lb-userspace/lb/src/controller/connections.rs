@@ -17,6 +17,7 @@ use lb_datapath::mapped::Mapped;
 use lb_datapath::table::{Pages, Table};
 use lb_model::{ServiceKey, canonical};
 use lb_system::clock::now_ns;
+use lb_web::NoListing;
 use tokio::sync::mpsc;
 
 use super::Controller;
@@ -38,12 +39,12 @@ pub(super) struct Listings(Arc<()>);
 
 impl Listings {
     /// Another one, which is under way as long as the answer is held; or why there are no more.
-    pub(super) fn begin(&self) -> Result<Arc<()>, String> {
+    pub(super) fn begin(&self) -> Result<Arc<()>, NoListing> {
         let under_way = Arc::clone(&self.0);
         match Arc::strong_count(&under_way) > MOST + 1 {
-            true => Err(format!(
+            true => Err(NoListing::Busy(format!(
                 "{MOST} listings of connections are under way, and there are no more at a time: wait for one to end"
-            )),
+            ))),
             false => Ok(under_way),
         }
     }
@@ -55,10 +56,10 @@ impl Controller {
         &self,
         filter: &Filter,
         bounds: Bounds,
-    ) -> Result<mpsc::Receiver<Vec<u8>>, String> {
+    ) -> Result<mpsc::Receiver<Vec<u8>>, NoListing> {
         let under_way = self.listings.begin()?;
         let names = Names::of(&self.config, &self.runtime.draining, &self.forwarder);
-        let wanted = Wanted::new(filter, &names)?;
+        let wanted = Wanted::new(filter, &names).map_err(NoListing::Wrong)?;
         let (table, servers) = self.forwarder.entries();
         let (replies, listing) = mpsc::channel(WAITING);
         let walk = Walk { table, servers, names, wanted, replies, part: Vec::new(), listed: 0, bounds };
@@ -66,7 +67,7 @@ impl Controller {
             walk.run();
             drop(under_way);
         });
-        started.map_err(|error| format!("cannot start the listing's thread: {error}"))?;
+        started.map_err(|error| NoListing::Busy(format!("cannot start the listing's thread: {error}")))?;
         Ok(listing)
     }
 }
@@ -258,5 +259,19 @@ impl Walk {
         let mut line = serde_json::to_vec(reply).map_err(|_| Gone)?;
         line.push(b'\n');
         self.replies.blocking_send(line).map_err(|_| Gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_listing_too_many_may_be_had_later() {
+        let listings = Listings::default();
+        let mut under_way: Vec<_> = (0..MOST).map(|_| listings.begin().expect("there is room")).collect();
+        assert!(matches!(listings.begin(), Err(NoListing::Busy(why)) if why.contains("4 listings")));
+        under_way.pop();
+        listings.begin().expect("one has ended");
     }
 }

@@ -1,6 +1,8 @@
 //! What the service manager (systemd) is told: that the director is ready, reloads or stops, what
 //! it does, and that its threads live. A director that nobody manages tells nobody.
 
+use std::env;
+
 use lb_api::events::{Level, Record};
 use lb_system::vital_signs::Watch;
 use sd_notify::NotifyState;
@@ -41,6 +43,11 @@ pub(super) fn alive() {
     tell(&[NotifyState::Watchdog]);
 }
 
+/// Somebody is told.
+fn is_there() -> bool {
+    env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "cannot tell the service manager");
@@ -67,7 +74,7 @@ impl ServiceManager {
     fn check(&mut self, is_leaving: bool) -> Option<Record> {
         let hanging = self.watch.look(HANGS);
         self.housekeepings = self.housekeepings.wrapping_add(1);
-        if self.housekeepings.is_multiple_of(SIGN) {
+        if self.is_time() {
             if hanging.is_empty() {
                 alive();
             }
@@ -95,6 +102,11 @@ impl ServiceManager {
         })
     }
 
+    /// Once a second.
+    fn is_time(&self) -> bool {
+        self.housekeepings.is_multiple_of(SIGN)
+    }
+
     fn set_status(&mut self, status: String) {
         if status != self.status {
             tell(&[NotifyState::Status(&status)]);
@@ -108,21 +120,20 @@ impl Controller {
         if let Some(record) = self.service_manager.check(self.leaving.is_some()) {
             self.notifier.record(record);
         }
-        if self.leaving.is_none() {
+        if self.leaving.is_none() && self.service_manager.is_time() && is_there() {
             let status = self.summary();
             self.service_manager.set_status(status);
         }
     }
 
-    /// `eth0: 2 services, 3 of 4 servers up, active for web`
+    /// `eth0: 2 services, 3 of 4 servers take clients, active for web`
     pub(super) fn summary(&self) -> String {
         let interfaces = self.config.interfaces().collect::<Vec<_>>().join(", ");
         let services = &self.config.services;
-        let servers = services.iter().map(|service| service.servers.len()).sum();
-        let up = self.runtime.serving();
-        let mut text = format!("{interfaces}: {}, {up} of {} up", some(services.len(), "service"), {
-            some(servers, "server")
-        });
+        let servers: usize = services.iter().map(|service| service.servers.len()).sum();
+        let serving = self.runtime.serving();
+        let services = format!("{} service{}", services.len(), if services.len() == 1 { "" } else { "s" });
+        let mut text = format!("{interfaces}: {services}, {serving} of {servers} servers take clients");
         match self.membership.active_groups() {
             None => {}
             Some(groups) if groups.is_empty() => text += ", standby",
@@ -130,10 +141,6 @@ impl Controller {
         }
         text
     }
-}
-
-fn some(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

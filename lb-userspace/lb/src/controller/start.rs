@@ -134,7 +134,10 @@ impl Controller {
         self.forwarder.follow_program_log()?;
         // Checks run meanwhile: the kernel takes its time to verify the programs.
         self.follow_servers();
+        // In a later life of the process the service manager waits for signs of life already.
+        service_manager::alive();
         self.forwarder.load_programs()?;
+        service_manager::alive();
         self.forwarder.set_vips(&self.config)?;
         self.presume();
         self.poll_maintenance();

@@ -37,7 +37,7 @@ impl Controller {
     pub(super) fn top_clients(&self, reply: Answer) {
         let under_way = match self.listings.begin() {
             Ok(under_way) => under_way,
-            Err(why) => return drop(reply.send(Err(why))),
+            Err(none) => return drop(reply.send(Err(none.to_string()))),
         };
         let name = |key: ServiceKey| {
             let service = self.config.services.iter().find(|service| service.key == key);

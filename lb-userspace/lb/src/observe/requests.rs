@@ -13,6 +13,7 @@ use lb_api::trace::{Bounds, Filter};
 use lb_api::wire::{Overlay, ServerRequest};
 use lb_cluster::standing::Wish;
 use lb_model::overlay::Change;
+use lb_web::NoListing;
 use tokio::sync::{mpsc, oneshot};
 
 /// How long the controller has to answer.
@@ -34,7 +35,7 @@ pub(crate) enum ControlRequest {
     Status(oneshot::Sender<Status>),
     Events(Option<u64>, oneshot::Sender<Vec<Record>>),
     /// The answer is where the lines of the reply will come, or why none do.
-    Connections(connections::Filter, connections::Bounds, oneshot::Sender<Result<Lines, String>>),
+    Connections(connections::Filter, connections::Bounds, oneshot::Sender<Result<Lines, NoListing>>),
     /// The answer is what has changed, or why nothing has.
     Reload(oneshot::Sender<Result<Vec<Difference>, String>>),
     Overlay(oneshot::Sender<Overlay>),
@@ -139,7 +140,7 @@ impl Requests {
         &self,
         filter: connections::Filter,
         bounds: connections::Bounds,
-    ) -> anyhow::Result<Result<Lines, String>> {
+    ) -> anyhow::Result<Result<Lines, NoListing>> {
         self.ask(|reply| ControlRequest::Connections(filter, bounds, reply)).await
     }
 
@@ -241,7 +242,9 @@ pub(crate) fn fixed(status: Status) -> Requests {
             match request {
                 ControlRequest::Status(reply) => drop(reply.send(status.clone())),
                 ControlRequest::Events(_, reply) => drop(reply.send(Vec::new())),
-                ControlRequest::Connections(_, _, reply) => drop(reply.send(Err("not today".to_owned()))),
+                ControlRequest::Connections(_, _, reply) => {
+                    drop(reply.send(Err(NoListing::Busy("not today".to_owned()))));
+                }
                 ControlRequest::Reload(reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Overlay(reply) => drop(reply.send(Overlay::default())),
                 ControlRequest::Change(_, _, reply) => drop(reply.send(Err("not today".to_owned()))),

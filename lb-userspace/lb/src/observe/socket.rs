@@ -187,7 +187,7 @@ async fn answer(line: &[u8], requests: &Requests) -> Answer {
         },
         Ok(Request::Connections { filter, bounds }) => match requests.connections(filter, bounds).await {
             Ok(Ok(lines)) => return Answer::Lines(lines),
-            Ok(Err(why)) => Reply::Error(why),
+            Ok(Err(none)) => Reply::Error(none.to_string()),
             Err(error) => Reply::Error(format!("{error:#}")),
         },
         Ok(request) => {

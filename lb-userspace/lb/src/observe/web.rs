@@ -25,7 +25,7 @@ impl Director for Asked {
         Box::pin(async move {
             let mut lines = match self.requests.connections(filter, bounds).await? {
                 Ok(lines) => lines,
-                Err(why) => return Ok(Err(why)),
+                Err(none) => return Ok(Err(none)),
             };
             let mut found = Vec::new();
             while let Some(line) = lines.recv().await {

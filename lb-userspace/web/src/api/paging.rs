@@ -27,7 +27,7 @@ impl<T: DeserializeOwned> FromRequestParts<Site> for Asked<T> {
 }
 
 /// The limit that was asked for, or the default.
-pub(super) fn limit(asked: Option<usize>) -> Result<usize, Refusal> {
+pub(crate) fn limit(asked: Option<usize>) -> Result<usize, Refusal> {
     match asked.unwrap_or(DEFAULT) {
         0 => Err(Refusal::bad("limit 0: expected a number from 1 to 1000")),
         asked => Ok(asked.min(MOST)),

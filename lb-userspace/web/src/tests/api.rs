@@ -225,3 +225,13 @@ async fn connections_come_in_parts() {
         assert!(refused.status == 400 && refused.body.contains(wanted), "{query}: {}", refused.body);
     }
 }
+
+/// A program that asks too often is told to try again, not that it asks in a wrong way.
+#[tokio::test]
+async fn a_director_with_too_many_listings_is_unavailable() {
+    let served = Served::new(status()).await;
+    let heard = served.ask("GET", "/api/v1/connections?service=much", &[], "").await;
+    assert!(heard.problem(503).contains("4 listings are under way"));
+    let page = served.ask("GET", "/connections?service=much", &[], "").await;
+    assert!(page.status == 503 && page.body.contains("4 listings are under way"), "{page:?}");
+}

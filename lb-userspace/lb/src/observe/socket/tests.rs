@@ -154,6 +154,14 @@ async fn a_trace_that_is_refused_says_why() {
 }
 
 #[tokio::test]
+async fn a_listing_that_is_refused_says_why() {
+    let (_folder, path) = folder();
+    serving(&path);
+    let told = replies(&path, b"{\"command\":\"connections\"}\n{\"command\":\"status\"}\n").await;
+    assert_eq!((error(&told[0]), told.len()), ("not today", 2), "the connection goes on");
+}
+
+#[tokio::test]
 async fn replaces_a_stale_socket_and_refuses_a_live_one() {
     let (_folder, path) = folder();
     drop(bind(&at(&path)).expect("a socket"));
