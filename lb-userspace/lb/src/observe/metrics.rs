@@ -19,7 +19,7 @@ use lb_model::Health;
 use prometheus::core::Collector as _;
 use prometheus::process_collector::ProcessCollector;
 
-use self::page::{Labels, Page, Series};
+use self::page::{COUNTER, GAUGE, Labels, Page, Series};
 
 /// The content type of [`encode`]'s text.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -202,12 +202,11 @@ const SYNC_COUNTERS: [Metric<SyncPeer>; 6] = [
 const STATES: [Health; 6] =
     [Health::Unknown, Health::Up, Health::Down, Health::Unchecked, Health::Maintenance, Health::Draining];
 
-/// How often something has happened.
-type Turned = fn(&Transitions) -> u64;
+/// How often a server's state has become the one that the label names.
+type Transition = (&'static str, fn(&Transitions) -> u64);
 
-/// What a server's state may become.
-const TURNS: [(&str, Turned); 3] =
-    [("up", |turns| turns.up), ("down", |turns| turns.down), ("maintenance", |turns| turns.maintenance)];
+const TRANSITIONS: [Transition; 3] =
+    [("up", |counts| counts.up), ("down", |counts| counts.down), ("maintenance", |counts| counts.maintenance)];
 
 /// The snapshot in Prometheus' text format; with `ipvs_names` also by the names of [`ipvs`].
 ///
@@ -300,13 +299,12 @@ fn servers(page: &mut Page, services: &[ServiceStatus]) {
 
     let help = "1 for the state that the server is in, 0 for all others";
     let states = STATES.map(|state| (state.word(), state));
-    series.gauge_by(page, "lb_server_state", help, ("state", &states), |server, state| {
+    series.by_label(page, ("lb_server_state", help, GAUGE), ("state", &states), |server, state| {
         u8::from(server.health == *state).into()
     });
     let help = "How often the server's state has changed, by what it became; the first verdict is no change";
-    series.counter_by(page, "lb_server_transitions_total", help, ("to", &TURNS), |server, turns| {
-        turns(&server.transitions) as f64
-    });
+    let transitions = ("lb_server_transitions_total", help, COUNTER);
+    series.by_label(page, transitions, ("to", &TRANSITIONS), |server, count| count(&server.transitions) as f64);
 
     let infos = each_server(services).map(|(service, server)| {
         let labels: Labels<'_, 6> = [
