@@ -107,6 +107,12 @@ impl Admission {
         !self.client_new.is_none() || !self.service_new.is_none() || self.connections != 0
     }
 
+    /// Whether each client is limited by itself, so that it has an account.
+    #[inline(always)]
+    pub const fn limits_clients(&self) -> bool {
+        !self.client_new.is_none() || !self.client_packets.is_none() || self.connections != 0
+    }
+
     /// Whether there is nothing to look at.
     pub const fn is_none(&self) -> bool {
         self.flags == 0 && !self.limits_packets() && !self.limits_connections()
@@ -243,8 +249,9 @@ pub struct Buckets {
     pub packets: u64,
 }
 
-/// Value of the map `CLIENTS`: what a client has used up, and what it has done. Of
-/// `REFUSED_CLIENTS`, where clients stand whom a list refuses, `refused` alone counts.
+/// Value of the map `CLIENTS`: what a client has used up, and what it has done, at a service that
+/// limits each client. Of `REFUSED_CLIENTS`, where clients stand whom a list refuses, `refused`
+/// alone counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Account {

@@ -49,7 +49,7 @@ fn program(node: &Node, interface: &str) -> Result<Option<u32>> {
 }
 
 fn is_attached(attachment: &Attachment) -> bool {
-    attachment.sight().expect("a descriptor").is_attached()
+    attachment.check().expect("a descriptor").is_attached()
 }
 
 fn pins(node: &Node) -> usize {

@@ -143,6 +143,24 @@ fn what_is_looked_at_follows_from_what_there_is() {
     }
 }
 
+/// Limits of all clients together need no account of any, so that made-up sources fill no map.
+#[test]
+fn clients_have_accounts_where_each_is_limited() {
+    let rate = Rate::per_second(1, 1);
+    let none = Admission::default();
+    for of_each in [
+        Admission { client_new: rate, ..none },
+        Admission { client_packets: rate, ..none },
+        Admission { connections: 1, ..none },
+    ] {
+        assert!(of_each.limits_clients(), "{of_each:?}");
+    }
+    let lists = Admission { flags: Admission::LISTED | Admission::DENIES, ..none };
+    for of_all in [none, lists, Admission { service_new: rate, service_packets: rate, ..none }] {
+        assert!(!of_all.limits_clients(), "{of_all:?}");
+    }
+}
+
 #[test]
 fn own_lists_come_first_and_unlisted_clients_keep_their_connections() {
     let listed = |flags, opens, own, everywhere| {

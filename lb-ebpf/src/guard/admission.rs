@@ -95,10 +95,11 @@ pub extern "C" fn lb_limited(service: u32, high: u64, low: u64, opens: u32) -> u
     let key = admission.client(service & 0xffff, V6([high, low]));
     // SAFETY: the helper takes no arguments and reads a clock.
     let now_ns = unsafe { bpf_ktime_get_ns() };
-    let account = account_of(&key);
+    // Where all clients together are limited alone, made-up sources get no accounts.
+    let account = if admission.limits_clients() { account_of(&key) } else { None };
     let refused = match account {
         Some(account) => of_client(admission, &key, account, opens, now_ns),
-        // As with many CPUs at once that all need room: the client is not limited then.
+        // Also where many CPUs need room for an account at once: the client is not limited then.
         None => None,
     };
     let refused = match refused {

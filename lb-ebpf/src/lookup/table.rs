@@ -146,8 +146,9 @@ pub fn settle_in<A: Family>(
 /// Gives a new connection its entry. `false`: no slot could be had.
 #[inline(always)]
 pub fn learn<A: Family>(place: &Place, key: A::Key, entry: Entry, now_ns: u64) -> bool {
+    // Twice: if another CPU takes the slot first, there is another one.
     let mut tries = 0;
-    while tries < TRIES {
+    while tries < 2 {
         match A::learn(place.packed(), key, entry.0) {
             LEARNT => return true,
             CONTENDED => tries += 1,
@@ -161,9 +162,6 @@ pub fn learn<A: Family>(place: &Place, key: A::Key, entry: Entry, now_ns: u64) -
     }
     false
 }
-
-/// If another CPU takes the slot first there is another one, which a third CPU may take, and so on.
-const TRIES: u32 = 4;
 
 /// What one try of [`learn`] returns; 0 if every slot is in use.
 const LEARNT: u32 = 1;

@@ -12,13 +12,14 @@ pub struct TopClient {
     /// Entries of the connection table, ended ones included. Where there are very many clients,
     /// at least so many.
     pub connections: u64,
-    /// What it has done in the last second; `None`: the service does not limit that, so nobody
-    /// counts.
+    /// What it has done in the last second; `None`: the service does not limit that of each client,
+    /// so nobody counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_per_second: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packets_per_second: Option<f64>,
-    /// Packets that limits and lists have refused in the last second.
+    /// Packets that limits and lists have refused in the last second. What limits refuse is counted
+    /// where the service limits each client.
     pub refused_per_second: f64,
     /// Packets that limits have refused since the client is known, and those that lists have.
     pub limited: u64,

@@ -154,9 +154,9 @@ impl Attachment {
         self.pin.is_some()
     }
 
-    /// What tells whether the program is on the interface, also on another thread.
-    pub fn sight(&self) -> io::Result<Sight> {
-        Ok(Sight { link: self.link.try_clone()?, interface: self.interface })
+    /// Tells whether the program is on the interface, also on another thread.
+    pub fn check(&self) -> io::Result<AttachmentCheck> {
+        Ok(AttachmentCheck { link: self.link.try_clone()?, interface: self.interface })
     }
 
     /// Takes the program off the interface, and its pin away; the maps stay pinned for another
@@ -172,14 +172,14 @@ impl Attachment {
     }
 }
 
-/// Of an attached program.
+/// Tells of one attached program whether it still is attached.
 #[derive(Debug)]
-pub struct Sight {
+pub struct AttachmentCheck {
     link: Link,
     interface: u32,
 }
 
-impl Sight {
+impl AttachmentCheck {
     /// Asks the kernel whether the program is on the interface: someone may have detached it, and
     /// an interface can go. A kernel that cannot answer, because it has no memory, has detached
     /// nothing: a group does not move for that.

@@ -302,11 +302,12 @@ impl Executor {
     /// from now on.
     pub fn commit(&mut self) -> Result<()> {
         self.write_bound_servers()?;
+        let forgotten = self.maps.clients.forget_ended();
         if std::mem::take(&mut self.services_changed) {
             self.write_services()?;
             self.write_guarded();
         }
-        self.write_backends()
+        self.write_backends().and(forgotten)
     }
 
     /// Tells which servers bound clients may go to.

@@ -67,7 +67,6 @@ use self::maps::Maps;
 use self::object::Sizes;
 use self::sources::Sources;
 use self::table::Table;
-use crate::plan::clients::Clients;
 use crate::plan::quic::Quic;
 use crate::plan::{Change, State, diff, schedule};
 
@@ -200,11 +199,12 @@ impl DataPath {
             }
             // What is in the maps the executor knows; the next difference goes from there.
             Change::Clients(key, _) => {
-                if let Some(service) = self.applied.services.get_mut(key) {
-                    service.clients = Clients::default();
+                let there = self.executor.clients(key).cloned();
+                if let (Some(service), Some(clients)) = (self.applied.services.get_mut(key), there) {
+                    service.clients = clients;
                 }
             }
-            Change::Denied(_) => self.applied.denied = Arc::default(),
+            Change::Denied(_) => self.applied.denied = Arc::clone(self.executor.denied()),
             Change::ChangeService(..)
             | Change::ChangeServer(..)
             | Change::RemoveServer(..)

@@ -1,6 +1,6 @@
 //! All maps of the program by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
@@ -140,6 +140,7 @@ impl Maps {
                 },
                 connections: Arc::new(hash(ebpf, "CLIENT_CONNECTIONS")?),
                 walks: Arc::new(mapped(ebpf, "WALKS")?),
+                ended: BTreeSet::new(),
                 written: 0,
             },
             egresses: mapped(ebpf, "EGRESSES")?,

@@ -21,9 +21,10 @@ type Counts = HashMap<ClientKey, u64>;
 pub struct Tally {
     admissions: Arc<Mapped<Admission>>,
     servers: Arc<Mapped<ServerEntry>>,
-    /// The map `CLIENT_CONNECTIONS`, and what it holds.
+    /// The map `CLIENT_CONNECTIONS`.
     connections: Arc<MapData>,
-    told: Counts,
+    /// What the map holds; `None`: a change of it has failed, or none was made yet.
+    told: Option<Counts>,
     /// The map `WALKS`.
     walks: Arc<Mapped<u64>>,
 }
@@ -35,7 +36,7 @@ impl Tally {
         connections: Arc<MapData>,
         walks: Arc<Mapped<u64>>,
     ) -> Self {
-        Self { admissions, servers, connections, told: Counts::new(), walks }
+        Self { admissions, servers, connections, told: None, walks }
     }
 
     /// For one walk. Without any service that limits connections nothing is counted.
@@ -48,18 +49,27 @@ impl Tally {
     /// Tells the program what a walk has counted.
     ///
     /// # Errors
-    /// Some clients count as they did before, or as without connections.
+    /// Some clients count as they did before, or as without connections, until the next walk.
     pub fn tell(&mut self, counts: HashMap<ClientKey, u64>) -> io::Result<()> {
-        let told = std::mem::take(&mut self.told);
+        let done = self.replace(&counts);
+        // What clients have opened since the walk began, it has met or the next one will.
+        self.walks.atomic(0).fetch_add(1, Ordering::Release);
+        self.told = done.is_ok().then_some(counts);
+        done
+    }
+
+    /// Brings the map to these counts.
+    fn replace(&mut self, counts: &Counts) -> io::Result<()> {
+        let told = match self.told.take() {
+            Some(told) => told,
+            None => bpf::entries(&self.connections)?.into_iter().collect(),
+        };
         let changed = counts.iter().filter(|(key, count)| told.get(*key) != Some(*count));
         let (keys, values): (Vec<ClientKey>, Vec<u64>) = changed.map(|(key, count)| (*key, *count)).unzip();
         let gone: Vec<ClientKey> = told.keys().filter(|key| !counts.contains_key(*key)).copied().collect();
-        self.told = counts;
         let removed = bpf::remove(&self.connections, &gone);
         let set = bpf::set(&self.connections, &keys, &values);
-        // What clients have opened since the walk began, it has met or the next one will.
-        self.walks.atomic(0).fetch_add(1, Ordering::Release);
-        removed.and(set).inspect_err(|_| self.told.clear())
+        removed.and(set)
     }
 }
 

@@ -71,7 +71,7 @@ pub enum Output {
 /// How often the server's health has changed, by what it became. What is found first, after the
 /// server was unknown, is no change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Turns {
+pub struct Transitions {
     /// Without a check: to reached.
     pub up: u64,
     pub down: u64,
@@ -125,7 +125,7 @@ pub struct Machine {
     /// The state last reported by [`Output::WentDown`] or [`Output::CameBack`]; a first `Up` is
     /// stored without an output.
     reported: Option<State>,
-    turns: Turns,
+    transitions: Transitions,
 }
 
 impl Machine {
@@ -153,7 +153,7 @@ impl Machine {
             ramp: None,
             weight: 0,
             reported: None,
-            turns: Turns::default(),
+            transitions: Transitions::default(),
         };
         machine.settle(now, &mut Vec::new());
         machine
@@ -191,8 +191,8 @@ impl Machine {
         self.health
     }
 
-    pub fn turns(&self) -> Turns {
-        self.turns
+    pub fn transitions(&self) -> Transitions {
+        self.transitions
     }
 
     /// Since when the server has this health.
@@ -316,9 +316,9 @@ impl Machine {
         self.since = now;
         match to {
             _ if from == Health::Unknown => {}
-            Health::Up | Health::Unchecked => self.turns.up += 1,
-            Health::Down => self.turns.down += 1,
-            Health::Maintenance => self.turns.maintenance += 1,
+            Health::Up | Health::Unchecked => self.transitions.up += 1,
+            Health::Down => self.transitions.down += 1,
+            Health::Maintenance => self.transitions.maintenance += 1,
             Health::Unknown | Health::Draining => {}
         }
         match (serves(from), serves(to)) {

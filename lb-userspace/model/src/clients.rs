@@ -34,6 +34,13 @@ impl ClientLists {
     pub fn len(&self) -> usize {
         self.allow.len() + self.deny.len()
     }
+
+    /// Whether anybody of this family is denied. The list is sorted, and IPv4 comes first, so one
+    /// look suffices for a list of any length.
+    pub fn denies_any_of(&self, is_ipv4: bool) -> bool {
+        let end = if is_ipv4 { self.deny.first() } else { self.deny.last() };
+        end.is_some_and(|prefix| prefix.address.is_ipv4() == is_ipv4)
+    }
 }
 
 /// Lists, and the files that have more of them. Copies share the lists, which may be long.
@@ -83,4 +90,24 @@ pub struct Clients {
     /// Connections of each at a time; `None`: any number.
     pub connections: Option<u32>,
     pub of_all: Rates,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_of_a_deny_list_are_found_at_its_ends() {
+        let families = |addresses: &[&str]| {
+            let parse = |address: &&str| ClientPrefix { address: address.parse().unwrap(), length: 8 };
+            let mut deny: Vec<ClientPrefix> = addresses.iter().map(parse).collect();
+            deny.sort_unstable();
+            let lists = ClientLists { deny, ..ClientLists::default() };
+            [true, false].map(|is_ipv4| lists.denies_any_of(is_ipv4))
+        };
+        assert_eq!(families(&[]), [false, false]);
+        assert_eq!(families(&["10.0.0.0", "200.0.0.0"]), [true, false]);
+        assert_eq!(families(&["fd00::", "100::"]), [false, true]);
+        assert_eq!(families(&["fd00::", "200.0.0.0", "100::", "10.0.0.0"]), [true, true]);
+    }
 }

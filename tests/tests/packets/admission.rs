@@ -1,5 +1,6 @@
 //! Which clients a service takes and how much of them: lists and limits.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::sleep;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use lb_common::addr::V6;
-use lb_common::admission::{Admission, Rate, SHIFT};
+use lb_common::admission::{Admission, CLIENT_CONNECTIONS, ClientKey, PREFIXES, Rate, SHIFT};
 use lb_common::binding::mask;
 use lb_common::connection::Tick;
 use lb_common::reason::Reason;
@@ -230,6 +231,8 @@ fn all_clients_together_are_limited() {
     assert_eq!(opens(&director, 4), Some(Reason::ServiceNewLimit));
     (1..=3).for_each(|number| assert_eq!(why(&director, &Packet::ack(client(number))), None));
     assert_eq!(why(&director, &Packet::ack(client(1))), Some(Reason::ServicePacketLimit));
+    let accounts = director.data_path.executor.client_accounts().read().expect("the maps can be read");
+    assert!(accounts.is_empty(), "no client is limited by itself: {accounts:?}");
 }
 
 /// What a client's own limit refuses does not use up what all have.
@@ -343,6 +346,30 @@ fn a_hundred_thousand_prefixes_are_changed_by_what_differs() {
     assert_eq!(asked(&director, 4), None, "it has left the list");
 }
 
+/// Where a list finds no room, nothing of it is left for the next one.
+#[test]
+fn a_list_without_room_leaves_nothing_behind() {
+    let mut director = Director::new([(WEB, rr([1])), (WEB_UDP, rr([1]))]);
+    let addresses = |first: u32, count: u32| {
+        let deny = (first..first + count).map(|address| ClientPrefix {
+            address: IpAddr::V4(address.into()),
+            length: 32,
+        });
+        ClientLists { allow: Vec::new(), deny: deny.collect() }
+    };
+    set_lists(&mut director, addresses(0x0b00_0000, PREFIXES - 1));
+    let [one, two, three] = [[203, 0, 113, 1], [203, 0, 113, 2], [203, 0, 113, 3]];
+    let both = listed(lists(&[], &["203.0.113.1/32", "203.0.113.2/32"]), true, &ClientLists::default());
+    let mut state = director.data_path.applied().clone();
+    state.services.get_mut(&WEB_UDP).expect("it is there").clients = both;
+    let errors = director.data_path.apply(state).errors;
+    assert!(format!("{errors:#?}").contains("no room for 203.0.113.2/32"), "{errors:#?}");
+    let third = listed(lists(&[], &["203.0.113.3/32"]), true, &ClientLists::default());
+    director.change_service(WEB_UDP, |service| service.clients = third.clone());
+    let asked = |octets| why(&director, &Packet::udp(from(octets)));
+    assert_eq!([one, two, three].map(asked), [None, None, Some(Reason::ClientDenied)]);
+}
+
 #[test]
 fn ipv6_has_lists_and_limits_of_its_own() {
     let mut director = Director::new([(WEB6, rr([1]))]);
@@ -401,6 +428,22 @@ fn a_client_has_so_many_connections_at_a_time() {
     assert_eq!(walk(), 0);
 }
 
+/// What a walk could not tell in full does not limit clients beyond the next one.
+#[test]
+fn connections_that_could_not_be_told_are_forgotten_with_the_next_walk() {
+    let director = Director::new([(WEB, limited(rr([1]), Admission { connections: 1, ..NONE }))]);
+    let mut tally = director.data_path.executor.maps().tally();
+    let (_, id, admission) = director.data_path.executor.admissions().next().expect("a service");
+    let clients = [1, 2, 3].map(|number| admission.client(id.0.into(), IpAddr::V4(*client(number).ip()).into()));
+    let others = (3..=u64::from(CLIENT_CONNECTIONS)).map(|number| ClientKey { address: V6([1, number]), ..clients[0] });
+    let too_many: HashMap<ClientKey, u64> = clients.into_iter().chain(others).map(|key| (key, 1)).collect();
+    tally.tell(too_many).expect_err("the map has room for all but one");
+    let refused = (1..=3).filter(|number| opens(&director, *number).is_some()).count();
+    assert!(refused >= 2, "{refused} of 3 clients have a connection");
+    tally.tell(HashMap::new()).expect("the map has room");
+    (1..=3).for_each(|number| assert_eq!(opens(&director, number), None, "client {number}"));
+}
+
 /// What `lb top-clients` reads.
 #[test]
 fn accounts_tell_what_clients_have_done() {
@@ -422,6 +465,11 @@ fn accounts_tell_what_clients_have_done() {
     assert_eq!((one.opened, one.packets, one.limited, one.denied, more), (2, 5, 3, 0, None));
     let (two, more) = of(2);
     assert_eq!((two.opened, two.packets, two.limited, two.denied, more), (0, 0, 0, 7, None));
+    let of_all = limited(rr([1]), Admission { service_new: only(2), ..NONE }).clients;
+    director.change_service(WEB, |service| service.clients = of_all.clone());
+    let left = director.data_path.executor.client_accounts().read().expect("the maps can be read");
+    assert!(left.values().all(|done| done.opened == 0), "no client of it is limited by itself: {left:?}");
+    assert_eq!(left.len(), 1, "another service's account stays");
     director
         .change(|state| state.services.values_mut().for_each(|service| service.clients = Clients::default()));
     let left = director.data_path.executor.client_accounts().read().expect("the maps can be read");

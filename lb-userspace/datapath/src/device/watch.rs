@@ -1,6 +1,6 @@
-//! Looks whether the program still is on its interface, and whether what it sends gets through, on
-//! a thread of its own: the kernel answers such questions under a lock that others may hold for
-//! long.
+//! A thread that checks whether the program still is on its interface, and whether the frames that
+//! it sends get through. It is a thread of its own because the kernel answers such questions under
+//! a lock that others may hold for long.
 
 use std::io;
 use std::sync::Arc;
@@ -14,34 +14,34 @@ use lb_model::XdpMode;
 
 use super::far_end::FarEnd;
 use super::statistics::Statistics;
-use crate::attach::{Mode, Sight};
+use crate::attach::{AttachmentCheck, Mode};
 
-/// From one look to the next at the program,
-const SIGHT: Duration = Duration::from_millis(200);
-/// and at the driver's counters.
-const EVERY: Duration = Duration::from_millis(400);
-/// Some drivers ask their hardware for every counter: looks take at most one part in this of the
-/// time.
+/// The time from one check of the attachment to the next.
+const ATTACHMENT_PERIOD: Duration = Duration::from_millis(200);
+/// The time from one reading of the driver's counters to the next, at least.
+const COUNTERS_PERIOD: Duration = Duration::from_millis(400);
+/// Some drivers ask their hardware for every counter, so readings take at most one part in this of
+/// the time.
 const SHARE: u32 = 100;
-/// How long frames that were lost are told of after the last one.
+/// The finding about lost frames stays for so long after the last of them.
 const LASTS: Duration = Duration::from_secs(30);
 
-/// A thread that looks. Dropping it ends the thread.
+/// The controller's hold on the thread. Dropping it ends the thread.
 #[derive(Debug)]
 pub struct Watch {
     told: Sender<Told>,
     takes_nothing: Arc<AtomicBool>,
-    /// Number of the attachment that is looked at, from 1.
+    /// Number of the attachment that the thread was told of last; the first one has 1.
     number: u64,
-    /// Number of the last one that was found to be off its interface.
+    /// Number of the attachment that the last check found off its interface; 0: it was on it.
     off: Arc<AtomicU64>,
 }
 
-/// An attachment: its number, how it is attached, and what shows whether it still is.
+/// An attachment that the thread is told of.
 struct Told {
     number: u64,
     attached: Attached,
-    sight: Sight,
+    check: AttachmentCheck,
 }
 
 /// How the program is attached.
@@ -53,8 +53,8 @@ pub struct Attached {
 }
 
 impl Watch {
-    /// Of `interface`, whose index is `index`. It looks once it is told that the program is
-    /// attached.
+    /// Starts the thread for `interface`, whose index is `index`. It checks nothing until
+    /// [`Self::attached`] tells it of an attachment.
     pub fn start(interface: &str, index: u32, findings: Findings) -> io::Result<Self> {
         let (sender, told) = channel();
         let (takes_nothing, off) = (Arc::default(), Arc::default());
@@ -73,15 +73,15 @@ impl Watch {
         Ok(Self { told: sender, takes_nothing, number: 0, off })
     }
 
-    /// The program is attached like this from now on; `sight` shows whether it still is.
-    pub fn attached(&mut self, attached: Attached, sight: Sight) {
+    /// The program is attached like this from now on; `check` tells whether it still is.
+    pub fn attached(&mut self, attached: Attached, check: AttachmentCheck) {
         self.number += 1;
         // The thread ends with self, or not at all.
-        let _ = self.told.send(Told { number: self.number, attached, sight });
+        let _ = self.told.send(Told { number: self.number, attached, check });
     }
 
-    /// Whether the program that was attached last was on its interface at the last look, which is
-    /// less than a second ago unless the kernel is slow to answer.
+    /// Whether the program that was attached last was on its interface at the last check, which
+    /// was less than a second ago unless the kernel is slow to answer.
     pub fn is_attached(&self) -> bool {
         self.off.load(Ordering::Relaxed) != self.number
     }
@@ -100,7 +100,7 @@ struct Look {
     off: Arc<AtomicU64>,
     told: Option<Told>,
     statistics: Option<Statistics>,
-    /// Values at the last look.
+    /// Values of the counters at the last reading.
     known: Vec<u64>,
     /// Frames lost since the program was attached like this, by counter.
     lost: Vec<(String, u64)>,
@@ -110,12 +110,12 @@ impl Look {
     fn run(mut self, told: &Receiver<Told>) {
         let mut next_look = Instant::now();
         loop {
-            match told.recv_timeout(SIGHT) {
+            match told.recv_timeout(ATTACHMENT_PERIOD) {
                 Ok(told) => {
                     self.begin(told);
                     next_look = Instant::now();
                 }
-                Err(RecvTimeoutError::Timeout) => self.look_for_the_program(),
+                Err(RecvTimeoutError::Timeout) => self.check_attachment(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             // Generic mode goes through the kernel's own queues.
@@ -123,7 +123,7 @@ impl Look {
             let begun = Instant::now();
             if is_native && begun >= next_look {
                 self.look();
-                next_look = begun + EVERY.max(begun.elapsed() * SHARE);
+                next_look = begun + COUNTERS_PERIOD.max(begun.elapsed() * SHARE);
             }
         }
     }
@@ -136,14 +136,14 @@ impl Look {
         self.open();
     }
 
-    fn look_for_the_program(&self) {
-        if let Some(Told { number, sight, .. }) = &self.told {
-            let off = if sight.is_attached() { 0 } else { *number };
+    fn check_attachment(&self) {
+        if let Some(Told { number, check, .. }) = &self.told {
+            let off = if check.is_attached() { 0 } else { *number };
             self.off.store(off, Ordering::Relaxed);
         }
     }
 
-    /// Takes the counters as they are now for nothing lost.
+    /// Counts lost frames from the counters' present values on.
     fn open(&mut self) {
         self.statistics = Statistics::of(&self.interface).unwrap_or_else(|error| {
             tracing::debug!("{}: the driver's counters cannot be had: {error}", self.interface);
@@ -173,7 +173,7 @@ impl Look {
         }
     }
 
-    /// Adds up what the counters say. `true`: more frames were lost since the last look.
+    /// Adds up what the counters say. `true`: more frames were lost since the last reading.
     fn count(&mut self) -> bool {
         let Some(statistics) = &self.statistics else { return false };
         let Ok(values) = statistics.read() else {

@@ -1,7 +1,6 @@
 //! Which clients services take: lists and limits in the maps, and what clients have done.
 
-use std::cmp::Ordering as Compared;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::mem::offset_of;
 use std::net::IpAddr;
@@ -34,6 +33,8 @@ pub struct ClientMaps {
     /// What the sweep counts, and the number of its last walk.
     pub(crate) connections: Arc<MapData>,
     pub(crate) walks: Arc<Mapped<u64>>,
+    /// Services whose clients need no accounts any more, until these are forgotten.
+    pub(crate) ended: BTreeSet<ServiceId>,
     /// Prefixes that were added, changed or removed since the start.
     pub(crate) written: u64,
 }
@@ -41,57 +42,71 @@ pub struct ClientMaps {
 impl ClientMaps {
     /// Brings list number `list` from `before` to `wanted`: only what differs is written, and what
     /// comes is there before anything goes.
+    ///
+    /// # Errors
+    /// The list is as it was before.
     fn change(&mut self, list: u32, before: &ClientLists, wanted: &ClientLists) -> Result<()> {
-        let (old, new) = (verdicts(before), verdicts(wanted));
-        let mut gone = Vec::new();
-        let (mut old, mut new) = (old.into_iter().peekable(), new.into_iter().peekable());
-        loop {
-            let which = match (old.peek(), new.peek()) {
-                (None, None) => break,
-                (Some(_), None) => Compared::Less,
-                (None, Some(_)) => Compared::Greater,
-                (Some((left, _)), Some((right, _))) => left.cmp(right),
-            };
-            match which {
-                Compared::Less => gone.extend(old.next().map(|(prefix, _)| prefix)),
-                Compared::Greater => {
-                    let Some((prefix, verdict)) = new.next() else { break };
-                    self.set(list, prefix, verdict)?;
-                }
-                Compared::Equal => {
-                    let (before, wanted) = (old.next(), new.next());
-                    if let Some((prefix, verdict)) = wanted.filter(|_| before != wanted) {
-                        self.set(list, prefix, verdict)?;
-                    }
-                }
+        let differences = differences(before, wanted);
+        for (place, Difference { prefix, wanted, .. }) in differences.iter().enumerate() {
+            let Err(error) = self.write(list, prefix, *wanted) else { continue };
+            let mut done = differences[..place].iter().rev();
+            if let Err(left) = done.try_for_each(|done| self.write(list, done.prefix, done.before)) {
+                tracing::warn!("lists of clients stay half changed: {left:#}");
             }
+            return Err(error);
         }
-        gone.into_iter().try_for_each(|prefix| self.remove(list, prefix))
+        Ok(())
     }
 
-    fn set(&mut self, list: u32, prefix: &ClientPrefix, verdict: u32) -> Result<()> {
+    /// `None`: the list does not have the prefix.
+    fn write(&mut self, list: u32, prefix: &ClientPrefix, verdict: Option<u32>) -> Result<()> {
         self.written += 1;
+        let key = key(list, prefix);
+        let Some(verdict) = verdict else {
+            return match self.listed.remove(&key) {
+                Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
+                done => done.with_context(|| format!("cannot remove {prefix} from the lists of clients")),
+            };
+        };
         let room = || format!("no room for {prefix} in the lists of clients");
-        self.listed.insert(&key(list, prefix), verdict, 0).with_context(room)
+        self.listed.insert(&key, verdict, 0).with_context(room)
     }
 
-    fn remove(&mut self, list: u32, prefix: &ClientPrefix) -> Result<()> {
-        self.written += 1;
-        match self.listed.remove(&key(list, prefix)) {
-            // A change that failed half way is made once more.
-            Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
-            done => done.with_context(|| format!("cannot remove {prefix} from the lists of clients")),
+    /// Forgets the accounts that nobody needs any more.
+    pub(super) fn forget_ended(&mut self) -> Result<()> {
+        if !self.ended.is_empty() {
+            self.accounts.forget(|service| self.ended.contains(&service))?;
+            self.ended.clear();
         }
+        Ok(())
     }
 }
 
-/// All prefixes in the order of their addresses, and what they say.
-fn verdicts(lists: &ClientLists) -> Vec<(&ClientPrefix, u32)> {
+/// What a list says of a prefix, and what it is to say; `None`: nothing.
+#[derive(Debug, PartialEq, Eq)]
+struct Difference<'a> {
+    prefix: &'a ClientPrefix,
+    before: Option<u32>,
+    wanted: Option<u32>,
+}
+
+/// What differs between the lists: first what comes or changes, then what goes.
+fn differences<'a>(before: &'a ClientLists, wanted: &'a ClientLists) -> Vec<Difference<'a>> {
+    let (old, new) = (verdicts(before), verdicts(wanted));
+    let comes = new.iter().map(|(&prefix, &verdict)| {
+        let before = old.get(prefix).copied();
+        Difference { prefix, before, wanted: Some(verdict) }
+    });
+    let goes = old.iter().filter(|(prefix, _)| !new.contains_key(*prefix));
+    let goes = goes.map(|(&prefix, &verdict)| Difference { prefix, before: Some(verdict), wanted: None });
+    comes.chain(goes).filter(|difference| difference.before != difference.wanted).collect()
+}
+
+/// All prefixes, and what they say.
+fn verdicts(lists: &ClientLists) -> BTreeMap<&ClientPrefix, u32> {
     let allowed = lists.allow.iter().map(|prefix| (prefix, admission::ALLOWED));
     let denied = lists.deny.iter().map(|prefix| (prefix, admission::DENIED));
-    let mut all: Vec<_> = allowed.chain(denied).collect();
-    all.sort_unstable();
-    all
+    allowed.chain(denied).collect()
 }
 
 fn key(list: u32, prefix: &ClientPrefix) -> Key<ListedBytes> {
@@ -158,13 +173,17 @@ impl Executor {
 
     /// The rules of each service, with its number.
     pub fn admissions(&self) -> impl Iterator<Item = (&ServiceKey, ServiceId, Admission)> {
-        self.services.iter().map(|(key, record)| {
-            let mut admission = record.clients.admission;
-            if admission.mask == [0; 2] {
-                admission.mask = usual_mask(key.vip.is_ipv4());
-            }
-            (key, record.id, admission)
-        })
+        self.services.iter().map(|(key, record)| (key, record.id, record.clients.admission))
+    }
+
+    /// The rules that the maps hold of a service; `None`: there is no such service.
+    pub fn clients(&self, service: &ServiceKey) -> Option<&Clients> {
+        self.services.get(service).map(|record| &record.clients)
+    }
+
+    /// The clients whom every service denies, as the maps hold them.
+    pub fn denied(&self) -> &Arc<ClientLists> {
+        &self.denied
     }
 
     /// Prefixes of all lists of clients that were added, changed or removed since the start.
@@ -174,19 +193,19 @@ impl Executor {
 
     /// What is denied is so before the rules are in force.
     pub(super) fn set_clients(&mut self, service: &ServiceKey, clients: &Clients) -> Result<()> {
-        let record = self.services.get_mut(service).with_context(|| format!("no such service: {service}"))?;
-        let (id, before) = (record.id.0, Arc::clone(&record.clients.lists));
-        let changed = self.maps.clients.change(id.into(), &before, &clients.lists);
+        let record = self.record(service)?;
+        let (id, before) = (record.id, record.clients.clone());
+        let changed = self.maps.clients.change(id.0.into(), &before.lists, &clients.lists);
         changed.with_context(|| service.to_string())?;
-        let admission = clients.admission;
-        if record.clients.admission != admission {
-            self.maps.buckets.write(usize::from(id), Buckets::default());
-            self.maps.admissions.write(usize::from(id), admission);
-            if admission.is_none() {
-                self.maps.clients.accounts.forget(|service| service.0 == id)?;
+        let (old, new) = (before.admission, clients.admission);
+        if old != new {
+            self.maps.buckets.write(usize::from(id.0), Buckets::default());
+            self.maps.admissions.write(usize::from(id.0), new);
+            if !old.is_none() && new.is_none() || old.limits_clients() && !new.limits_clients() {
+                self.maps.clients.ended.insert(id);
             }
         }
-        record.clients = clients.clone();
+        self.record(service)?.clients = clients.clone();
         self.service_changed(service)
     }
 
@@ -205,11 +224,6 @@ impl Executor {
     }
 }
 
-/// Of services without rules each address is a client, and each /64 of IPv6.
-fn usual_mask(is_ipv4: bool) -> [u64; 2] {
-    lb_common::binding::mask(is_ipv4, if is_ipv4 { 32 } else { 64 }).0
-}
-
 /// The addresses that are one client, by the key of its account.
 pub fn client_prefix(address: V6, admission: &Admission) -> ClientPrefix {
     let bits: u32 = V6(admission.mask).octets().iter().map(|octet| octet.count_ones()).sum();
@@ -221,6 +235,22 @@ pub fn client_prefix(address: V6, admission: &Admission) -> ClientPrefix {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_comes_is_written_before_what_goes_and_what_stays_is_not() {
+        let prefix = |last| ClientPrefix { address: IpAddr::from([192, 0, 2, last]), length: 32 };
+        let [one, two, three, four] = [1, 2, 3, 4].map(prefix);
+        let before = ClientLists { allow: vec![one, three], deny: vec![two] };
+        let wanted = ClientLists { allow: vec![two, three], deny: vec![four] };
+        let (allowed, denied) = (Some(admission::ALLOWED), Some(admission::DENIED));
+        let expected = [
+            Difference { prefix: &two, before: denied, wanted: allowed },
+            Difference { prefix: &four, before: None, wanted: denied },
+            Difference { prefix: &one, before: allowed, wanted: None },
+        ];
+        assert_eq!(differences(&before, &wanted), expected);
+        assert_eq!(differences(&wanted, &wanted), []);
+    }
 
     #[test]
     fn a_client_has_as_many_bits_as_tell_clients_apart() {

@@ -6,7 +6,8 @@ use lb_common::admission::{self, Admission};
 use lb_common::binding;
 use lb_model::{ClientLists, Rates};
 
-/// A service's rules; the default has none. Lists are long, and copies of a state share them.
+/// A service's rules. The default has none, and is what is left of a service that goes. Lists are
+/// long, and copies of a state share them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Clients {
     pub admission: Admission,
@@ -17,12 +18,10 @@ pub struct Clients {
 impl Clients {
     /// `is_ipv4`: the family of the service. `denied`: clients whom every service denies.
     pub fn new(clients: Option<&lb_model::Clients>, is_ipv4: bool, denied: &ClientLists) -> Self {
-        let everywhere = denied.deny.iter().any(|prefix| prefix.address.is_ipv4() == is_ipv4);
-        let everywhere = if everywhere { Admission::DENIED_EVERYWHERE } else { 0 };
-        let usual = if is_ipv4 { 32 } else { 64 };
+        let everywhere = if denied.denies_any_of(is_ipv4) { Admission::DENIED_EVERYWHERE } else { 0 };
         let mask = |prefix| binding::mask(is_ipv4, prefix).0;
         let Some(clients) = clients else {
-            let mask = if everywhere == 0 { [0; 2] } else { mask(usual) };
+            let mask = mask(if is_ipv4 { 32 } else { 64 });
             let admission = Admission { mask, flags: everywhere, ..Admission::default() };
             return Self { admission, lists: Arc::default() };
         };
@@ -104,6 +103,8 @@ mod tests {
         assert_eq!(of(true).flags, Admission::DENIED_EVERYWHERE);
         assert!(of(false).is_none());
         assert_eq!(flags(lists(&[], &[]), &denied), Admission::DENIED_EVERYWHERE);
-        assert!(Clients::new(None, true, &ClientLists::default()).is_empty());
+        let nobody = Clients::new(None, true, &ClientLists::default());
+        assert!(nobody.is_empty());
+        assert_eq!(nobody.admission.mask, of(true).mask, "clients are told apart without rules, too");
     }
 }

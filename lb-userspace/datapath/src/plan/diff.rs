@@ -41,7 +41,7 @@ fn remove_service(key: ServiceKey, service: &Service, changes: &mut Vec<Change>)
     if !service.quic.is_empty() {
         changes.push(Change::Quic(key, Quic::default()));
     }
-    if service.clients != Clients::default() {
+    if !service.clients.is_empty() {
         changes.push(Change::Clients(key, Clients::default()));
     }
     changes.extend(service.servers.iter().map(|server| Change::RemoveServer(key, server.target)));

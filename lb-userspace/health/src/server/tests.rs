@@ -254,14 +254,14 @@ fn a_server_that_comes_and_goes_is_kept_out() {
 fn changes_are_counted_by_what_the_server_became_and_the_first_verdict_is_none() {
     let mut bench = Bench::new(rules(1));
     bench.up(0);
-    assert_eq!(bench.machine.turns(), Turns::default());
+    assert_eq!(bench.machine.transitions(), Transitions::default());
     for _ in 0..2 {
         bench.down(0);
         bench.down(0);
         bench.up(0);
     }
     bench.give(Input::Maintenance(Some("new disk".into())));
-    assert_eq!(bench.machine.turns(), Turns { up: 2, down: 2, maintenance: 1 });
+    assert_eq!(bench.machine.transitions(), Transitions { up: 2, down: 2, maintenance: 1 });
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! `lb top-clients`: which clients have and open most connections, and whose packets are refused
-//! most.
+//! most, in the director's order: by the sum of these three.
 
 use anyhow::Result;
 use clap::Args;

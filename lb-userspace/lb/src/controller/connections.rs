@@ -2,9 +2,10 @@
 //! names that servers have now, and is done with it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lb_api::connections::{Bounds, Connection, End, Family, Filter};
 use lb_api::wire::Reply;
@@ -12,7 +13,6 @@ use lb_common::addr::{Address as _, V6};
 use lb_common::connection::{Entry, Key, State, TICK_SHIFT, Tick};
 use lb_common::server::{ServerEntry, ServerId};
 use lb_common::service::Protocol;
-use lb_common::table::{Layout as _, Page as _};
 use lb_datapath::mapped::Mapped;
 use lb_datapath::table::{Pages, Table};
 use lb_model::{ServiceKey, canonical};
@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 
 use super::Controller;
 use super::prefix::prefix;
+use super::table_walk::walk;
 use super::tracer::names::{Named, Names};
 
 /// Listings at a time: each reads the whole table, perhaps hundreds of megabytes.
@@ -30,8 +31,6 @@ const MOST: usize = 4;
 const AT_ONCE: usize = 500;
 /// Replies that may wait for a slow reader.
 const WAITING: usize = 4;
-/// Pages of 4 KiB after which the walk makes a pause, as long as they took: at most half a core.
-const STRETCH: usize = 256;
 
 /// Those under way hold a clone.
 #[derive(Debug, Default)]
@@ -177,36 +176,32 @@ impl Walk {
         if self.wanted.family.is_some_and(|wanted| wanted != family) || skipped >= pages.slots() {
             return Ok(None);
         }
-        let slots = u64::from(K::SLOTS_PER_PAGE);
-        let first = usize::try_from(skipped / slots).unwrap_or(usize::MAX);
-        let mut begun = Instant::now();
-        for index in first..pages.count() {
-            let page = pages.page(index);
-            let begin = if index == first { (skipped % slots) as u32 } else { 0 };
-            for slot in begin..K::SLOTS_PER_PAGE {
-                let (key, entry) = (page.key(slot), page.entry(slot));
-                if entry == Entry::EMPTY || page.key(slot) != key {
-                    continue;
-                }
-                let Some(connection) = self.connection(key, entry) else { continue };
-                if self.bounds.limit.is_some_and(|limit| self.listed >= limit) {
-                    return Ok(Some(zero + index as u64 * slots + u64::from(slot)));
-                }
-                self.listed += 1;
-                self.part.push(connection);
-                if self.part.len() == AT_ONCE {
-                    self.flush()?;
-                }
-            }
-            if index % STRETCH == STRETCH - 1 {
-                if self.replies.is_closed() {
-                    return Err(Gone);
-                }
-                thread::sleep(begun.elapsed().min(Duration::from_millis(50)));
-                begun = Instant::now();
-            }
+        let ended = walk(pages, skipped, |slot, key, entry| match self.meet(key, entry) {
+            Ok(true) => ControlFlow::Continue(()),
+            Ok(false) => ControlFlow::Break(Ok(zero + slot)),
+            Err(gone) => ControlFlow::Break(Err(gone)),
+        });
+        match ended {
+            ControlFlow::Continue(()) => Ok(None),
+            ControlFlow::Break(next) => next.map(Some),
         }
-        Ok(None)
+    }
+
+    /// `false`: there is no room for it in this part.
+    fn meet<K: Key>(&mut self, key: K, entry: Entry) -> Result<bool, Gone> {
+        if self.replies.is_closed() {
+            return Err(Gone);
+        }
+        let Some(connection) = self.connection(key, entry) else { return Ok(true) };
+        if self.bounds.limit.is_some_and(|limit| self.listed >= limit) {
+            return Ok(false);
+        }
+        self.listed += 1;
+        self.part.push(connection);
+        if self.part.len() == AT_ONCE {
+            self.flush()?;
+        }
+        Ok(true)
     }
 
     /// `None`: it is not asked for, or has expired.

@@ -246,11 +246,12 @@ impl Forwarder {
         Copier { from, to, control: maps.control.read(0), servers: &maps.servers }.copy(newer)
     }
 
-    /// Slots of the connection table that are in use, and entries that have expired so far.
+    /// The sweep's threads, by their names, give signs of life.
     pub(super) fn pulses(&self) -> [(&'static str, Pulse); 2] {
         self.sweeper.pulses()
     }
 
+    /// Slots of the connection table that are in use, and entries that have expired so far.
     pub(super) fn census(&self) -> Census {
         self.sweeper.census()
     }

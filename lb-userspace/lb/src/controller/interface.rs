@@ -150,8 +150,8 @@ impl Interface {
     /// There is no descriptor left for that.
     pub(super) fn watch(&mut self, wanted: XdpMode) -> Result<()> {
         if let Some(attachment) = &self.attachment {
-            let sight = attachment.sight().context("the program cannot be watched")?;
-            self.watch.attached(Attached { mode: attachment.mode(), wanted }, sight);
+            let check = attachment.check().context("the program cannot be watched")?;
+            self.watch.attached(Attached { mode: attachment.mode(), wanted }, check);
         }
         Ok(())
     }

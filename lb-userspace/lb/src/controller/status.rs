@@ -16,7 +16,7 @@ use lb_datapath::plan::Target;
 use lb_health::Outcomes;
 use lb_health::probe::micros;
 use lb_health::quorum::Quorum;
-use lb_health::server::{Machine, Turns};
+use lb_health::server::Machine;
 use lb_model::{Config, Fallback, Health, Server, Service, Timeouts, TunnelKind};
 use lb_system::clock::now_ns;
 
@@ -315,7 +315,7 @@ impl View<'_> {
 }
 
 fn transitions(machine: &Machine) -> Transitions {
-    let Turns { up, down, maintenance } = machine.turns();
+    let lb_health::server::Transitions { up, down, maintenance } = machine.transitions();
     Transitions { up, down, maintenance }
 }
 

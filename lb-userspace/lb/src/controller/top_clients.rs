@@ -1,9 +1,10 @@
-//! `lb top-clients`: which clients have most connections, do most and are refused most, told by a
-//! thread of its own. The controller gives it the names that services have now, and is done with
-//! it.
+//! `lb top-clients`: which clients have and open most connections, and whose packets are refused
+//! most, told by a thread of its own. The controller gives it the names that services have now, and
+//! is done with it.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,14 +14,15 @@ use lb_common::addr::{Address as _, V6};
 use lb_common::admission::{Admission, ClientKey};
 use lb_common::connection::Key;
 use lb_common::server::ServerEntry;
-use lb_common::table::{Layout as _, Page as _};
 use lb_datapath::executor::clients::{ClientAccounts, Done, client_prefix};
 use lb_datapath::mapped::Mapped;
 use lb_datapath::table::{Pages, Table};
-use lb_model::{ClientPrefix, ServiceKey};
+use lb_model::ClientPrefix;
 use tokio::sync::oneshot;
 
 use super::Controller;
+use super::table_walk::walk;
+use super::tracer::names::Names;
 
 /// From one reading of what clients have done to the next: what is done meanwhile makes the rates.
 const MEANWHILE: Duration = Duration::from_secs(1);
@@ -28,8 +30,6 @@ const MEANWHILE: Duration = Duration::from_secs(1);
 const MOST_COUNTED: usize = 1 << 17;
 /// Clients of a reply.
 const MOST_TOLD: usize = 1000;
-/// Pages of 4 KiB after which the walk makes a pause, as long as they took: at most half a core.
-const STRETCH: usize = 256;
 
 type Answer = oneshot::Sender<Result<Vec<TopClient>, String>>;
 
@@ -39,15 +39,12 @@ impl Controller {
             Ok(under_way) => under_way,
             Err(none) => return drop(reply.send(Err(none.to_string()))),
         };
-        let name = |key: ServiceKey| {
-            let service = self.config.services.iter().find(|service| service.key == key);
-            service.map_or_else(|| key.to_string(), |service| service.name.clone())
-        };
+        let names = Names::of(&self.config, &self.runtime.draining, &self.forwarder);
         let services = self.forwarder.admissions().map(|(key, id, admission)| {
-            let service = Service { name: name(*key), admission };
-            (u64::from(id.0), service)
+            let name = names.service(key).map_or_else(|| key.to_string(), str::to_owned);
+            (u64::from(id.0), Service { name, admission })
         });
-        let services: HashMap<u64, Service> = services.collect();
+        let services = services.collect();
         let (table, servers) = self.forwarder.entries();
         let look = Look { services, table, servers, accounts: self.forwarder.client_accounts() };
         let started = thread::Builder::new().name("lb-top-clients".to_owned()).spawn(move || {
@@ -67,10 +64,12 @@ struct Service {
     admission: Admission,
 }
 
+/// By number.
+type Services = HashMap<u64, Service>;
+
 /// What there is to look at.
 struct Look {
-    /// By number.
-    services: HashMap<u64, Service>,
+    services: Services,
     table: Arc<Table>,
     servers: Arc<Mapped<ServerEntry>>,
     accounts: ClientAccounts,
@@ -85,73 +84,59 @@ impl Look {
         self.count(&self.table.v6, &mut counts);
         thread::sleep(MEANWHILE.saturating_sub(begun.elapsed()));
         let (after, time) = (read()?, begun.elapsed());
-        Ok(self.told(&counts.0, &before, &after, time))
+        Ok(listing(&self.services, &counts.0, [&before, &after], time))
     }
 
     fn count<K: Key>(&self, pages: &Pages<K>, counts: &mut Counts) {
-        let mut begun = Instant::now();
-        for index in 0..pages.count() {
-            let page = pages.page(index);
-            for slot in 0..K::SLOTS_PER_PAGE {
-                let (key, entry) = (page.key(slot), page.entry(slot));
-                if entry.state().is_none() || page.key(slot) != key {
-                    continue;
-                }
-                let service = self.servers.read(usize::from(entry.server().0)).service.id;
-                if let Some(known) = self.services.get(&u64::from(service)) {
-                    counts.add(known.admission.client(service.into(), key.client().mapped()));
-                }
+        let _: ControlFlow<()> = walk(pages, 0, |_, key, entry| {
+            let service = self.servers.read(usize::from(entry.server().0)).service.id;
+            if let (Some(_), Some(known)) = (entry.state(), self.services.get(&u64::from(service))) {
+                counts.add(known.admission.client(service.into(), key.client().mapped()));
             }
-            if index % STRETCH == STRETCH - 1 {
-                thread::sleep(begun.elapsed().min(Duration::from_millis(50)));
-                begun = Instant::now();
-            }
-        }
-    }
-
-    /// Whoever does most first.
-    fn told(
-        &self,
-        counts: &HashMap<ClientKey, u64>,
-        before: &BTreeMap<ClientKey, Done>,
-        after: &BTreeMap<ClientKey, Done>,
-        time: Duration,
-    ) -> Vec<TopClient> {
-        let keys: BTreeSet<&ClientKey> = counts.keys().chain(after.keys()).collect();
-        let mut found: Vec<(Reverse<u64>, TopClient)> = keys
-            .into_iter()
-            .filter_map(|key| {
-                let service = self.services.get(&key.service)?;
-                let [was, is] = [before, after].map(|done| done.get(key).copied().unwrap_or_default());
-                let connections = counts.get(key).copied().unwrap_or_default();
-                Some(told(key.address, service, connections, [was, is], time))
-            })
-            .collect();
-        found.sort_by(|(does, one), (other_does, other)| {
-            let rest =
-                |client: &TopClient| (Reverse(client.connections), Reverse(client.limited + client.denied));
-            (does, rest(one)).cmp(&(other_does, rest(other)))
+            ControlFlow::Continue(())
         });
-        found.truncate(MOST_TOLD);
-        found.into_iter().map(|(_, client)| client).collect()
     }
 }
 
-/// A client, and by how much it does it is sorted.
-fn told(
+/// First those with the largest sum of their connections and of what they opened and were refused
+/// between the two readings. Those with equal sums stand in the order of their keys.
+fn listing(
+    services: &Services,
+    counts: &HashMap<ClientKey, u64>,
+    readings: [&BTreeMap<ClientKey, Done>; 2],
+    time: Duration,
+) -> Vec<TopClient> {
+    let keys: BTreeSet<&ClientKey> = counts.keys().chain(readings[1].keys()).collect();
+    let mut found: Vec<(u64, TopClient)> = keys
+        .into_iter()
+        .filter_map(|key| {
+            let service = services.get(&key.service)?;
+            let done = readings.map(|reading| reading.get(key).copied().unwrap_or_default());
+            let connections = counts.get(key).copied().unwrap_or_default();
+            Some(top_client(key.address, service, connections, done, time))
+        })
+        .collect();
+    found.sort_by_key(|(sum, _)| Reverse(*sum));
+    found.truncate(MOST_TOLD);
+    found.into_iter().map(|(_, client)| client).collect()
+}
+
+/// A client, and the sum that it is sorted by, see [`listing`].
+fn top_client(
     address: V6,
     Service { name, admission }: &Service,
     connections: u64,
     [was, is]: [Done; 2],
     time: Duration,
-) -> (Reverse<u64>, TopClient) {
+) -> (u64, TopClient) {
     // An account that was forgotten meanwhile has begun anew.
     let done = |was: u64, is: u64| if is < was { is } else { is - was };
     let rate = |done: u64| (done as f64 / time.as_secs_f64() * 10.0).round() / 10.0;
     let (opened, packets) = (done(was.opened, is.opened), done(was.packets, is.packets));
     let refused = done(was.limited, is.limited) + done(was.denied, is.denied);
-    let counts_packets = admission.limits_packets();
-    let counts_new = counts_packets || admission.limits_connections();
+    // Of clients without limits of their own the program keeps no accounts.
+    let counts_new = admission.limits_clients();
+    let counts_packets = counts_new && admission.limits_packets();
     let client = TopClient {
         client: shown(client_prefix(address, admission)),
         service: name.clone(),
@@ -162,7 +147,7 @@ fn told(
         limited: is.limited,
         denied: is.denied,
     };
-    (Reverse(opened + refused + packets), client)
+    (connections + opened + refused, client)
 }
 
 /// As the configuration has it: an address where it is one.
@@ -213,9 +198,9 @@ mod tests {
         let limits = Admission { client_new: rate, client_packets: rate, ..Admission::default() };
         let was = Done { opened: 10, packets: 100, limited: 5, denied: 0 };
         let is = Done { opened: 30, packets: 500, limited: 25, denied: 2 };
-        let (does, client) =
-            told(address("192.0.2.0"), &service(limits), 7, [was, is], Duration::from_secs(2));
-        assert_eq!(does, Reverse(20 + 22 + 400));
+        let (sum, client) =
+            top_client(address("192.0.2.0"), &service(limits), 7, [was, is], Duration::from_secs(2));
+        assert_eq!(sum, 7 + 20 + 22);
         let wanted = TopClient {
             client: "192.0.2.0/24".to_owned(),
             service: "web".to_owned(),
@@ -228,15 +213,45 @@ mod tests {
         };
         assert_eq!(client, wanted);
         let anew = Done { opened: 3, ..Done::default() };
-        let (_, client) = told(address("192.0.2.0"), &service(limits), 7, [is, anew], Duration::from_secs(1));
+        let second = Duration::from_secs(1);
+        let (_, client) = top_client(address("192.0.2.0"), &service(limits), 7, [is, anew], second);
         assert_eq!((client.new_per_second, client.limited), (Some(3.0), 0), "it was forgotten meanwhile");
     }
 
     #[test]
     fn what_nobody_counts_is_not_told() {
-        let (_, client) =
-            told(address("192.0.2.0"), &service(Admission::default()), 7, [Done::default(); 2], MEANWHILE);
-        assert_eq!((client.new_per_second, client.packets_per_second), (None, None));
+        let rate = Rate::per_second(1, 1);
+        let none = Admission::default();
+        let told = |admission| {
+            let done = [Done::default(); 2];
+            let (_, client) = top_client(address("192.0.2.0"), &service(admission), 7, done, MEANWHILE);
+            (client.new_per_second, client.packets_per_second)
+        };
+        assert_eq!(told(none), (None, None));
+        let of_all = Admission { service_new: rate, service_packets: rate, ..none };
+        assert_eq!(told(of_all), (None, None), "limits of all clients together alone");
+        assert_eq!(told(Admission { client_new: rate, ..none }), (Some(0.0), None));
+        assert_eq!(told(Admission { client_new: rate, ..of_all }), (Some(0.0), Some(0.0)));
+    }
+
+    /// Packets do not count, for they are known of some services only.
+    #[test]
+    fn those_come_first_who_have_open_and_are_refused_most() {
+        let rate = Rate::per_second(1, 1);
+        let limits = Admission { client_packets: rate, ..Admission::default() };
+        let services = HashMap::from([(1, service(limits)), (2, service(Admission::default()))]);
+        let key = |text: &str, service| ClientKey { address: address(text), service };
+        let (busy, refused) = (key("192.0.2.0", 1), key("198.51.100.0", 1));
+        let (few, many) = (key("203.0.113.0", 2), key("203.0.114.0", 2));
+        let counts = HashMap::from([(busy, 1), (few, 2), (many, 500)]);
+        let before = BTreeMap::new();
+        let after = BTreeMap::from([
+            (busy, Done { packets: 9000, ..Done::default() }),
+            (refused, Done { packets: 300, limited: 100, denied: 20, ..Done::default() }),
+        ]);
+        let listed = listing(&services, &counts, [&before, &after], MEANWHILE);
+        let listed: Vec<&str> = listed.iter().map(|client| &*client.client).collect();
+        assert_eq!(listed, ["203.0.114.0/24", "198.51.100.0/24", "203.0.113.0/24", "192.0.2.0/24"]);
     }
 
     #[test]

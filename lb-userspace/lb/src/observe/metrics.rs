@@ -19,7 +19,7 @@ use lb_model::Health;
 use prometheus::core::Collector as _;
 use prometheus::process_collector::ProcessCollector;
 
-use self::page::{Labels, Page, Series};
+use self::page::{COUNTER, GAUGE, Labels, Page, Series};
 
 /// The content type of [`encode`]'s text.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -129,13 +129,16 @@ const GAUGES: [Metric<Status>; 9] = [
     ),
 ];
 
-const GROUP_GAUGES: [Metric<GroupStatus>; 5] = [
+const GROUP_GAUGES: [Metric<GroupStatus>; 6] = [
     ("lb_cluster_group_active", "1 while this node is active for the group", |g| (g.role == "active").into()),
     ("lb_cluster_group_ready", "1 while this node has the group or could take it", |g| {
         (g.role != "fault").into()
     }),
     ("lb_cluster_group_has_successor", "1 while another node is ready to take the group", |g| {
         g.has_successor.into()
+    }),
+    ("lb_cluster_group_anycast", "1 for a group of `kind: anycast`, which several nodes serve at once", |g| {
+        (g.kind == "anycast").into()
     }),
     ("lb_cluster_group_serving_nodes", "Nodes that serve the group; several with `kind: anycast`", |g| {
         g.serving.len() as u64
@@ -199,12 +202,11 @@ const SYNC_COUNTERS: [Metric<SyncPeer>; 6] = [
 const STATES: [Health; 6] =
     [Health::Unknown, Health::Up, Health::Down, Health::Unchecked, Health::Maintenance, Health::Draining];
 
-/// How often something has happened.
-type Turned = fn(&Transitions) -> u64;
+/// How often a server's state has become the one that the label names.
+type Transition = (&'static str, fn(&Transitions) -> u64);
 
-/// What a server's state may become.
-const TURNS: [(&str, Turned); 3] =
-    [("up", |turns| turns.up), ("down", |turns| turns.down), ("maintenance", |turns| turns.maintenance)];
+const TRANSITIONS: [Transition; 3] =
+    [("up", |counts| counts.up), ("down", |counts| counts.down), ("maintenance", |counts| counts.maintenance)];
 
 /// The snapshot in Prometheus' text format; with `ipvs_names` also by the names of [`ipvs`].
 ///
@@ -231,8 +233,8 @@ pub(crate) fn encode(status: &Status, ipvs_names: bool) -> anyhow::Result<String
         "Frames answered in a service's name, by reason",
         &status.answers,
     );
-    if let Some(status) = &status.cluster {
-        cluster(&mut page, status);
+    if let Some(directors) = &status.cluster {
+        cluster(&mut page, directors, status.uptime_s);
     }
     services(&mut page, &status.services);
     servers(&mut page, &status.services);
@@ -297,13 +299,12 @@ fn servers(page: &mut Page, services: &[ServiceStatus]) {
 
     let help = "1 for the state that the server is in, 0 for all others";
     let states = STATES.map(|state| (state.word(), state));
-    series.gauge_by(page, "lb_server_state", help, ("state", &states), |server, state| {
+    series.by_label(page, ("lb_server_state", help, GAUGE), ("state", &states), |server, state| {
         u8::from(server.health == *state).into()
     });
     let help = "How often the server's state has changed, by what it became; the first verdict is no change";
-    series.counter_by(page, "lb_server_transitions_total", help, ("to", &TURNS), |server, turns| {
-        turns(&server.transitions) as f64
-    });
+    let transitions = ("lb_server_transitions_total", help, COUNTER);
+    series.by_label(page, transitions, ("to", &TRANSITIONS), |server, count| count(&server.transitions) as f64);
 
     let infos = each_server(services).map(|(service, server)| {
         let labels: Labels<'_, 6> = [
@@ -348,7 +349,8 @@ fn checks(page: &mut Page, services: &[ServiceStatus]) {
     latencies.gauge(page, "lb_server_check_latency_seconds", help, |latency| *latency as f64 / 1e6);
 }
 
-fn cluster(page: &mut Page, cluster: &ClusterStatus) {
+/// `uptime_s`: seconds since this node's start.
+fn cluster(page: &mut Page, cluster: &ClusterStatus, uptime_s: u64) {
     let names = [([(&*cluster.name).into(), (&*cluster.node).into()], ())];
     let help = "Name of the cluster, and of this node";
     Series::new(["cluster", "node"], names).info(page, "lb_cluster_info", help);
@@ -366,6 +368,7 @@ fn cluster(page: &mut Page, cluster: &ClusterStatus) {
     let nodes = cluster.nodes.iter().map(|node| ([(&*node.name).into()], node));
     gauges(page, &Series::new(["node"], nodes), &NODE_GAUGES);
     paths(page, &cluster.paths);
+    ages(page, cluster, uptime_s);
     if let Some(status) = &cluster.sync {
         sync(page, status);
     }
@@ -377,14 +380,6 @@ fn paths(page: &mut Page, paths: &[PathStatus]) {
     counters(page, &series, &PATH_COUNTERS);
     gauges(page, &series, &PATH_GAUGES);
 
-    let heard = paths.iter().flat_map(|path| {
-        let heard = path.heard.iter();
-        heard.map(|heard| ([(&*path.name).into(), (&*heard.node).into()], heard.ago_ms))
-    });
-    let help = "Time since the node's last heartbeat on the path";
-    let heard = Series::new(["path", "node"], heard);
-    heard.gauge(page, "lb_heartbeat_age_seconds", help, |ago| *ago as f64 / 1e3);
-
     let dropped = paths.iter().flat_map(|path| {
         let counts = path.dropped.iter();
         counts.map(|count| ([(&*path.name).into(), (&*count.reason).into()], count.count))
@@ -392,6 +387,20 @@ fn paths(page: &mut Page, paths: &[PathStatus]) {
     let help = "Messages dropped, by path and reason";
     let dropped = Series::new(["path", "reason"], dropped);
     dropped.counter(page, "lb_heartbeat_dropped_total", help, |count| *count as f64);
+}
+
+/// Each other node is to be heard on each path.
+fn ages(page: &mut Page, cluster: &ClusterStatus, uptime_s: u64) {
+    let ages = cluster.paths.iter().flat_map(|path| {
+        let others = cluster.nodes.iter().filter(|node| node.name != cluster.node);
+        others.map(move |node| {
+            let heard = path.heard.iter().find(|heard| heard.node == node.name);
+            let age = heard.map_or(uptime_s as f64, |heard| heard.ago_ms as f64 / 1e3);
+            ([(&*path.name).into(), (&*node.name).into()], age)
+        })
+    });
+    let help = "Time since the node's last heartbeat on the path; since the start where none has come";
+    Series::new(["path", "node"], ages).gauge(page, "lb_heartbeat_age_seconds", help, |age| *age);
 }
 
 fn sync(page: &mut Page, sync: &SyncStatus) {

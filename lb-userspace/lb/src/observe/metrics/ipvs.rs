@@ -7,7 +7,7 @@
 use lb_api::status::{ServerStatus, ServiceStatus};
 
 use super::page::{Labels, Page, Series};
-use super::{all_servers, each_server};
+use super::{Metric, all_servers, each_server, gauges};
 
 /// Bytes of a frame that IPVS does not count.
 const ETHERNET: u64 = 14;
@@ -15,17 +15,15 @@ const ETHERNET: u64 = 14;
 const LABELS: [&str; 6] =
     ["local_address", "local_port", "remote_address", "remote_port", "proto", "local_mark"];
 
-/// Name, help and value of a server's metric.
-type Backend = (&'static str, &'static str, fn(&ServerStatus) -> u64);
-
-const BACKENDS: [Backend; 3] = [
-    ("node_ipvs_backend_connections_active", "Connections of the server in state ESTABLISHED", |s| {
+/// The node exporter calls a real server a backend.
+const REAL_SERVER_GAUGES: [Metric<ServerStatus>; 3] = [
+    ("node_ipvs_backend_connections_active", "Connections of the real server in state ESTABLISHED", |s| {
         s.active.into()
     }),
-    ("node_ipvs_backend_connections_inactive", "Connections of the server in any other state", |s| {
+    ("node_ipvs_backend_connections_inactive", "Connections of the real server in any other state", |s| {
         s.inactive.into()
     }),
-    ("node_ipvs_backend_weight", "The weight that the server has now", |s| s.effective_weight.into()),
+    ("node_ipvs_backend_weight", "The weight that the real server has now", |s| s.effective_weight.into()),
 ];
 
 pub(super) fn write(page: &mut Page, services: &[ServiceStatus]) {
@@ -61,8 +59,5 @@ pub(super) fn write(page: &mut Page, services: &[ServiceStatus]) {
         ];
         (labels, server)
     });
-    let series = Series::new(LABELS, rows);
-    for (name, help, value) in BACKENDS {
-        series.gauge(page, name, help, |server| value(server) as f64);
-    }
+    gauges(page, &Series::new(LABELS, rows), &REAL_SERVER_GAUGES);
 }

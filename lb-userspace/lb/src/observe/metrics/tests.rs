@@ -150,6 +150,7 @@ fn says_what_the_cluster_says() {
         (r#"lb_cluster_group_has_successor{group="web"}"#, 0.0),
         (r#"lb_cluster_group_ready{group="web"}"#, 1.0),
         (r#"lb_cluster_group_serving_nodes{group="web"}"#, 1.0),
+        (r#"lb_cluster_group_anycast{group="web"}"#, 0.0),
         (r#"lb_cluster_node_up{node="ha1"}"#, 1.0),
         (r#"lb_cluster_node_up{node="ha2"}"#, 0.0),
         (r#"lb_cluster_node_servers{node="ha1"}"#, 2.0),
@@ -174,6 +175,27 @@ fn says_what_the_cluster_says() {
     ] {
         assert_eq!(samples.get(name), Some(&value), "{name}");
     }
+}
+
+/// Alerts tell by it a group that several serve and should.
+#[test]
+fn a_group_that_every_node_serves_is_told_from_others() {
+    let mut directors = samples::directors();
+    directors.groups[0].kind = "anycast".to_owned();
+    let samples = encoded(&Status { cluster: Some(directors), ..samples::cluster() });
+    assert_eq!(samples[r#"lb_cluster_group_anycast{group="web"}"#], 1.0);
+}
+
+/// As long as the director runs, so that an alert can tell it from a path that works.
+#[test]
+fn a_path_that_nobody_was_ever_heard_on_has_an_age() {
+    let mut directors = samples::directors();
+    directors.paths[0].heard.clear();
+    let samples = encoded(&Status { cluster: Some(directors), ..samples::cluster() });
+    let ages: Vec<_> = samples.iter().filter(|(name, _)| name.starts_with("lb_heartbeat_age_seconds")).collect();
+    let path = "serial /dev/ttyS0 19200 baud";
+    let name = format!("lb_heartbeat_age_seconds{{node=\"ha2\",path=\"{path}\"}}");
+    assert_eq!(ages, [(&name, &192.0)], "and none of its own");
 }
 
 #[test]
