@@ -1,7 +1,6 @@
 //! Groups that several directors balance at once.
 
 use super::*;
-use crate::peer::Mentions;
 
 impl MemoryTable {
     fn state<K: Kind>(&self, key: K) -> Option<State> {
