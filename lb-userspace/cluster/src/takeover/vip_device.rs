@@ -1,31 +1,34 @@
-//! Tells the routing daemon which groups of `kind: anycast` are served here: their VIPs are
-//! addresses of a device of this process ([`lb_net::tun`]) as long as clients may be sent here.
+//! VIPs of groups of `kind: anycast` that are served here are addresses of a device of this process
+//! ([`lb_net::tun`]) as long as clients may be sent here.
 //!
-//! The daemon announces the device's addresses. A director that leaves takes them away and goes on
-//! forwarding until routers have heard of it (`withdraw_wait`); only then it is asked for no more.
-//! Of a process that dies the kernel takes the device away.
+//! A routing daemon announces the device's addresses. A director that leaves takes them away and
+//! goes on forwarding until routers have heard of it (`withdraw_wait`); only then it is asked for no
+//! more. Of a process that dies the kernel takes the device away.
 //!
-//! On a thread of its own, like the holders of VIPs. Each order costs a few netlink requests, and
-//! they come one after the other.
+//! On a thread of its own, like the holders of VIPs, which begins with the first such group. Each
+//! order costs a few netlink requests, and they come one after the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, bail};
 use lb_api::events::{Level, Record};
 use lb_api::findings::Findings;
 use lb_model::{Anycast, Group};
 use lb_net::addresses::{Answer, Form, Kernel, Request};
 use lb_net::tun::Tun;
 use lb_net::vips::VipAddress;
+use lb_system::clock::sleep_until;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
 use super::holder::{GroupNumber, Outcome};
+use super::report::{Report, TOLD};
 
-/// How often it is seen to that the addresses are there.
+/// How often it is seen to that the devices are up and the addresses there.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -73,24 +76,26 @@ impl Orders {
 
 /// The thread. Dropping it leaves the addresses until the process ends; [`Self::end`] takes them
 /// away.
-#[derive(Debug)]
-pub(super) struct Signals {
+pub(super) struct VipDevices {
     orders: Orders,
-    thread: JoinHandle<()>,
+    thread: Mutex<Thread>,
 }
 
-impl Signals {
-    /// `tell` is called on the thread and must not wait.
-    pub(super) fn start(
+enum Thread {
+    /// There is no group of this kind.
+    Waits(Box<VipDevicesThread>, Pending),
+    Runs(JoinHandle<()>),
+    Failed,
+}
+
+impl VipDevices {
+    /// `tell` is called on the thread, once there is one, and must not wait.
+    pub(super) fn new(
         (orders, pending): (Orders, Pending),
         findings: Findings,
         tell: impl Fn(Outcome) + Send + 'static,
-    ) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("cannot start the runtime of the routing daemon's signal")?;
-        let signal = Signal {
+    ) -> Self {
+        let thread = VipDevicesThread {
             groups: BTreeMap::new(),
             devices: BTreeMap::new(),
             held: BTreeMap::new(),
@@ -98,54 +103,132 @@ impl Signals {
             findings,
             tell: Box::new(tell),
         };
-        let thread = std::thread::Builder::new()
-            .name("anycast".to_owned())
-            .spawn(move || runtime.block_on(signal.run(pending.0)))
-            .context("cannot start the thread of the routing daemon's signal")?;
-        Ok(Self { orders, thread })
+        Self { orders, thread: Mutex::new(Thread::Waits(Box::new(thread), pending)) }
+    }
+
+    /// There is a group of this kind: the thread begins, if it has not.
+    pub(super) fn begin(&self) -> Result<()> {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        *thread = match std::mem::replace(&mut *thread, Thread::Failed) {
+            Thread::Waits(thread, pending) => Thread::Runs(thread.start(pending)?),
+            other => other,
+        };
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_begun(&self) -> bool {
+        !matches!(*self.thread.lock().expect("not poisoned"), Thread::Waits(..))
     }
 
     pub(super) fn has_failed(&self) -> bool {
-        self.thread.is_finished()
+        match &*self.thread.lock().unwrap_or_else(PoisonError::into_inner) {
+            Thread::Waits(..) => false,
+            Thread::Runs(thread) => thread.is_finished(),
+            Thread::Failed => true,
+        }
     }
 
     /// `false`: the thread had failed before.
     pub(super) fn end(self) -> bool {
         self.orders.give(Order::End);
-        let ended = self.thread.join().is_ok();
+        let ended = match self.thread.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Thread::Waits(..) => true,
+            Thread::Runs(thread) => thread.join().is_ok(),
+            Thread::Failed => false,
+        };
         if !ended {
-            tracing::error!(event = "thread_failed", "the thread of the routing daemon's signal has failed");
+            tracing::error!(event = "thread_failed", "the thread of the VIPs' device has failed");
         }
         ended
     }
 }
 
-/// What is to be said of a group.
+/// What is to be there of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Wanted {
+    name: String,
     anycast: Anycast,
     vips: Vec<IpAddr>,
 }
 
-struct Device {
-    /// As long as it is open the device is there.
-    _tun: Tun,
-    kernel: Kernel,
+/// A group that is there, as it was when it was put there.
+struct Held {
+    wanted: Wanted,
+    /// Those of its VIPs that the device has.
+    announced: BTreeSet<IpAddr>,
 }
 
-struct Signal {
+struct Device {
+    /// As long as it is open the device is there.
+    tun: Tun,
+    kernel: Kernel,
+    report: Report,
+    /// It was when it was looked at last, and with it IPv6 addresses had gone.
+    was_down: bool,
+}
+
+impl Device {
+    async fn make(name: &str, findings: &Findings) -> Result<Self> {
+        let tun = Tun::make(name).await?;
+        let kernel = Kernel::of(tun.index())?;
+        let report = Report::new(tun.index(), findings.clone());
+        Ok(Self { tun, kernel, report, was_down: false })
+    }
+
+    /// Returns those of the VIPs that were not there.
+    async fn add(&self, vips: &[IpAddr]) -> Result<BTreeSet<IpAddr>> {
+        let mut new = BTreeSet::new();
+        for &address in vips {
+            let vip = VipAddress { address, prefix: whole(address), label: None };
+            match self.kernel.ask(&Request::Add { vip, hidden: false }).await {
+                Answer::Done | Answer::Listed(_) => drop(new.insert(address)),
+                Answer::AsItWas => {}
+                Answer::Failed(why) => bail!(why),
+            }
+        }
+        Ok(new)
+    }
+
+    async fn remove(&self, vips: &BTreeSet<IpAddr>) -> Result<()> {
+        let its = |form: &Form| vips.contains(&form.address);
+        let listed = match self.kernel.ask(&Request::List).await {
+            Answer::Listed(listed) => listed,
+            Answer::Failed(why) => bail!(why),
+            Answer::Done | Answer::AsItWas => Vec::new(),
+        };
+        for form in listed.into_iter().filter(its) {
+            if let Answer::Failed(why) = self.kernel.ask(&Request::Delete(form)).await {
+                bail!(why);
+            }
+        }
+        Ok(())
+    }
+}
+
+struct VipDevicesThread {
     groups: BTreeMap<GroupNumber, Wanted>,
     devices: BTreeMap<String, Device>,
-    /// Groups that are there, as they were when they were put there.
-    held: BTreeMap<GroupNumber, Wanted>,
+    held: BTreeMap<GroupNumber, Held>,
     /// Groups that are gone, and when routers will have heard of it.
     leaving: BTreeMap<GroupNumber, Instant>,
     findings: Findings,
     tell: Box<dyn Fn(Outcome) + Send>,
 }
 
-impl Signal {
-    async fn run(mut self, mut orders: UnboundedReceiver<Order>) {
+impl VipDevicesThread {
+    fn start(self: Box<Self>, pending: Pending) -> Result<JoinHandle<()>> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the runtime of the VIPs' device")?;
+        std::thread::Builder::new()
+            .name("vip-device".to_owned())
+            .spawn(move || runtime.block_on(self.run(pending.0)))
+            .context("cannot start the thread of the VIPs' device")
+    }
+
+    async fn run(mut self: Box<Self>, mut orders: UnboundedReceiver<Order>) {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         loop {
             let wake = self.leaving.values().min().copied();
@@ -177,7 +260,7 @@ impl Signal {
                 }
             }
             Order::Release(group) => {
-                let wait = self.held.get(&group).map(|held| held.anycast.withdraw_wait);
+                let wait = self.held.get(&group).map(|held| held.wanted.anycast.withdraw_wait);
                 self.withdraw(group).await;
                 match wait.filter(|wait| !wait.is_zero()) {
                     Some(wait) => {
@@ -195,7 +278,8 @@ impl Signal {
         self.groups = groups.iter().filter_map(|group| Some((group.number, wanted(group)?))).collect();
         for group in Vec::from_iter(self.held.keys().copied()) {
             // One that left the configuration is released by whoever ordered it.
-            if self.groups.get(&group).is_some_and(|wanted| self.held.get(&group) != Some(wanted)) {
+            let is_changed = |wanted| self.held.get(&group).is_some_and(|held| held.wanted != *wanted);
+            if self.groups.get(&group).is_some_and(is_changed) {
                 self.follow(group).await;
             }
         }
@@ -203,22 +287,34 @@ impl Signal {
 
     /// Puts what is missing of a group that is there, and takes away what it has no more.
     async fn follow(&mut self, group: GroupNumber) {
-        let gone: Vec<IpAddr> = match (self.held.get(&group), self.groups.get(&group)) {
-            (Some(held), Some(wanted)) => {
-                held.vips.iter().filter(|vip| !wanted.vips.contains(vip)).copied().collect()
-            }
-            _ => return,
-        };
-        if let Some(device) = self.held.get(&group).map(|held| held.anycast.device.clone()) {
-            self.remove(&device, &gone).await;
+        let (Some(held), Some(wanted)) = (self.held.get_mut(&group), self.groups.get(&group)) else { return };
+        let gone: BTreeSet<IpAddr> =
+            held.announced.iter().filter(|vip| !wanted.vips.contains(vip)).copied().collect();
+        if !gone.is_empty() {
+            held.announced.retain(|vip| !gone.contains(vip));
+            let before = held.wanted.clone();
+            self.remove(&before, &gone).await;
         }
         if let Err(error) = self.announce(group).await {
             self.fail(group, &error);
         }
     }
 
-    /// Whoever has taken an address or the device away: it is made again, or the group is given up.
+    /// Whoever has set a device down, or has taken an address or the device away: it is made right
+    /// again, or the group is given up.
     async fn look(&mut self) {
+        for name in Vec::from_iter(self.devices.keys().cloned()) {
+            let Some(device) = self.devices.get_mut(&name) else { continue };
+            match device.tun.put_up().await {
+                Ok(was_down) => {
+                    device.was_down = was_down;
+                    if was_down {
+                        self.note_down(&name);
+                    }
+                }
+                Err(error) => self.lose(&name, &error),
+            }
+        }
         for group in Vec::from_iter(self.held.keys().copied()) {
             self.follow(group).await;
         }
@@ -235,32 +331,32 @@ impl Signal {
     /// The group's VIPs are addresses of its device.
     async fn announce(&mut self, group: GroupNumber) -> Result<()> {
         let wanted = self.groups.get(&group).context("the group is not in the configuration")?.clone();
-        let is_new = self.held.get(&group).is_none_or(|held| *held != wanted);
-        // Before the first of them is there: what fails half way is taken away whole.
-        self.held.insert(group, wanted.clone());
         let name = &wanted.anycast.device;
         if !self.devices.contains_key(name) {
-            let tun = Tun::make(name).await?;
-            let kernel = Kernel::of(tun.index())?;
-            self.devices.insert(name.clone(), Device { _tun: tun, kernel });
+            self.devices.insert(name.clone(), Device::make(name, &self.findings).await?);
         }
-        let Some(Device { kernel, .. }) = self.devices.get(name) else { bail!("there is no device {name}") };
-        for vip in &wanted.vips {
-            let vip = VipAddress { address: *vip, prefix: whole(*vip), label: None };
-            match kernel.ask(&Request::Add { vip, hidden: false }).await {
-                Answer::Done | Answer::AsItWas | Answer::Listed(_) => {}
-                Answer::Failed(why) => bail!("device {name}: {why}"),
-            }
+        let Some(device) = self.devices.get_mut(name) else { bail!("there is no device {name}") };
+        // Before the first of them is there: what fails half way is taken away whole.
+        let held = self.held.entry(group).or_insert_with(|| Held {
+            wanted: wanted.clone(),
+            announced: BTreeSet::new(),
+        });
+        held.wanted = wanted.clone();
+        let added = device.add(&wanted.vips).await.with_context(|| format!("device {name}"))?;
+        let again: Vec<IpAddr> = added.intersection(&held.announced).copied().collect();
+        if !again.is_empty() && !device.was_down {
+            device.report.put_back(&again);
         }
-        if is_new {
-            self.note("vip_announced", &wanted, "for the routing daemon to announce");
-        }
+        let new = wanted.vips.iter().copied().filter(|vip| held.announced.insert(*vip));
+        let new: BTreeSet<IpAddr> = new.collect();
+        let text = format!("on {name}, for the routing daemon to announce");
+        self.note(&wanted.record(Level::Info, "vip_announced"), &new, &text);
         Ok(())
     }
 
     /// What could not be put there whole is not there at all.
-    fn fail(&mut self, group: GroupNumber, error: &anyhow::Error) {
-        match self.held.get(&group).map(|held| held.anycast.device.clone()) {
+    fn fail(&mut self, group: GroupNumber, error: &Error) {
+        match self.held.get(&group).map(|held| held.wanted.anycast.device.clone()) {
             Some(device) => self.lose(&device, error),
             None => (self.tell)(Outcome::Failed(group, format!("{error:#}"))),
         }
@@ -268,67 +364,79 @@ impl Signal {
 
     /// A device that does not do what it should goes, with all groups on it; the next one that is
     /// put there makes it anew.
-    fn lose(&mut self, device: &str, error: &anyhow::Error) {
+    fn lose(&mut self, device: &str, error: &Error) {
         self.devices.remove(device);
-        let its = self.held.iter().filter(|(_, held)| held.anycast.device == device);
+        let its = self.held.iter().filter(|(_, held)| held.wanted.anycast.device == device);
         for group in Vec::from_iter(its.map(|(group, _)| *group)) {
-            self.held.remove(&group);
+            if let Some(Held { wanted, announced }) = self.held.remove(&group) {
+                self.note_withdrawn(&wanted, &announced, Some(error));
+            }
             (self.tell)(Outcome::Failed(group, format!("{error:#}")));
         }
     }
 
     async fn withdraw(&mut self, group: GroupNumber) {
-        let Some(held) = self.held.remove(&group) else { return };
-        self.remove(&held.anycast.device, &held.vips).await;
-        self.note("vip_withdrawn", &held, "no more: the routing daemon withdraws what it announced");
-    }
-
-    async fn remove(&mut self, device: &str, vips: &[IpAddr]) {
-        if vips.is_empty() {
-            return;
-        }
-        if let Err(error) = self.try_to_remove(device, vips).await {
-            self.lose(device, &error);
+        if let Some(Held { wanted, announced }) = self.held.remove(&group) {
+            self.remove(&wanted, &announced).await;
         }
     }
 
-    async fn try_to_remove(&self, device: &str, vips: &[IpAddr]) -> Result<()> {
-        let Some(Device { kernel, .. }) = self.devices.get(device) else { return Ok(()) };
-        let its = |form: &Form| vips.contains(&form.address);
-        let listed = match kernel.ask(&Request::List).await {
-            Answer::Listed(listed) => listed,
-            Answer::Failed(why) => bail!("device {device}: {why}"),
-            Answer::Done | Answer::AsItWas => Vec::new(),
+    /// Takes VIPs of the group away.
+    async fn remove(&mut self, wanted: &Wanted, vips: &BTreeSet<IpAddr>) {
+        let name = &wanted.anycast.device;
+        let removed = match self.devices.get(name) {
+            Some(device) => device.remove(vips).await.with_context(|| format!("device {name}")),
+            None => Ok(()),
         };
-        for form in listed.into_iter().filter(its) {
-            if let Answer::Failed(why) = kernel.ask(&Request::Delete(form)).await {
-                bail!("device {device}: {why}");
-            }
+        self.note_withdrawn(wanted, vips, None);
+        if let Err(error) = removed {
+            self.lose(name, &error);
         }
-        Ok(())
     }
 
-    fn note(&self, event: &str, wanted: &Wanted, what: &str) {
-        let vips: Vec<String> = wanted.vips.iter().map(IpAddr::to_string).collect();
-        let text = format!("{} has {} {what}", wanted.anycast.device, vips.join(", "));
-        self.findings.note(Record::new(Level::Info, event, text));
+    fn note_down(&self, device: &str) {
+        let text = format!("device {device} was set down, and nobody announced its VIPs: it is up again");
+        for Held { wanted, .. } in self.held.values().filter(|held| held.wanted.anycast.device == device) {
+            let record = wanted.record(Level::Warning, "vip_device_down");
+            self.findings.note(Record { text: text.clone(), ..record });
+        }
+    }
+
+    fn note_withdrawn(&self, wanted: &Wanted, vips: &BTreeSet<IpAddr>, error: Option<&Error>) {
+        let text = format!("no more on {}: the routing daemon withdraws it", wanted.anycast.device);
+        let record = match error {
+            None => wanted.record(Level::Info, "vip_withdrawn"),
+            Some(error) => wanted.record(Level::Warning, "vip_withdrawn").cause(format!("{error:#}")),
+        };
+        self.note(&record, vips, &text);
+    }
+
+    /// Of each of the VIPs; of many, how many there are.
+    fn note(&self, record: &Record, vips: &BTreeSet<IpAddr>, text: &str) {
+        if vips.len() > TOLD {
+            let text = format!("{} VIPs: {text}", vips.len());
+            return self.findings.note(Record { text, ..record.clone() });
+        }
+        for vip in vips {
+            let record = Record { text: format!("VIP {vip}: {text}"), ..record.clone() };
+            self.findings.note(record.vip(*vip));
+        }
+    }
+}
+
+impl Wanted {
+    fn record(&self, level: Level, event: &str) -> Record {
+        Record::new(level, event, String::new()).group(self.name.clone())
     }
 }
 
 /// `None`: the group is of another kind.
 fn wanted(group: &Group) -> Option<Wanted> {
     let vips = group.vips.iter().map(|vip| vip.address).collect();
-    Some(Wanted { anycast: group.anycast()?.clone(), vips })
+    Some(Wanted { name: group.name.clone(), anycast: group.anycast()?.clone(), vips })
 }
 
 /// The length of a prefix that is one address.
 const fn whole(vip: IpAddr) -> u8 {
     if vip.is_ipv4() { 32 } else { 128 }
-}
-
-async fn sleep_until(wake: Option<Instant>) {
-    match wake {
-        Some(wake) => tokio::time::sleep_until(wake).await,
-        None => std::future::pending().await,
-    }
 }
