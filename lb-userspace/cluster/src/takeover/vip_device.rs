@@ -305,7 +305,7 @@ impl VipDevicesThread {
     async fn look(&mut self) {
         for name in Vec::from_iter(self.devices.keys().cloned()) {
             let Some(device) = self.devices.get_mut(&name) else { continue };
-            match device.tun.put_up().await {
+            match device.tun.put_up().await.with_context(|| format!("device {name}")) {
                 Ok(was_down) => {
                     device.was_down = was_down;
                     if was_down {
