@@ -175,35 +175,38 @@ impl<T: Table> Take<'_, T> {
             idle: idle(&service, told.state, told.remaining),
         };
         let (peer, group) = (self.peer.id, known.known.group);
-        // Nobody tells an end again.
-        let is_told_again = is_alive(told.state) && self.peer.mentions.contains_key(&group.id);
-        if !is_alive(state) {
-            if !told.hearsay && !is_told_again {
-                return here.may_succeed(there, peer);
-            }
-            let stays = here.has_gone_on(there, peer);
-            if stays && here.owner == Owner::Me && state.is_over() && here.is_later(there) {
-                // It has missed the end, which nobody else tells it.
-                let end = Connection { server: entry.server(), state, remaining, hearsay: false, ..*told };
-                self.peer.tell(&end, known, at);
-            }
-            return stays;
-        }
-        if told.hearsay {
+        let found = Seen::new(identity(told.key, known.hash), state, entry.expires(), group.number);
+        if told.hearsay && is_alive(state) {
             if here.owner == Owner::Other(peer) {
                 *seen = seen.owned_by(Owner::Nobody);
             }
             return true;
         }
-        let found = Seen::new(identity(told.key, known.hash), state, entry.expires(), group.number);
-        let timeout = service.timeouts[state.timeout_index()];
-        let began_now = seen.is_successor() && seen.is_recent(now.plus(timeout + connection::slack(timeout)));
         // A packet has changed it here, and the next look tells.
-        let is_news = !found.is_same(*seen);
-        is_news
-            || here.may_succeed(there, peer) && (began_now || here.is_later(there))
-            // What is told again may be older than what this director would tell.
-            || is_told_again && here.owner == Owner::Me && here.prevails(there, self.me < peer)
+        let is_news = if is_alive(state) { !found.is_same(*seen) } else { !seen.is_nothing() };
+        if is_news {
+            return true;
+        }
+        // Nobody tells an end again.
+        let is_told_again = is_alive(told.state) && self.peer.mentions.contains_key(&group.id);
+        if is_alive(state) {
+            let timeout = service.timeouts[state.timeout_index()];
+            let told_now = now.plus(timeout + connection::slack(timeout));
+            let began_now = seen.is_successor() && seen.is_recent(told_now);
+            return here.may_succeed(there, peer) && (began_now || here.is_later(there))
+                // What is told again may be older than what this director would tell.
+                || is_told_again && here.owner == Owner::Me && here.prevails(there, self.me < peer);
+        }
+        if !told.hearsay && !is_told_again {
+            return here.may_succeed(there, peer);
+        }
+        let stays = here.has_gone_on(there, peer);
+        if stays && here.owner == Owner::Me && state.is_over() && here.is_later(there) {
+            // It has missed the end, which nobody else tells it.
+            let end = Connection { server: entry.server(), state, remaining, hearsay: false, ..*told };
+            self.peer.tell(&end, known, at);
+        }
+        stays
     }
 
     fn note<K: Family<T>>(&mut self, slot: usize, told: &Connection<K>, entry: Entry, group: KnownGroup) {

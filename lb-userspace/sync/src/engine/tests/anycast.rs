@@ -175,6 +175,26 @@ fn an_end_counts_while_all_is_told_again() {
     }
 }
 
+/// It is told of as an open one at that very moment, before the end was looked at.
+#[test]
+fn an_end_that_nobody_has_heard_of_yet_counts() {
+    let mut world = World::anycast(32, &[16, 16], 0);
+    (0..20).for_each(|client| world.happen(0, client, State::Established));
+    world.run_all(Duration::from_millis(50));
+    world.happen(1, 5, State::Closed);
+    let (now, engine) = (world.now, &mut world.directors[1].engine);
+    let [client_port, service_port] = ports(5);
+    let (key, state, remaining) = (KeyV4::new(V4(5), client_port, service_port), State::Established, TIMEOUT);
+    let servers: Vec<ServerId> = engine.peers[0].theirs.keys().copied().collect();
+    for (server, hearsay) in servers.into_iter().flat_map(|server| [(server, true), (server, false)]) {
+        let told = message::Connection { server, key, state, remaining, hearsay };
+        engine.take(0, |taker| taker.connection(&told, now));
+    }
+    assert_eq!(world.state(1, 5), Some(State::Closed));
+    world.run_all(Duration::from_secs(25));
+    world.assert_all_know(19);
+}
+
 #[test]
 fn what_is_told_again_is_its_owners_whatever_gave_way_for_it() {
     let mut world = World::anycast(27, &[16, 4], 0);
