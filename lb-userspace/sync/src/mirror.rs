@@ -32,7 +32,9 @@ impl Identity {
 
 /// A slot: bits 0 to 31 tell the connection and its state apart from others (the upper ones are its
 /// region), 32 to 47 about when it expires, 48 to 55 its group's number here, 56 whether the
-/// director that balances the group says so, 57 to 61 its owner. 0: nothing worth telling.
+/// director that balances the group says so, 57 to 61 its owner, 62 whether it is a successor. With
+/// bits 0 to 31 at 0 it is nothing worth telling; of one that has ended the owner says who has ended
+/// it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Seen(u64);
 
@@ -40,8 +42,8 @@ pub(crate) struct Seen(u64);
 /// changed it last. Only its owner can say that it is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// It was found, or is known by hearsay, or its owner begins a new life. Also of groups that
-    /// one director balances.
+    /// It was found, or is known by hearsay, or its owner begins a new life or is silent. Also of
+    /// groups that one director balances.
     Nobody,
     Me,
     Other(NodeId),
@@ -55,6 +57,7 @@ impl Seen {
     const CONFIRMED: u64 = 1 << 56;
     const OWNER: u32 = 57;
     const OWNERS: u64 = 0x1f << Self::OWNER;
+    const SUCCESSOR: u64 = 1 << 62;
     const LOW: u32 = u32::BITS - REGION_BITS;
 
     pub(crate) fn new(identity: Identity, state: State, expires: Tick, group: u8) -> Self {
@@ -66,7 +69,7 @@ impl Seen {
     }
 
     pub(crate) const fn is_nothing(self) -> bool {
-        self.0 == 0
+        self.fingerprint() == 0
     }
 
     const fn fingerprint(self) -> u32 {
@@ -118,6 +121,21 @@ impl Seen {
         Self(self.0 & !Self::OWNERS | number << Self::OWNER & Self::OWNERS)
     }
 
+    /// A connection that began here in the place of another one, whose end others may still tell.
+    pub(crate) const fn successor(self) -> Self {
+        Self(self.0 | Self::SUCCESSOR)
+    }
+
+    pub(crate) const fn is_successor(self) -> bool {
+        self.0 & Self::SUCCESSOR != 0
+    }
+
+    /// Whether it was last told some seconds ago at most (four to nine): `expires` is the expiry of
+    /// one that is told now.
+    pub(crate) const fn is_recent(self, expires: Tick) -> bool {
+        ((expires.0 >> COARSE) as u16).wrapping_sub((self.0 >> 32) as u16) <= 1
+    }
+
     /// What it adds to the digest of its region.
     pub(crate) const fn weight(self) -> u64 {
         mixed(self.fingerprint() as u64)
@@ -157,6 +175,25 @@ mod tests {
             assert_eq!(owned.owner(), owner);
             assert!(owned.is_same(one) && owned.weight() == one.weight() && !owned.is_nothing());
         }
+    }
+
+    #[test]
+    fn of_one_that_has_ended_it_is_known_who_has_ended_it() {
+        let ended = Seen::NOTHING.owned_by(Owner::Me);
+        assert!(ended.is_nothing() && ended.owner() == Owner::Me);
+        let next = Seen::new(identity(1), State::Established, Tick(100), 0);
+        assert!(!next.is_same(ended) && !next.is_successor());
+        let next = next.owned_by(Owner::Me).successor();
+        assert!(next.is_successor() && next.owner() == Owner::Me && !next.is_nothing());
+        assert!(next.owned_by(Owner::Nobody).is_successor());
+    }
+
+    #[test]
+    fn it_is_recent_for_some_seconds() {
+        let seen = Seen::new(identity(1), State::Established, Tick(0x00ff_fff8), 0);
+        let is_recent = |later: u32| seen.is_recent(Tick(0x00ff_fff8).plus(later));
+        assert!(is_recent(0) && is_recent(16));
+        assert!(!is_recent(32) && !is_recent(3600));
     }
 
     #[test]

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use fastrand::Rng;
 use lb_common::addr::{Address, V4, V6};
 use lb_common::binding;
-use lb_common::connection::{Entry, State};
+use lb_common::connection::{Entry, State, slack};
 use lb_common::frame::Flow;
 use lb_common::lease::GroupIndex;
 use lb_common::server::ServerId;
 use lb_common::service::{Protocol, ServiceInfo};
 use lb_common::table::{self, Page, Place};
+use lb_model::ids::GroupId;
 use proptest::prelude::*;
 
 use self::memory::{Kind, MemoryPages, MemoryTable};
@@ -21,8 +22,8 @@ use crate::link::tests::lot;
 use crate::table::Pages;
 use crate::wire::tests::keys;
 
+mod anycast;
 mod memory;
-mod shared;
 
 const GROUP: u8 = 0;
 /// The number that bindings of its services bear.
@@ -58,9 +59,8 @@ impl MemoryTable {
                 group: GroupIndex::group(GROUP),
                 timeouts: [TIMEOUT; 8],
             });
-            let known_here =
-                Known { backend: backend(*number, *v6), group: GROUP, group_id: GroupId(77), shared: false };
-            known.push((ServerId(index as u16 + 1), known_here));
+            let group = KnownGroup { number: GROUP, id: GroupId(77), anycast: false };
+            known.push((ServerId(index as u16 + 1), Known { backend: backend(*number, *v6), group }));
         }
         let directory = SharedDirectory::default();
         directory.set(Directory::new(known).with_bindings([(BINDINGS, GROUP)]));
@@ -88,8 +88,9 @@ impl MemoryTable {
         let pages = K::pages(self);
         let place = Place::of(&flow, self.hash_keys, pages.count() as u32 - 1);
         let page = pages.page(place.page as usize);
-        let entry = Entry::new(server, state, self.now().plus(TIMEOUT), Table::generation(self, GROUP));
         let (address, now) = (flow.service(), self.now());
+        let expires = now.plus(TIMEOUT + slack(TIMEOUT));
+        let entry = Entry::new(server, state, expires, Table::generation(self, GROUP)).written(now);
         let is_its = |entry: Entry| self.service(entry.server()).knows(&address).then_some(());
         match table::find(&page, &place, key, is_its) {
             Some((seen, ())) => {
@@ -200,9 +201,11 @@ impl World {
     fn step(&mut self, reached: &[usize]) {
         self.now += STEP;
         let mut sent = Vec::new();
-        for node in reached {
-            let Director { engine, table, .. } = &mut self.directors[*node];
+        for Director { table, .. } in &self.directors {
             table.tick.fetch_add(u32::from(self.now.as_millis() % 270 < 5), SeqCst);
+        }
+        for node in reached {
+            let Director { engine, .. } = &mut self.directors[*node];
             engine.work(self.now);
             engine.send(self.now, &mut u64::MAX.clone(), |to, datagram| sent.push((to, datagram.to_vec())));
         }
