@@ -2,14 +2,13 @@
 //! they stood there, and can be written there.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 
 use lb_model::Config;
-use lb_model::overlay::{Change, NewServer, NewService};
+use lb_model::overlay::{Change, ChangedFile, NewServer, NewService};
 
 use super::ConfigError;
 use super::edit::{List, added, removed};
-use super::files::Files;
+use super::files::{Document, Files};
 use super::references::REFERENCE;
 use super::source_map::SourceMap;
 
@@ -17,8 +16,8 @@ use super::source_map::SourceMap;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Changed {
     pub config: Config,
-    /// The files that differ, and their new text.
-    pub texts: Vec<(PathBuf, String)>,
+    /// The files that differ.
+    pub files: Vec<ChangedFile>,
     /// Indices of changes that change nothing, and why: the files may have changed since.
     pub unused: Vec<(usize, String)>,
 }
@@ -33,36 +32,44 @@ impl Files {
         &mut self,
         changes: impl IntoIterator<Item = &'a Change>,
     ) -> Result<Changed, ConfigError> {
-        self.config()?;
+        let mut config = self.config()?;
         let mut changed = self.clone();
         let mut unused = Vec::new();
         for (index, change) in changes.into_iter().enumerate() {
-            if let Err(why) = changed.make(change) {
-                unused.push((index, why));
+            match changed.make(change, &config) {
+                Ok(with_change) => config = with_change,
+                Err(why) => unused.push((index, why)),
             }
         }
+        // With all lists of clients again.
         let config = changed.config()?;
-        let both = changed.documents.into_iter().zip(&self.documents);
-        let differ = both.filter(|(new, old)| new.text != old.text);
-        Ok(Changed { config, texts: differ.map(|(new, _)| (new.path, new.text)).collect(), unused })
+        let both = self.documents.iter().zip(changed.documents);
+        let differ = both.filter(|(old, new)| new.text != old.text);
+        let files = differ.map(|(old, Document { path, text })| ChangedFile {
+            path,
+            before: old.text.clone(),
+            after: text,
+        });
+        Ok(Changed { config, files: files.collect(), unused })
     }
 
-    /// Makes one change, or says why it cannot be made.
-    fn make(&mut self, change: &Change) -> Result<(), String> {
-        let (number, text) = self.text_with(change)?;
+    /// Makes one change in `config`, which is what the files say, or says why it cannot be made.
+    /// What is returned lacks lists of clients in files of their own: no change touches them.
+    fn make(&mut self, change: &Change, config: &Config) -> Result<Config, String> {
+        let (number, text) = self.text_with(change, config)?;
         let before = std::mem::replace(&mut self.documents[number].text, text);
-        let Err(error) = self.config() else { return Ok(()) };
-        self.documents[number].text = before;
-        // Only the words of the mistake: the line is in no file.
-        Err(match error.mistakes().first() {
-            Some(mistake) => mistake.message.clone(),
-            None => error.to_string(),
+        self.config_without_lists().map_err(|error| {
+            self.documents[number].text = before;
+            // Only the words of the mistake: the line is in no file.
+            match error.mistakes().first() {
+                Some(mistake) => mistake.message.clone(),
+                None => error.to_string(),
+            }
         })
     }
 
     /// The number of a file, and its text with the change.
-    fn text_with(&mut self, change: &Change) -> Result<(usize, String), String> {
-        let config = self.config().map_err(|error| error.to_string())?;
+    fn text_with(&self, change: &Change, config: &Config) -> Result<(usize, String), String> {
         let service_index = |name: &String| {
             let found = config.services.iter().position(|service| service.is_called(name));
             found.ok_or_else(|| format!("there is no service {name:?}"))
@@ -163,7 +170,6 @@ fn scalar(text: &str) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::files::Document;
     use super::*;
 
     const FILE: &str = "\
@@ -192,7 +198,7 @@ services:
     /// The new text, and what is unused.
     fn made(changes: &[Change]) -> (String, Vec<(usize, String)>) {
         let changed = files(FILE).changed(changes).unwrap_or_else(|error| panic!("{error}"));
-        let text = changed.texts.into_iter().next().map_or_else(|| FILE.to_owned(), |(_, text)| text);
+        let text = changed.files.into_iter().next().map_or_else(|| FILE.to_owned(), |file| file.after);
         (text, changed.unused)
     }
 

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use lb_api::difference::Difference;
 use lb_api::events::{Level, Record};
 use lb_api::status::OverlayStatus;
+use lb_api::wire::Saving;
 use lb_config::{Changed, ConfigError, Files, Mistake, Sources};
-use lb_model::overlay::{Change, Overlays};
+use lb_model::overlay::{Change, ChangedFile, Overlays};
 use lb_model::{Config, Server, Service};
 use lb_system::whole_file;
 
@@ -22,6 +23,8 @@ pub(super) struct Overlay {
     sources: Overlays,
     /// By number, counted over all sources.
     unused: Vec<(usize, String)>,
+    /// The files that the others would change.
+    files: Vec<ChangedFile>,
 }
 
 /// A configuration with what was changed in it.
@@ -37,7 +40,7 @@ pub(super) struct Loaded {
 /// file is what operators go by.
 pub(super) fn load(path: &Path) -> (Result<Loaded, ConfigError>, Sources) {
     match Files::open(path) {
-        Ok(mut files) => (load_files(&mut files), files.sources().clone()),
+        Ok(mut files) => (load_files(&mut files), files.sources()),
         Err(error) => (Err(error), Sources::default()),
     }
 }
@@ -57,8 +60,9 @@ fn load_files(files: &mut Files) -> Result<Loaded, ConfigError> {
 }
 
 fn load_with(files: &mut Files, overlay: PathBuf, sources: Overlays) -> Result<Loaded, ConfigError> {
-    let Changed { config, unused, texts: _ } = files.changed(sources.values().flatten())?;
-    Ok(Loaded { config, overlay: Overlay { path: overlay, sources, unused }, warnings: files.warnings() })
+    let Changed { config, unused, files: changed } = files.changed(sources.values().flatten())?;
+    let overlay = Overlay { path: overlay, sources, unused, files: changed };
+    Ok(Loaded { config, overlay, warnings: files.warnings() })
 }
 
 fn read(path: &Path) -> io::Result<Overlays> {
@@ -72,6 +76,11 @@ fn read(path: &Path) -> io::Result<Overlays> {
 impl Overlay {
     pub(super) const fn sources(&self) -> &Overlays {
         &self.sources
+    }
+
+    /// What `lb save` writes: in files as they were read, with what references stood for then.
+    pub(super) fn saving(&self) -> Saving {
+        Saving { files: self.files.clone(), unused: self.unused.clone() }
     }
 
     fn write(&self) -> io::Result<()> {
@@ -175,11 +184,18 @@ impl Controller {
         }
         let count: usize = sources.values().map(Vec::len).sum();
         let before: usize = self.overlay.sources.values().map(Vec::len).sum();
-        let path = self.config_file.path();
-        let loaded = Files::open(path)
-            .and_then(|mut files| load_with(&mut files, self.overlay.path.clone(), sources))
+        let read = |path: &Path| match Files::open(path) {
+            Ok(mut files) => {
+                let loaded = load_with(&mut files, self.overlay.path.clone(), sources.clone());
+                (loaded, files.sources())
+            }
+            Err(error) => (Err(error), Sources::default()),
+        };
+        let Some(loaded) = self.config_file.glance(read) else {
+            return Err(format!("nothing was changed, try again later: {}", self.config_file.being_written()));
+        };
+        let Loaded { config, overlay, warnings: _ } = loaded
             .map_err(|error| format!("the configuration file has a mistake, mend it first:\n{error}"))?;
-        let Loaded { config, overlay, warnings: _ } = loaded;
         if count > before
             && let Some(why) = wanted.and_then(|wanted| overlay.unused(wanted))
         {

@@ -38,7 +38,10 @@ pub(crate) enum ControlRequest {
     Connections(connections::Filter, connections::Bounds, oneshot::Sender<Result<Lines, NoListing>>),
     /// The answer is what has changed, or why nothing has.
     Reload(oneshot::Sender<Result<Vec<Difference>, String>>),
-    Overlay(oneshot::Sender<Overlay>),
+    Overlay {
+        to_save: bool,
+        reply: oneshot::Sender<Overlay>,
+    },
     /// A change of the configuration by this source; the answer is as of a reload.
     Change(String, Change, oneshot::Sender<Result<Vec<Difference>, String>>),
     ClearOverlay(Option<String>, oneshot::Sender<Result<Vec<Difference>, String>>),
@@ -149,9 +152,9 @@ impl Requests {
         self.ask_within(LONGEST_RELOAD, ControlRequest::Reload).await
     }
 
-    /// What was changed at run time.
-    pub(crate) async fn overlay(&self) -> anyhow::Result<Overlay> {
-        self.ask(ControlRequest::Overlay).await
+    /// What was changed at run time; `to_save`: with what is to be written into the files.
+    pub(crate) async fn overlay(&self, to_save: bool) -> anyhow::Result<Overlay> {
+        self.ask(|reply| ControlRequest::Overlay { to_save, reply }).await
     }
 
     /// Changes the configuration at run time.
@@ -246,7 +249,7 @@ pub(crate) fn fixed(status: Status) -> Requests {
                     drop(reply.send(Err(NoListing::Busy("not today".to_owned()))));
                 }
                 ControlRequest::Reload(reply) => drop(reply.send(Err("not today".to_owned()))),
-                ControlRequest::Overlay(reply) => drop(reply.send(Overlay::default())),
+                ControlRequest::Overlay { reply, .. } => drop(reply.send(Overlay::default())),
                 ControlRequest::Change(_, _, reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::ClearOverlay(_, reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Diff(reply) => drop(reply.send(Err("not today".to_owned()))),
