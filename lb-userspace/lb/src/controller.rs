@@ -96,6 +96,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
+use lb_alerts::Alerts;
 use lb_api::findings::Kind;
 use lb_cluster::member::driver::{Report, Told};
 use lb_common::mac::Mac;
@@ -158,6 +159,7 @@ pub(crate) struct Controller {
     membership: Membership,
     inspections: Inspections,
     notifier: Notifier,
+    alerts: Alerts,
     maintenance: Maintenance,
     standing: Standing,
     sorry: Sorry,
