@@ -16,7 +16,7 @@ use crate::workspace;
 
 /// Each crate, and the crates of this workspace that it may use. Arrows go downwards: a crate is
 /// listed after all crates that it uses. Dev-dependencies are not listed.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("lb-common", &[]),
     ("lb-ebpf", &["lb-common"]),
     ("lb-ebpf-bench", &["lb-common", "lb-ebpf"]),
@@ -27,6 +27,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("lb-api", &["lb-model"]),
     ("lb-top", &["lb-model", "lb-api"]),
     ("lb-web", &["lb-model", "lb-api", "lb-system"]),
+    ("lb-alerts", &["lb-model", "lb-api", "lb-system"]),
     ("lb-net", &["lb-common", "lb-model", "lb-api"]),
     ("lb-datapath", &["lb-common", "lb-model", "lb-api", "lb-system", "lb-net"]),
     ("lb-health", &["lb-common", "lb-model", "lb-system", "lb-net"]),
@@ -48,6 +49,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "lb-sync",
             "lb-top",
             "lb-web",
+            "lb-alerts",
         ],
     ),
     ("lb-fuzz", &[]),

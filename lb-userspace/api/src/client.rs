@@ -14,7 +14,7 @@ use lb_model::overlay::Change;
 use crate::connections::{self, Connection};
 use crate::difference::Difference;
 use crate::events::Record;
-use crate::status::{Accepted, ProbeReport, Status};
+use crate::status::{Accepted, AlertTest, ProbeReport, Status};
 use crate::top::TopClient;
 use crate::trace::{Bounds, End, Filter, Frame, Packet};
 use crate::wire::{Overlay, Reply, Request};
@@ -27,6 +27,9 @@ const LONGEST_WALK: Duration = Duration::from_secs(65);
 /// Time limit of a probe: a check's time-out may be an hour. The operator can interrupt the
 /// command.
 const LONGEST_CHECK: Duration = Duration::from_secs(60 * 60 + 5);
+
+/// The director gives up an attempt to deliver a message after 30 s.
+const LONGEST_DELIVERY: Duration = Duration::from_secs(35);
 
 /// The director reads and compares a file with thousands of services.
 const LONGEST_RELOAD: Duration = Duration::from_secs(65);
@@ -123,6 +126,15 @@ pub fn request_probe(path: &Path, service: &str, server: &str) -> anyhow::Result
     let probe = Request::Probe { service: service.to_owned(), server: server.to_owned() };
     match request_within(path, &probe, LONGEST_CHECK)? {
         Reply::Probes(reports) => Ok(reports),
+        Reply::Error(error) => bail!("{error}"),
+        other => Err(unexpected(path, other)),
+    }
+}
+
+/// Has a test message sent to a receiver of alerts, or to all, and returns what came of it.
+pub fn request_alert_test(path: &Path, receiver: Option<String>) -> anyhow::Result<Vec<AlertTest>> {
+    match request_within(path, &Request::TestAlerts { receiver }, LONGEST_DELIVERY)? {
+        Reply::AlertTests(tests) => Ok(tests),
         Reply::Error(error) => bail!("{error}"),
         other => Err(unexpected(path, other)),
     }

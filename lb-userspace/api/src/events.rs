@@ -2,6 +2,7 @@
 //! programs), and `lb events` lists the last ones.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -47,6 +48,9 @@ pub struct Record {
     /// Id of the finding that has begun or ended.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub finding: Option<String>,
+    /// What the event concerns, where that is none of the others: of a finding, or a heartbeat path.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub subject: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub vip: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -69,6 +73,7 @@ pub struct Record {
 impl Record {
     /// A record with the current time.
     pub fn new(level: Level, event: &str, text: String) -> Self {
+        debug_assert!(lb_model::is_event(event) || cfg!(test), "lb_model::EVENTS lacks {event}");
         Self {
             number: 0,
             time: rfc3339(SystemTime::now()),
@@ -80,6 +85,7 @@ impl Record {
             server: None,
             node: None,
             finding: None,
+            subject: None,
             vip: None,
             from: None,
             to: None,
@@ -112,6 +118,10 @@ impl Record {
 
     pub fn finding(self, finding: &str) -> Self {
         Self { finding: Some(finding.to_owned()), ..self }
+    }
+
+    pub fn subject(self, subject: &str) -> Self {
+        Self { subject: Some(subject.to_owned()), ..self }
     }
 
     pub fn vip(self, vip: IpAddr) -> Self {
@@ -160,6 +170,16 @@ pub struct Events {
     others: VecDeque<Record>,
     /// Number of the last event.
     last: u64,
+    listener: Option<Listener>,
+}
+
+/// Whoever is told each event as it is stored. It must not wait for anybody.
+struct Listener(Box<dyn Fn(&Record) + Send>);
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Listener")
+    }
 }
 
 impl Default for Events {
@@ -168,11 +188,17 @@ impl Default for Events {
     fn default() -> Self {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let last = u64::try_from(since.as_micros()).unwrap_or_default();
-        Self { of_servers: VecDeque::new(), others: VecDeque::new(), last }
+        Self { of_servers: VecDeque::new(), others: VecDeque::new(), last, listener: None }
     }
 }
 
 impl Events {
+    /// Has `listener` told what is stored, and each event from now on.
+    pub fn tell(&mut self, listener: impl Fn(&Record) + Send + 'static) {
+        self.recent(None).iter().for_each(&listener);
+        self.listener = Some(Listener(Box::new(listener)));
+    }
+
     /// Logs the event, and stores it.
     pub fn record(&mut self, record: Record) {
         log(&record);
@@ -186,7 +212,11 @@ impl Events {
             kept.pop_front();
         }
         self.last += 1;
-        kept.push_back(Record { number: self.last, ..record });
+        let record = Record { number: self.last, ..record };
+        if let Some(Listener(tell)) = &self.listener {
+            tell(&record);
+        }
+        kept.push_back(record);
     }
 
     /// All stored events with a larger number than `after`, in the order of recording. With a
@@ -211,6 +241,7 @@ pub fn log(record: &Record) {
                 server = record.server,
                 node = record.node,
                 finding = record.finding,
+                subject = record.subject,
                 vip = record.vip,
                 from = record.from,
                 to = record.to,
@@ -248,6 +279,19 @@ mod tests {
         assert_eq!(numbers, [0, 4, 503, 504]);
         let texts = [0, 1, KEPT, KEPT + 1].map(|index| &*recent[index].text);
         assert_eq!(texts, ["take-over", "3", "502", "quorum"]);
+    }
+
+    #[test]
+    fn a_listener_hears_what_was_before_it_and_what_comes() {
+        let mut events = Events::default();
+        let (sender, heard) = std::sync::mpsc::channel();
+        events.record(Record::new(Level::Info, "test", "before".to_owned()));
+        events.tell(move |record| drop(sender.send((record.number, record.text.clone()))));
+        events.record(Record::new(Level::Info, "test", "after".to_owned()));
+        let wanted: Vec<_> =
+            events.recent(None).into_iter().map(|record| (record.number, record.text)).collect();
+        assert_eq!(heard.try_iter().collect::<Vec<_>>(), wanted);
+        assert_eq!(wanted.len(), 2);
     }
 
     #[test]

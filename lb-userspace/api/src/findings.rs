@@ -3,7 +3,7 @@
 //!
 //! Any thread can raise a [`Finding`]. While it lasts, `lb status` and the metric `lb_finding` show
 //! it; its beginning and its end are events, so they appear in the log and in `lb events`. A
-//! finding that comes and goes is logged at most once a minute.
+//! finding that comes and goes is logged at most once a minute; one that stays is logged in the end.
 //!
 //! - [`kinds`]: all kinds of findings, one entry each
 
@@ -183,6 +183,14 @@ impl Registry {
             self.lasting.iter().filter(|(_, lasting)| over(lasting)).map(|(key, _)| key.clone()).collect();
         over.iter().for_each(|key| self.end(key, now));
         self.logged.retain(|_, logged| now - *logged < LOG_PACE);
+        // One that came back too soon to be logged, and has stayed.
+        for (key, lasting) in &mut self.lasting {
+            if !lasting.is_logged && !self.logged.contains_key(key) {
+                lasting.is_logged = true;
+                self.records.push(begun(&lasting.finding));
+                self.logged.insert(key.clone(), now);
+            }
+        }
     }
 
     fn status(&self, now: Instant) -> Vec<FindingStatus> {
@@ -204,11 +212,12 @@ impl Registry {
 }
 
 fn begun(finding: &Finding) -> Record {
-    let Finding { kind, text, mend, .. } = finding;
-    Record::new(kind.level(), "finding", format!("{text}; {mend}")).finding(kind.label())
+    let Finding { kind, subject, text, mend } = finding;
+    Record::new(kind.level(), "finding", format!("{text}; {mend}")).finding(kind.label()).subject(subject)
 }
 
 fn ended(finding: &Finding, lasted: Duration) -> Record {
     let text = format!("ended: {}", finding.text);
-    Record::new(Level::Info, "finding_ended", text).finding(finding.kind.label()).took(lasted)
+    let record = Record::new(Level::Info, "finding_ended", text).finding(finding.kind.label());
+    record.subject(&finding.subject).took(lasted)
 }

@@ -144,6 +144,7 @@ pub fn cluster() -> Status {
         },
         timeouts: TimeoutsStatus { established_s: 900, ..TimeoutsStatus::default() },
         checks: ChecksStatus { running: 2, started: 380, late: 1 },
+        alerts: Vec::new(),
         cluster: None,
         services: vec![ServiceStatus {
             name: "web".into(),

@@ -55,6 +55,9 @@ pub struct Status {
     pub timeouts: TimeoutsStatus,
     #[serde(default)]
     pub checks: ChecksStatus,
+    /// Receivers of alerts, in configured order.
+    #[serde(default)]
+    pub alerts: Vec<ReceiverStatus>,
     /// `None`: no cluster.
     #[serde(default)]
     pub cluster: Option<ClusterStatus>,
@@ -148,6 +151,38 @@ pub struct ChecksStatus {
     pub started: u64,
     /// Timers of checks that fired more than 10 ms late: this host has too little CPU time.
     pub late: u64,
+}
+
+/// What became of alerts to a receiver, since it was configured.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReceiverStatus {
+    pub receiver: String,
+    /// `email`, `webhook` or `alertmanager`.
+    pub via: String,
+    /// Messages that the receiver has taken.
+    pub delivered: u64,
+    /// Attempts that have failed.
+    pub failed: u64,
+    /// Messages that waited because of `limit`.
+    pub held: u64,
+    /// Events that wait to be told.
+    pub waiting: u64,
+    /// Events that were given up: there were too many, or they waited for too long.
+    pub dropped: u64,
+    /// Why the last attempt has failed; `None`: it has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+/// What came of a test message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertTest {
+    pub receiver: String,
+    /// Host and port.
+    pub target: String,
+    pub took_us: u64,
+    /// `None`: it was taken.
+    pub failure: Option<String>,
 }
 
 /// The cluster as this node sees it.

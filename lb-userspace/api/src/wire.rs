@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::connections::{self, Connection};
 use crate::difference::Difference;
 use crate::events::Record;
-use crate::status::{Accepted, ProbeReport, Status};
+use crate::status::{Accepted, AlertTest, ProbeReport, Status};
 use crate::top::TopClient;
 use crate::trace::{Bounds, End, Filter, Frame, Packet};
 
@@ -101,6 +101,11 @@ pub enum Request {
         service: String,
         server: String,
     },
+    /// Send a test message to a receiver of alerts; `None`: to all.
+    TestAlerts {
+        #[serde(default)]
+        receiver: Option<String>,
+    },
     /// Tell what is decided for packets.
     Trace {
         #[serde(default)]
@@ -155,7 +160,7 @@ pub struct Saving {
 
 /// A reply: `{"status":{…}}`, `{"events":[…]}`, `{"top_clients":[…]}`,
 /// `{"accepted":{"moves":[…],"note":null}}`, `{"done":"…"}`, `{"probes":[…]}`,
-/// `{"packets":[…]}`, `{"frames":[…]}`, `{"trace_ended":{…}}`,
+/// `{"alert_tests":[…]}`, `{"packets":[…]}`, `{"frames":[…]}`, `{"trace_ended":{…}}`,
 /// `{"connections":[…]}`, `{"listing_ended":{…}}`, `{"differences":[…]}`, `{"overlay":{…}}` or
 /// `{"error":"…"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -171,6 +176,8 @@ pub enum Reply {
     Done(String),
     /// A report per check.
     Probes(Vec<ProbeReport>),
+    /// What came of test messages.
+    AlertTests(Vec<AlertTest>),
     /// Of a trace that goes on.
     Packets(Vec<Packet>),
     /// The same of a capture.

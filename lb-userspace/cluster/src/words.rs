@@ -200,7 +200,7 @@ fn transport_event(report: &event_loop::Report, names: Names<'_>) -> Record {
     match report {
         event_loop::Report::Path { path, change } => {
             let path = names.path(*path);
-            match change {
+            let record = match change {
                 Change::Opened => {
                     Record::new(Level::Info, "path_open", format!("heartbeat path {path} is open"))
                 }
@@ -216,7 +216,8 @@ fn transport_event(report: &event_loop::Report, names: Names<'_>) -> Record {
                     let text = format!("heartbeat path {path}: sending works again");
                     Record::new(Level::Info, "path_sends_again", text)
                 }
-            }
+            };
+            record.subject(&path)
         }
         event_loop::Report::Dropped { path, reason, count } => {
             let text = format!(

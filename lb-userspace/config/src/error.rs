@@ -127,8 +127,35 @@ const EXCERPT: usize = 100;
 /// Digits of a key that are as many as a secret has.
 const SECRET: usize = 32;
 
-/// The line with stars in place of keys: a configuration is shown to others when it has a mistake.
+/// The line with stars in place of secrets: a configuration is shown to others when it has a
+/// mistake.
 fn without_secrets(line: &str) -> String {
+    SECRET_KEYS.iter().fold(without_digits(line), |line, key| without_value(&line, key))
+}
+
+/// Keys whose values are secrets.
+const SECRET_KEYS: [&str; 3] = ["password:", "token:", "url:"];
+
+/// The line with stars in place of the value of `key`, unless that is a reference.
+fn without_value(line: &str, key: &str) -> String {
+    let starts_word = |at: usize| !line[..at].ends_with(|char: char| char.is_alphanumeric() || char == '_');
+    let Some((at, _)) = line.match_indices(key).find(|(at, _)| starts_word(*at)) else { return line.to_owned() };
+    let (before, value) = line.split_at(at + key.len());
+    let bare = value.trim_start();
+    let end = match bare.chars().next() {
+        Some(quote @ ('"' | '\'')) => bare[1..].find(quote).map(|at| at + 2),
+        _ => bare.find([',', '}']).or_else(|| bare.find(" #")),
+    };
+    let (secret, rest) = bare.split_at(end.unwrap_or(bare.len()));
+    if secret.trim_start_matches(['"', '\'']).starts_with("${") {
+        return line.to_owned();
+    }
+    let blanks = &value[..value.len() - bare.len()];
+    format!("{before}{blanks}{}{rest}", "*".repeat(secret.chars().count()))
+}
+
+/// The line with stars in place of keys.
+fn without_digits(line: &str) -> String {
     let mut shown = String::with_capacity(line.len());
     let mut rest = line;
     while !rest.is_empty() {
@@ -191,6 +218,20 @@ mod tests {
         assert_eq!(without_secrets(&line), line.replace(key, &"*".repeat(32)));
         for line in ["vip: 2001:db8::10", "deadbeef", "", "ünïcode", &key[1..]] {
             assert_eq!(without_secrets(line), line);
+        }
+    }
+
+    #[test]
+    fn values_of_secrets_are_not_shown() {
+        for (line, shown) in [
+            ("    password: abc", "    password: ***"),
+            ("email: { password: 'a, b}', from: c }", "email: { password: *******, from: c }"),
+            ("{ token: abc } # why", "{ token: ****} # why"),
+            ("url: https://chat/abc # why", "url: **************** # why"),
+            ("password: ${file:/etc/lb/p}", "password: ${file:/etc/lb/p}"),
+            ("tokens: /etc/lb/tokens", "tokens: /etc/lb/tokens"),
+        ] {
+            assert_eq!(without_secrets(line), shown);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Validation: from the parsed file to the model. One pass reports all wrong values of a file.
 
+mod alerts;
 mod clients;
 mod cluster;
 mod command;
@@ -66,6 +67,7 @@ pub(crate) fn validate(file: &yaml::File, root: SourceSpan<'_>, host: &str) -> R
         control: validator.control(file.control.as_ref(), root.key("control")),
         metrics: validator.metrics(file.metrics.as_ref(), root.key("metrics")),
         web: validator.web(file.web.as_ref(), root.key("web")),
+        alerts: validator.alerts(file.alerts.as_ref(), root.key("alerts")),
         timeouts,
         maintenance: validator
             .optional(Value::of(&file.maintenance_dir, "maintenance_dir", root), |text| {

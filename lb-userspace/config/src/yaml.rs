@@ -3,6 +3,7 @@
 //! Scalars are kept as text, so that `validate` can report all wrong values of a file
 //! at once and quote them literally.
 
+mod alerts;
 mod clients;
 mod scalar;
 
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+pub(crate) use self::alerts::{Alertmanager, Alerts, Email, Receiver, Webhook};
 pub(crate) use self::clients::{Clients, EveryClient, LimitsOfAll, LimitsOfEach};
 pub(crate) use scalar::Scalar;
 
@@ -26,6 +28,8 @@ pub(crate) struct File {
     pub control: Option<Control>,
     pub metrics: Option<SwitchOr<Metrics>>,
     pub web: Option<SwitchOr<Web>>,
+    #[serde(deserialize_with = "given")]
+    pub alerts: Option<Alerts>,
     pub timeouts: Option<Timeouts>,
     #[serde(deserialize_with = "given")]
     pub clients: Option<EveryClient>,

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod alerts;
 mod capture;
 mod check;
 mod config;
@@ -107,6 +108,8 @@ enum Command {
     Weight(servers::WeightOptions),
     /// Show what happened since the start: to servers, services and the cluster, and why
     Events(events::Options),
+    /// Send a test message to receivers of alerts, and tell what came of it
+    Alerts(alerts::Options),
     /// Show which clients have and open most connections, and whose packets are refused most
     TopClients(top_clients::Options),
     /// Show live what is decided for each packet: to which server it goes and why, or why it is
@@ -166,6 +169,7 @@ pub(crate) fn main() -> Result<ExitCode> {
         Command::Enable(options) => servers::enable(options),
         Command::Weight(options) => servers::weight(options),
         Command::Events(options) => events::run(&options),
+        Command::Alerts(options) => alerts::run(options),
         Command::TopClients(options) => top_clients::run(options),
         Command::Trace(options) => trace::run(options),
         Command::Capture(options) => capture::run(options),

@@ -98,6 +98,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
+use lb_alerts::Alerts;
 use lb_api::findings::Kind;
 use lb_cluster::member::driver::{Report, Told};
 use lb_common::mac::Mac;
@@ -160,6 +161,7 @@ pub(crate) struct Controller {
     membership: Membership,
     inspections: Inspections,
     notifier: Notifier,
+    alerts: Alerts,
     maintenance: Maintenance,
     standing: Standing,
     sorry: Sorry,

@@ -14,6 +14,7 @@ pub use lb_common::limits::Thresholds;
 pub use lb_common::schedule::{Hashing, Scheduler};
 pub use lb_common::service::Protocol;
 
+use crate::alerts::Alerts;
 use crate::check::Check;
 use crate::clients::{Clients, Listed};
 use crate::cluster::Cluster;
@@ -42,6 +43,7 @@ pub struct Config {
     pub metrics: Option<Metrics>,
     /// The page and the HTTP API. `None`: off.
     pub web: Option<Web>,
+    pub alerts: Alerts,
     pub timeouts: Timeouts,
     /// A file `ADDRESS` or `ADDRESS:PORT` in this folder puts that server into maintenance. Default
     /// `/var/lib/lb/disabled`.

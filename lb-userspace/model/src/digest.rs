@@ -41,6 +41,7 @@ impl Config {
             control: _,
             metrics: _,
             web: _,
+            alerts: _,
             timeouts: _,
             maintenance: _,
             zero_copy: _,

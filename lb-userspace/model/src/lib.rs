@@ -3,6 +3,7 @@
 //!
 //! - [`config`]: the validated configuration; [`check`]: its part about health checks;
 //!   `cluster`: its part about directors that stand in for each other
+//! - `alerts`: its part about who is told of events; [`EVENTS`]: their names
 //! - `digest`: a hash of every value that must be equal on all nodes of a cluster
 //! - [`ids`]: ids of nodes and groups; `interfaces`: those that clients' packets come in by
 //! - [`GroupKind`]: whether one director serves a group of VIPs, or all
@@ -15,11 +16,13 @@
 //! - [`overlay`]: changes of the configuration at run time
 //! - [`lease`]: until when the data path may serve each group of VIPs
 
+mod alerts;
 mod check;
 mod clients;
 mod cluster;
 mod config;
 mod digest;
+mod events;
 mod forwarding;
 mod group;
 mod health;
@@ -33,10 +36,12 @@ mod quic;
 mod tunnel;
 mod web;
 
+pub use self::alerts::*;
 pub use self::check::*;
 pub use self::clients::*;
 pub use self::cluster::*;
 pub use self::config::*;
+pub use self::events::{EVENTS, is_event};
 pub use self::forwarding::{Forwarding, MOST_OF_A_BACKEND, MOST_SOURCE_LISTS, MOST_SOURCES};
 pub use self::group::{Anycast, GroupKind};
 pub use self::health::{Health, Step, Totals, millis};

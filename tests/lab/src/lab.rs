@@ -19,6 +19,7 @@
 //! Everything that belongs to a lab is recorded in [`state`] before it is created, so that clean-up
 //! finds it.
 
+pub mod alertmanager;
 pub mod bare_machine;
 pub mod bpf_file_system;
 pub mod browser;
@@ -50,6 +51,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Result, ensure};
 
+pub use alertmanager::Alertmanager;
 pub use bare_machine::BareMachine;
 pub use capture::Capture;
 pub use director::Director;

@@ -29,7 +29,8 @@ use transcript::Step;
 
 /// Documents whose transcripts run one after the other on the same machines: each goes on from what
 /// the one before has left.
-const ON_MACHINES: [&str; 3] = ["docs/getting-started.md", "docs/operations.md", "docs/commands.md"];
+const ON_MACHINES: [&str; 4] =
+    ["docs/getting-started.md", "docs/operations.md", "docs/commands.md", "docs/alerts.md"];
 /// The one whose transcripts run in a folder with the talk's files.
 const ON_FILES: &str = "docs/migration.md";
 

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Result, ensure};
 use lb_lab::cluster::pair::{Pair, Settings};
 use lb_lab::cluster::{Talk, configuration};
-use lb_lab::lab::{Node, unique_name};
+use lb_lab::lab::{Alertmanager, Node, unique_name};
 use lb_lab::scenario::traffic::Spread;
 use serde_json::Value;
 
@@ -33,7 +33,7 @@ scrape_configs:
 
 /// Starts both programs on `node`, with the rules that are shipped, for which a second is long
 /// enough.
-fn watch(node: &Node) -> Result<Monitor<'_>> {
+fn watch(node: &Node) -> Result<(Monitor<'_>, Alertmanager)> {
     let folder = node.folder()?;
     let rules = fs::read_to_string(deployed("prometheus/rules.yml"))?;
     let at_once = |line: &str| match line.trim_start().starts_with("for: ") {
@@ -43,8 +43,8 @@ fn watch(node: &Node) -> Result<Monitor<'_>> {
     fs::write(folder.join("rules.yml"), rules.lines().map(at_once).collect::<String>())?;
     let configuration = folder.join("prometheus.yml");
     fs::write(&configuration, PROMETHEUS)?;
-    Monitor::start_alertmanager(node)?;
-    Monitor::start(node, &configuration)
+    let alertmanager = Alertmanager::start(node)?;
+    Ok((Monitor::start(node, &configuration)?, alertmanager))
 }
 
 /// Each rule was evaluated, and none failed.
@@ -63,15 +63,15 @@ fn a_dead_server_is_an_alert_and_on_the_dashboards_until_it_is_back() {
     let talk = Talk::new(&unique_name("alerts")).expect("the cluster comes up");
     let configuration = configuration().expect("the example") + METRICS;
     let pair = Pair::start_with(&talk, SETTINGS, &configuration).expect("both directors start");
-    let monitor = watch(&talk.client).expect("Prometheus and Alertmanager start");
+    let (monitor, alertmanager) = watch(&talk.client).expect("Prometheus and Alertmanager start");
     monitor.wait_for("sum(up{job=\"lb\"})", |value| value == 2.0);
     wait("the first evaluation", || all_evaluated(&monitor));
     assert_eq!(Spread::of_requests(&talk.client, 20).total(), 20);
-    assert_eq!(monitor.alerts("LbServerDown").expect("an answer"), Vec::<Value>::new());
+    assert_eq!(alertmanager.alerts("LbServerDown").expect("an answer"), Vec::<Value>::new());
 
     talk.www1.stop().expect("nginx stops");
     let alert = wait("the alert", || {
-        let alerts = monitor.alerts("LbServerDown")?;
+        let alerts = alertmanager.alerts("LbServerDown")?;
         ensure!(alerts.len() == 2, "each director tells it: {alerts:?}");
         Ok(alerts[0].clone())
     });
@@ -85,7 +85,7 @@ fn a_dead_server_is_an_alert_and_on_the_dashboards_until_it_is_back() {
 
     talk.www1.start().expect("nginx starts");
     wait("the end of the alert", || {
-        let alerts = monitor.alerts("LbServerDown")?;
+        let alerts = alertmanager.alerts("LbServerDown")?;
         ensure!(alerts.is_empty(), "{alerts:?}");
         Ok(())
     });

@@ -1,23 +1,18 @@
-//! Prometheus and Alertmanager on a node.
+//! Prometheus on a node.
 
-use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use lb_lab::lab::Node;
+use lb_lab::lab::alertmanager::get_json;
 use serde_json::Value;
 
 use super::PATIENCE;
 
 const PROMETHEUS: u16 = 9090;
-const ALERTMANAGER: u16 = 9093;
 
-/// It tells nobody.
-const ALERTMANAGER_CONFIGURATION: &str = "route: { receiver: nobody, group_wait: 1s, group_interval: 1s }\n\
-    receivers: [{ name: nobody }]\n";
-
-/// Prometheus on a node, and Alertmanager where it was started.
+/// Prometheus on a node.
 pub(crate) struct Monitor<'a>(&'a Node);
 
 impl<'a> Monitor<'a> {
@@ -33,23 +28,9 @@ impl<'a> Monitor<'a> {
         Ok(Self(node))
     }
 
-    /// Starts Alertmanager beside it.
-    pub(crate) fn start_alertmanager(node: &Node) -> Result<()> {
-        let folder = node.folder()?;
-        let configuration = folder.join("alertmanager.yml");
-        fs::write(&configuration, ALERTMANAGER_CONFIGURATION)?;
-        let arguments = [
-            format!("--config.file={}", configuration.display()),
-            format!("--storage.path={}", folder.join("alertmanager").display()),
-            format!("--web.listen-address=127.0.0.1:{ALERTMANAGER}"),
-            "--cluster.listen-address=".to_owned(),
-        ];
-        start(node, "prometheus-alertmanager", &arguments, ALERTMANAGER)
-    }
-
     /// What Prometheus' HTTP API says.
     pub(crate) fn ask(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value> {
-        let answer = get(self.0, PROMETHEUS, &format!("/api/v1/{path}"), parameters)?;
+        let answer = get_json(self.0, PROMETHEUS, &format!("/api/v1/{path}"), parameters)?;
         anyhow::ensure!(answer["status"] == "success", "{path} {parameters:?}: {answer}");
         Ok(answer["data"].clone())
     }
@@ -58,13 +39,6 @@ impl<'a> Monitor<'a> {
     pub(crate) fn series(&self, expression: &str) -> Result<Vec<Value>> {
         let data = self.ask("query", &[("query", expression)])?;
         data["result"].as_array().cloned().with_context(|| format!("{expression}: {data}"))
-    }
-
-    /// The alerts that Alertmanager has, by this name.
-    pub(crate) fn alerts(&self, name: &str) -> Result<Vec<Value>> {
-        let filter = format!("alertname=\"{name}\"");
-        let alerts = get(self.0, ALERTMANAGER, "/api/v2/alerts", &[("filter", &*filter)])?;
-        alerts.as_array().cloned().with_context(|| format!("{alerts}"))
     }
 
     /// The value of the only sample that `expression` finds, once there is one that `wanted`
@@ -96,15 +70,4 @@ fn start(node: &Node, program: &str, arguments: &[String], port: u16) -> Result<
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let started = node.start_server(program, program, &arguments, port);
     started.with_context(|| format!("{program} (`cargo xtask setup` installs it)")).map(drop)
-}
-
-fn get(node: &Node, port: u16, path: &str, parameters: &[(&str, &str)]) -> Result<Value> {
-    let mut curl = node.command("curl");
-    curl.args(["-q", "--silent", "--show-error", "--noproxy", "*", "--max-time", "5", "--get"]);
-    for (name, value) in parameters {
-        curl.arg("--data-urlencode").arg(format!("{name}={value}"));
-    }
-    let output = curl.arg(format!("http://127.0.0.1:{port}{path}")).output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    serde_json::from_str(&text).with_context(|| format!("{path}: {text}"))
 }

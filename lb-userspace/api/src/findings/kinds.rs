@@ -85,6 +85,8 @@ kinds! {
     SourceNatMissing = "source_nat_missing", Error;
     /// The address of the metrics endpoint is not available.
     MetricsUnavailable = "metrics_unavailable", Warning;
+    /// Nothing gets through to a receiver of alerts.
+    AlertsUndelivered = "alerts_undelivered", Warning;
     /// The page and the HTTP API are not served: their address, certificate or tokens are missing.
     WebUnavailable = "web_unavailable", Warning;
 }

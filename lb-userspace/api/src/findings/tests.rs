@@ -46,6 +46,20 @@ fn one_that_comes_and_goes_is_logged_once_a_minute() {
 }
 
 #[test]
+fn one_that_comes_back_at_once_and_stays_is_logged_a_minute_later() {
+    let (mut registry, start) = (Registry::default(), Instant::now());
+    registry.raise(finding("10.0.0.6", "w1 answers"), None, start);
+    registry.clear(Kind::VipClaimed, "10.0.0.6", start + SECOND);
+    registry.raise(finding("10.0.0.6", "w1 answers"), None, start + 2 * SECOND);
+    registry.pass_time(start + 59 * SECOND);
+    assert_eq!(events(&mut registry).len(), 2, "its first beginning and end");
+    registry.pass_time(start + 60 * SECOND);
+    assert_eq!(events(&mut registry), [event("finding", "w1 answers; do something")]);
+    registry.clear(Kind::VipClaimed, "10.0.0.6", start + 61 * SECOND);
+    assert_eq!(events(&mut registry), [event("finding_ended", "ended: w1 answers")]);
+}
+
+#[test]
 fn a_new_text_is_logged_no_sooner_than_a_minute_after_the_old_one() {
     let (mut registry, start) = (Registry::default(), Instant::now());
     registry.raise(finding("10.0.0.6", "w1 answers"), None, start);

@@ -3,8 +3,8 @@
 use super::Row;
 use super::Verdict::{Equal, Missing, Needless, Partly};
 
-const ALERTS: &str = "`lb` sends no mail: let Prometheus alert (lb_server_…), or run a program by the hooks server_down and \
-                      server_up of a service";
+const ALERTS: &str =
+    "`alerts` has receivers by mail: write them there, with TLS and a login if the server wants them";
 const LOG: &str =
     "`lb` logs to standard error, so to the journal under systemd; `lb events` keeps what happened";
 const LOGIN: &str = "`lb` checks the greeting and does not log in; an `external` check can";

@@ -20,6 +20,7 @@ pub(super) fn between(old: &Config, new: &Config) -> Vec<Difference> {
         control: _,
         metrics: _,
         web: _,
+        alerts,
         timeouts,
         maintenance,
         zero_copy: _,
@@ -31,6 +32,7 @@ pub(super) fn between(old: &Config, new: &Config) -> Vec<Difference> {
     } = old;
     let mut found = Differences::of(String::new());
     found.key("xdp_mode", xdp_mode, &new.xdp_mode, |mode| Some(format!("{mode:?}").to_lowercase()));
+    found.key("alerts", alerts, &new.alerts, |_| None);
     found.key("timeouts", timeouts, &new.timeouts, |_| None);
     found.word("maintenance_dir", &maintenance.display(), &new.maintenance.display());
     found.word("announce_rate", announce_rate, &new.announce_rate);

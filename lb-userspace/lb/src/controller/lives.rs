@@ -6,9 +6,10 @@
 //! interface is there.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use lb_alerts::Alerts;
 use lb_api::events::{Events, Level, Record};
 use lb_cluster::auth::file::{self, KeyFileError};
 use lb_model::Config;
@@ -29,6 +30,7 @@ pub(super) struct Estate {
     pub file: Watched,
     /// What happened in earlier lives.
     pub events: Events,
+    pub alerts: Alerts,
     /// What an lb before left on the interface is not taken over.
     pub fresh: bool,
     pub confinement: Confinement,
@@ -42,6 +44,9 @@ pub(super) enum End {
     InterfaceGone(Box<Estate>),
 }
 
+/// How long a director that ends waits for alerts about that: nothing of a client's waits for it.
+const LAST_ALERTS: Duration = Duration::from_secs(2);
+
 /// Runs the director of `path` until it is told to stop (SIGTERM, SIGINT) or cannot go on.
 ///
 /// It gives up what it does not need, unless it is `unconfined`.
@@ -53,8 +58,17 @@ pub(crate) fn run(path: PathBuf, fresh: bool, unconfined: bool) -> Result<()> {
     reload::warn(&warnings, |record| events.record(record));
     // Before the first thread.
     let confinement = if unconfined { Confinement::default() } else { confinement::enter(&config.control) };
-    let mut signals = Signals::start()?;
-    let mut estate = Estate { config, overlay, file, events, fresh, confinement };
+    let signals = Signals::start()?;
+    let alerts = Alerts::start(&config).context("cannot start the thread of the alerts")?;
+    alerts.listen(&mut events);
+    let estate = Estate { config, overlay, file, events, alerts: alerts.clone(), fresh, confinement };
+    let end = live_on(estate, signals);
+    alerts.finish(LAST_ALERTS);
+    end
+}
+
+/// One life after the other.
+fn live_on(mut estate: Estate, mut signals: Signals) -> Result<()> {
     for life in 1.. {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -83,14 +97,15 @@ async fn live(mut estate: Estate, signals: &mut Signals, again: bool) -> Result<
     }
     let (config, overlay) = (estate.config.clone(), estate.overlay.clone());
     let path = estate.file.path().to_owned();
-    let confinement = estate.confinement.clone();
+    let (confinement, alerts) = (estate.confinement.clone(), estate.alerts.clone());
     match Controller::start(estate).await {
         Ok((controller, inputs)) => controller.run(inputs, signals).await,
         // It has gone while all was made; what was made is gone too.
         Err(error) if config.interfaces().any(|name| if_nametoindex(name).is_err()) => {
             tracing::warn!("the start came to nothing: {error:#}");
-            let (file, events) = (Watched::new(path), Events::default());
-            let estate = Estate { config, overlay, file, events, fresh: false, confinement };
+            let (file, mut events) = (Watched::new(path), Events::default());
+            alerts.listen(&mut events);
+            let estate = Estate { config, overlay, file, events, alerts, fresh: false, confinement };
             Ok(End::InterfaceGone(Box::new(estate)))
         }
         Err(error) => Err(error),

@@ -92,6 +92,7 @@ impl Controller {
         if let Err(error) = self.forwarder.set_vips(&self.config) {
             self.forwarder.note_failure(&error);
         }
+        self.alerts.follow(&self.config);
         self.follow_configuration();
         self.inspections.follow_configuration(&self.config);
         if self.config.xdp_mode != old.xdp_mode {
@@ -125,6 +126,7 @@ impl Controller {
             control,
             metrics,
             web,
+            alerts: _,
             timeouts: _,
             maintenance: _,
             zero_copy,

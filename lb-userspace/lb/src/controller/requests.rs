@@ -55,6 +55,7 @@ impl Controller {
                 drop(reply.send(self.begin_trace(&filter, bounds)));
             }
             ControlRequest::Probe(order, reply) => drop(reply.send(self.checks.probe(&order, &self.config))),
+            ControlRequest::TestAlerts(receiver, reply) => drop(reply.send(self.alerts.test(receiver))),
         }
     }
 
@@ -71,6 +72,7 @@ impl Controller {
             overlay: &self.overlay,
             sorry: &self.sorry,
             findings: self.notifier.findings(),
+            alerts: &self.alerts,
             started: self.started,
             stopping: self.leaving.is_some(),
         }

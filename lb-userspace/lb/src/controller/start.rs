@@ -44,12 +44,14 @@ const FIRST_RESULTS: Duration = Duration::from_secs(1);
 
 impl Controller {
     pub(super) async fn start(estate: Estate) -> Result<(Self, Inputs)> {
-        let Estate { config, overlay, file, mut events, fresh, confinement } = estate;
+        let Estate { config, overlay, file, mut events, alerts, fresh, confinement } = estate;
         if let Some(warning) = kernel::check()? {
             events.record(host::old_kernel(warning));
         }
         let findings = Findings::default();
         confinement.report_to(&findings);
+        alerts.report_to(&findings);
+        alerts.follow(&config);
         let interface = Interface::claim(Role::Main, &config.interface, findings.clone())?;
         let ingresses = Ingresses::claim(&config, &findings)?;
         let index = interface.index();
@@ -102,6 +104,7 @@ impl Controller {
             membership,
             inspections: Inspections::start(findings.clone()).context(firewall)?,
             notifier: Notifier::new(events, findings),
+            alerts,
             maintenance: Maintenance::default(),
             standing,
             sorry: Sorry::default(),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use lb_alerts::Alerts;
 use lb_api::findings::Findings;
 use lb_api::status::{
     BoundClient, CheckStatus, Count, FragmentsStatus, HashStatus, PersistenceStatus, QuorumStatus,
@@ -45,6 +46,7 @@ pub(super) struct View<'a> {
     pub overlay: &'a Overlay,
     pub sorry: &'a Sorry,
     pub findings: &'a Findings,
+    pub alerts: &'a Alerts,
     pub started: Instant,
     pub stopping: bool,
 }
@@ -87,6 +89,7 @@ impl View<'_> {
             table: self.table_status(&events, &services),
             timeouts: timeouts(&self.config.timeouts),
             checks: self.checks.status(),
+            alerts: self.alerts.status(),
             cluster: None,
             services,
             drops: drops(&reasons, given_up),

@@ -350,6 +350,7 @@ impl Controller {
                     overlay,
                     file,
                     events,
+                    alerts: self.alerts,
                     fresh: false,
                     confinement: self.confinement,
                 })))

@@ -12,8 +12,8 @@ mod page;
 use lb_api::events::Level;
 use lb_api::findings::Kind;
 use lb_api::status::{
-    ClusterStatus, Count, FindingStatus, GroupStatus, NodeStatus, PathStatus, ServerStatus, ServiceStatus,
-    Status, SyncPeer, SyncStatus, Transitions,
+    ClusterStatus, Count, FindingStatus, GroupStatus, NodeStatus, PathStatus, ReceiverStatus, ServerStatus,
+    ServiceStatus, Status, SyncPeer, SyncStatus, Transitions,
 };
 use lb_model::Health;
 use prometheus::core::Collector as _;
@@ -198,6 +198,21 @@ const SYNC_COUNTERS: [Metric<SyncPeer>; 6] = [
     ("lb_sync_received_datagrams_total", "Datagrams received from the node", |p| p.received),
 ];
 
+const RECEIVER_COUNTERS: [Metric<ReceiverStatus>; 2] = [
+    ("lb_alerts_held_total", "Messages that waited because of the receiver's limit", |r| r.held),
+    ("lb_alerts_dropped_total", "Events that the receiver was not told of: too many, or too old", |r| r.dropped),
+];
+
+const RECEIVER_GAUGES: [Metric<ReceiverStatus>; 1] =
+    [("lb_alerts_waiting_events", "Events that wait for the receiver", |r| r.waiting)];
+
+/// How many messages it has become of.
+type Sent = fn(&ReceiverStatus) -> u64;
+
+/// What may become of a message.
+const OUTCOMES: [(&str, Sent); 2] =
+    [("delivered", |receiver| receiver.delivered), ("failed", |receiver| receiver.failed)];
+
 /// States in which a server may be.
 const STATES: [Health; 6] =
     [Health::Unknown, Health::Up, Health::Down, Health::Unchecked, Health::Maintenance, Health::Draining];
@@ -220,6 +235,7 @@ pub(crate) fn encode(status: &Status, ipvs_names: bool) -> anyhow::Result<String
     counters(&mut page, &whole, &COUNTERS);
     gauges(&mut page, &whole, &GAUGES);
     findings(&mut page, &status.findings);
+    alerts(&mut page, &status.alerts);
     reasons(&mut page, "lb_dropped_packets_total", "Frames dropped, by reason", &status.drops);
     reasons(
         &mut page,
@@ -425,6 +441,17 @@ fn findings(page: &mut Page, findings: &[FindingStatus]) {
     });
     let help = "What is wrong around the director: findings that last, by kind";
     Series::new(["finding", "level"], rows).gauge(page, "lb_finding", help, |count| *count as f64);
+}
+
+fn alerts(page: &mut Page, receivers: &[ReceiverStatus]) {
+    let rows = receivers.iter().map(|status| ([(&*status.receiver).into()], status));
+    let series = Series::new(["receiver"], rows);
+    let help = "Messages to the receiver of alerts: those that it took, and attempts that failed";
+    series.counter_by(page, "lb_alerts_sent_total", help, ("result", &OUTCOMES), |status, outcome| {
+        outcome(status) as f64
+    });
+    counters(page, &series, &RECEIVER_COUNTERS);
+    gauges(page, &series, &RECEIVER_GAUGES);
 }
 
 const fn level(level: Level) -> &'static str {

@@ -7,7 +7,7 @@ use lb_api::client::Traced;
 use lb_api::connections;
 use lb_api::difference::Difference;
 use lb_api::events::Record;
-use lb_api::status::{Accepted, ProbeReport, Status};
+use lb_api::status::{Accepted, AlertTest, ProbeReport, Status};
 use lb_api::top::TopClient;
 use lb_api::trace::{Bounds, Filter};
 use lb_api::wire::{Overlay, ServerRequest};
@@ -58,6 +58,8 @@ pub(crate) enum ControlRequest {
     },
     /// The answer is that the checks are under way.
     Probe(ProbeOrder, oneshot::Sender<Result<Probing, String>>),
+    /// A receiver of alerts, or all. The answer is where its tests will come.
+    TestAlerts(Option<String>, oneshot::Sender<AlertTests>),
     /// The answer is where packets will come, or why not.
     Trace(Filter, Bounds, oneshot::Sender<Result<Trace, String>>),
 }
@@ -93,6 +95,9 @@ pub(crate) struct ProbeOrder {
 
 /// Where the reports come when the checks have ended.
 pub(crate) type Probing = oneshot::Receiver<Vec<ProbeReport>>;
+
+/// Where it comes what became of test messages, or why there are none.
+pub(crate) type AlertTests = oneshot::Receiver<Result<Vec<AlertTest>, String>>;
 
 /// What an operator wants done in the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,6 +213,15 @@ impl Requests {
         }
     }
 
+    /// What became of test messages, or why there are none.
+    pub(crate) async fn test_alerts(
+        &self,
+        receiver: Option<String>,
+    ) -> anyhow::Result<Result<Vec<AlertTest>, String>> {
+        let tests = self.ask(|reply| ControlRequest::TestAlerts(receiver, reply)).await?;
+        tests.await.context("the alerts are too busy for a test")
+    }
+
     /// A trace, or why there is none.
     pub(crate) async fn trace(
         &self,
@@ -259,6 +273,7 @@ pub(crate) fn fixed(status: Status) -> Requests {
                 ControlRequest::Server(_, reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Probe(_, reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Trace(_, _, reply) => drop(reply.send(Err("not today".to_owned()))),
+                ControlRequest::TestAlerts(_, reply) => drop(reply.send(oneshot::channel().1)),
             }
         }
     });

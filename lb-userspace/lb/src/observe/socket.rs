@@ -232,6 +232,7 @@ pub(crate) async fn fulfil(request: Request, requests: &Requests) -> anyhow::Res
         Request::Probe { service, server } => {
             requests.probe(ProbeOrder { service, server }).await?.map(Reply::Probes)
         }
+        Request::TestAlerts { receiver } => requests.test_alerts(receiver).await?.map(Reply::AlertTests),
         Request::Trace { .. } | Request::Connections { .. } => {
             Err("a trace or a listing has replies of its own".to_owned())
         }

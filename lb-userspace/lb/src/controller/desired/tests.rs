@@ -85,6 +85,7 @@ fn config(service: &lb_model::Service) -> Config {
         control: lb_model::Control::at("/run/lb/lb.sock".into()),
         metrics: None,
         web: None,
+        alerts: lb_model::Alerts::default(),
         timeouts: Timeouts::default(),
         maintenance: "/var/lib/lb/disabled".into(),
         zero_copy: false,

@@ -140,6 +140,30 @@ fn every_kind_of_finding_is_there_and_counts_those_that_last() {
 }
 
 #[test]
+fn receivers_of_alerts_are_counted() {
+    let receiver = ReceiverStatus {
+        receiver: "mail".into(),
+        via: "email".into(),
+        delivered: 7,
+        failed: 2,
+        held: 1,
+        waiting: 4,
+        dropped: 3,
+        trouble: None,
+    };
+    let samples = encoded(&Status { alerts: vec![receiver], ..samples::cluster() });
+    for (name, value) in [
+        (r#"lb_alerts_sent_total{receiver="mail",result="delivered"}"#, 7.0),
+        (r#"lb_alerts_sent_total{receiver="mail",result="failed"}"#, 2.0),
+        (r#"lb_alerts_held_total{receiver="mail"}"#, 1.0),
+        (r#"lb_alerts_dropped_total{receiver="mail"}"#, 3.0),
+        (r#"lb_alerts_waiting_events{receiver="mail"}"#, 4.0),
+    ] {
+        assert_eq!(samples.get(name), Some(&value), "{name}");
+    }
+}
+
+#[test]
 fn says_what_the_cluster_says() {
     let status = Status { cluster: Some(samples::directors()), ..samples::cluster() };
     let samples = encoded(&status);

@@ -1,0 +1,144 @@
+//! A message in words, and as JSON.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use lb_api::events::{Level, Record};
+use lb_api::{schema, words};
+use serde::Serialize;
+
+use super::ongoing::{Alert, State};
+use super::outbox::Message;
+
+/// Characters of a subject at most.
+const SUBJECT: usize = 120;
+
+/// The subject of a mail from `director`.
+pub(crate) fn subject(message: &Message, director: &str) -> String {
+    let Some(first) = message.alerts.first() else { return format!("[lb {director}] test") };
+    let text = words::printable(&first.record.text);
+    let mut subject = format!("[lb {director}] {text}");
+    if subject.chars().count() > SUBJECT {
+        subject = subject.chars().take(SUBJECT - 1).chain(['…']).collect();
+    }
+    match message.alerts.len() + message.more - 1 {
+        0 => subject,
+        others => format!("{subject} (and {others} more)"),
+    }
+}
+
+/// All of it, line by line.
+pub(crate) fn text(message: &Message, director: &str) -> String {
+    let Message { alerts, more, dropped, held } = message;
+    let mut text = format!("The director {director} tells:\n\n");
+    if alerts.is_empty() {
+        text += "This is a test of its alerts.\n";
+    }
+    for Alert { state, record, .. } in alerts {
+        let word = match (state, record.level) {
+            (State::Resolved, _) => "RESOLVED",
+            (_, Level::Error) => "ERROR",
+            (_, Level::Warning) => "WARNING",
+            (_, Level::Info) => "INFO",
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{} {word:8} {}", record.time, words::printable(&record.text));
+    }
+    if *more > 0 {
+        let _ = writeln!(text, "\n{more} more are not listed here: see `lb events`.");
+    }
+    if *dropped > 0 {
+        let _ = writeln!(text, "\nBefore these, {dropped} were given up and told to nobody here: see `lb events`.");
+    }
+    if let Some(held) = held {
+        let held = humantime::format_duration(Duration::from_secs(held.as_secs()));
+        let _ = writeln!(text, "\nThis message was held back for {held}: its limit of messages an hour was reached.");
+    }
+    text
+}
+
+/// What a webhook gets.
+#[derive(Debug, Serialize)]
+struct Body<'a> {
+    director: &'a str,
+    receiver: &'a str,
+    /// In words, for chats.
+    text: String,
+    /// Nothing has happened.
+    test: bool,
+    alerts: Vec<Told<'a>>,
+    more: usize,
+    dropped: u64,
+    held_s: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Told<'a> {
+    state: &'static str,
+    /// Number of the event that began what lasts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    begun: Option<u64>,
+    #[serde(flatten)]
+    record: &'a Record,
+}
+
+/// The body for the webhook `receiver`.
+pub(crate) fn json(message: &Message, director: &str, receiver: &str) -> serde_json::Result<String> {
+    let alerts = message.alerts.iter().map(|Alert { state, record, begun }| Told {
+        state: state.name(),
+        begun: (*state != State::Event).then_some(begun.number),
+        record,
+    });
+    let body = Body {
+        director,
+        receiver,
+        text: text(message, director),
+        test: message.alerts.is_empty(),
+        alerts: alerts.collect(),
+        more: message.more,
+        dropped: message.dropped,
+        held_s: message.held.unwrap_or_default().as_secs(),
+    };
+    schema::line(schema::ALERTS, &body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ongoing::Ongoing;
+    use super::*;
+
+    fn message() -> Message {
+        let mut ongoing = Ongoing::default();
+        let at = |record: Record, number| Record { number, time: "2026-11-29T12:00:00.000Z".into(), ..record };
+        let down = Record::new(Level::Warning, "server_down", "web: www1 is down: no\nanswer".into());
+        let up = Record::new(Level::Info, "server_up", "web: www1 is up".into());
+        let alerts = [(down, 7), (up, 9)]
+            .map(|(record, number)| ongoing.take(at(record.service("web").server("www1"), number)));
+        Message { alerts: alerts.to_vec(), more: 3, dropped: 2, held: Some(Duration::from_millis(90_500)) }
+    }
+
+    #[test]
+    fn a_mail_says_what_happened_and_what_it_leaves_out() {
+        assert_eq!(subject(&message(), "lb1"), "[lb lb1] web: www1 is down: no answer (and 4 more)");
+        let wanted = "The director lb1 tells:\n\n\
+                      2026-11-29T12:00:00.000Z WARNING  web: www1 is down: no answer\n\
+                      2026-11-29T12:00:00.000Z RESOLVED web: www1 is up\n\n\
+                      3 more are not listed here: see `lb events`.\n\n\
+                      Before these, 2 were given up and told to nobody here: see `lb events`.\n\n\
+                      This message was held back for 1m 30s: its limit of messages an hour was reached.\n";
+        assert_eq!(text(&message(), "lb1"), wanted);
+        assert_eq!(subject(&Message::default(), "lb1"), "[lb lb1] test");
+    }
+
+    #[test]
+    fn a_webhook_gets_events_as_lb_events_tells_them() {
+        let body = json(&message(), "lb1", "chat").expect("JSON");
+        let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        assert_eq!((&body["schema"], &body["director"]), (&"lb/alerts/1".into(), &"lb1".into()));
+        assert_eq!((&body["more"], &body["dropped"], &body["held_s"]), (&3.into(), &2.into(), &90.into()));
+        let [down, up] = &body["alerts"].as_array().expect("a list")[..] else { panic!("{body}") };
+        assert_eq!((&down["state"], &down["event"], &down["begun"]), (&"firing".into(), &"server_down".into(), &7.into()));
+        assert_eq!((&up["state"], &up["server"], &up["begun"]), (&"resolved".into(), &"www1".into(), &7.into()));
+        assert_eq!(body["test"], false);
+    }
+}

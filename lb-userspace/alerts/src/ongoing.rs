@@ -1,0 +1,291 @@
+//! What lasts: which event begins it, and which one ends it. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use lb_api::events::{Level, Record};
+use lb_model::{Config, Receiver, Severity};
+
+/// An event, and what it means.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Alert {
+    pub state: State,
+    pub record: Arc<Record>,
+    /// What has begun: of one that is resolved, the event that began it.
+    pub begun: Arc<Record>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It lasts until another event ends it.
+    Firing,
+    /// It has ended what another event began.
+    Resolved,
+    /// It happened, and nothing lasts.
+    Event,
+}
+
+impl State {
+    /// For programs.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Firing => "firing",
+            Self::Resolved => "resolved",
+            Self::Event => "event",
+        }
+    }
+}
+
+/// What `server_down` says, once more, by the maps' words.
+const DOUBLED: &str = "server_removed";
+
+impl Alert {
+    fn new(state: State, record: Arc<Record>) -> Self {
+        Self { state, begun: Arc::clone(&record), record }
+    }
+
+    /// Whether the receiver is told. An end is told to whoever is told of the beginning.
+    pub(crate) fn is_for(&self, receiver: &Receiver) -> bool {
+        let Self { record, begun, .. } = self;
+        if receiver.events.contains(&record.event) || receiver.events.contains(&begun.event) {
+            return true;
+        }
+        record.event != DOUBLED && receiver.severity.is_some_and(|least| severity(begun.level) >= least)
+    }
+}
+
+const fn severity(level: Level) -> Severity {
+    match level {
+        Level::Info => Severity::Info,
+        Level::Warning => Severity::Warning,
+        Level::Error => Severity::Error,
+    }
+}
+
+/// A field of events.
+type Field = fn(&Record) -> Option<&String>;
+
+const SERVICE: Field = |record| record.service.as_ref();
+const SERVER: Field = |record| record.server.as_ref();
+const GROUP: Field = |record| record.group.as_ref();
+const NODE: Field = |record| record.node.as_ref();
+const FINDING: Field = |record| record.finding.as_ref();
+const SUBJECT: Field = |record| record.subject.as_ref();
+
+/// What begins, what ends it, and the fields that both have in common.
+const LASTING: [(&str, &[&str], &[Field]); 14] = [
+    ("server_down", &["server_up", "server_maintenance"], &[SERVICE, SERVER]),
+    ("server_full", &["server_has_room"], &[SERVICE, SERVER]),
+    ("quorum_lost", &["quorum_won"], &[SERVICE]),
+    ("fallback_started", &["fallback_ended"], &[SERVICE]),
+    ("finding", &["finding_ended"], &[FINDING, SUBJECT]),
+    ("config_refused", &["config_reloaded"], &[]),
+    ("keys_refused", &["keys_reloaded"], &[]),
+    ("thread_hangs", &["thread_answers"], &[]),
+    ("vip_checks_failed", &["vip_checks_work"], &[]),
+    ("node_dead", &["node_up"], &[NODE]),
+    ("config_differs", &["config_agrees"], &[NODE]),
+    ("split_brain", &["split_brain_resolved"], &[GROUP]),
+    ("path_closed", &["path_open"], &[SUBJECT]),
+    ("path_sends_fail", &["path_sends_again"], &[SUBJECT]),
+];
+
+/// The event of a role that changes begins and ends what it says of `fault`.
+const ROLE: &str = "role_changed";
+const FAULT: &str = "fault";
+
+/// Which one of what lasts: the event that begins it, and its fields.
+type Key = (&'static str, Vec<Option<String>>);
+
+/// What lasts at most, all together.
+const MOST: usize = 10_000;
+
+/// What lasts now.
+#[derive(Debug, Default)]
+pub(crate) struct Ongoing(BTreeMap<Key, Arc<Record>>);
+
+impl Ongoing {
+    /// What the event means.
+    pub(crate) fn take(&mut self, record: Record) -> Alert {
+        let record = Arc::new(record);
+        if let Some(key) = ended_by(&record)
+            && let Some(begun) = self.0.remove(&key)
+        {
+            return Alert { state: State::Resolved, record, begun };
+        }
+        match begun_by(&record) {
+            Some(key) if self.0.len() < MOST || self.0.contains_key(&key) => {
+                self.0.insert(key, Arc::clone(&record));
+                Alert::new(State::Firing, record)
+            }
+            _ => Alert::new(State::Event, record),
+        }
+    }
+
+    /// All of it.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Alert> {
+        self.0.values().map(|record| Alert::new(State::Firing, Arc::clone(record)))
+    }
+
+    /// Ends what concerns something that is not in the configuration any more: no other event will.
+    pub(crate) fn keep(&mut self, known: &Known) -> Vec<Alert> {
+        let mut ended = Vec::new();
+        self.0.retain(|_, begun| {
+            let stays = known.has(begun);
+            if !stays {
+                let text = format!("no longer in the configuration: {}", begun.text);
+                let record = Record::new(Level::Info, "config_reloaded", text);
+                let (service, server, group) = (begun.service.clone(), begun.server.clone(), begun.group.clone());
+                let record = Arc::new(Record { service, server, group, ..record });
+                ended.push(Alert { state: State::Resolved, record, begun: Arc::clone(begun) });
+            }
+            stays
+        });
+        ended
+    }
+}
+
+fn key(event: &'static str, fields: &[Field], record: &Record) -> Key {
+    (event, fields.iter().map(|field| field(record).cloned()).collect())
+}
+
+fn begun_by(record: &Record) -> Option<Key> {
+    if record.event == ROLE {
+        let lasts = record.level != Level::Info && record.to.as_deref() == Some(FAULT);
+        return lasts.then(|| key(ROLE, &[GROUP], record));
+    }
+    let (event, _, fields) = LASTING.iter().find(|(event, ..)| *event == record.event)?;
+    Some(key(event, fields, record))
+}
+
+fn ended_by(record: &Record) -> Option<Key> {
+    if record.event == ROLE {
+        return (record.to.as_deref() != Some(FAULT)).then(|| key(ROLE, &[GROUP], record));
+    }
+    let (event, _, fields) = LASTING.iter().find(|(_, ends, _)| ends.contains(&&*record.event))?;
+    Some(key(event, fields, record))
+}
+
+/// Names that the configuration has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// With their servers, by name and address.
+    services: BTreeMap<String, BTreeSet<String>>,
+    groups: BTreeSet<String>,
+}
+
+impl Known {
+    pub(crate) fn of(config: &Config) -> Self {
+        let services = config.services.iter().map(|service| {
+            let servers = service.servers.iter();
+            let names = servers.flat_map(|server| [server.name.clone(), server.address.to_string()]);
+            (service.name.clone(), names.collect())
+        });
+        let groups = config.groups.iter().map(|group| group.name.clone());
+        Self { services: services.collect(), groups: groups.collect() }
+    }
+
+    fn has(&self, record: &Record) -> bool {
+        let group = record.group.as_ref().is_none_or(|group| self.groups.contains(group));
+        let service = record.service.as_ref().is_none_or(|service| {
+            let servers = self.services.get(service);
+            servers.is_some_and(|servers| record.server.as_ref().is_none_or(|server| servers.contains(server)))
+        });
+        group && service
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_model::{HttpUrl, Via, Webhook};
+
+    use super::*;
+
+    fn down() -> Record {
+        Record::new(Level::Warning, "server_down", "www1 is down".into()).service("web").server("www1")
+    }
+
+    fn up(server: &str) -> Record {
+        Record::new(Level::Info, "server_up", "it is up".into()).service("web").server(server)
+    }
+
+    fn finding(event: &str, subject: &str) -> Record {
+        let level = if event == "finding" { Level::Error } else { Level::Info };
+        Record::new(level, event, subject.into()).finding("vip_claimed").subject(subject)
+    }
+
+    #[test]
+    fn an_end_resolves_what_has_the_same_subject() {
+        let mut ongoing = Ongoing::default();
+        assert_eq!(ongoing.take(down()).state, State::Firing);
+        assert_eq!(ongoing.take(up("www2")).state, State::Event, "another server");
+        let resolved = ongoing.take(up("www1"));
+        assert_eq!((resolved.state, &*resolved.begun.event), (State::Resolved, "server_down"));
+        assert_eq!(ongoing.take(up("www1")).state, State::Event, "once");
+
+        assert_eq!(ongoing.take(finding("finding", "10.0.0.6")).state, State::Firing);
+        assert_eq!(ongoing.take(finding("finding_ended", "10.0.0.7")).state, State::Event);
+        assert_eq!(ongoing.take(finding("finding_ended", "10.0.0.6")).state, State::Resolved);
+        assert_eq!(ongoing.all().count(), 0);
+    }
+
+    #[test]
+    fn a_role_is_a_fault_until_it_is_another() {
+        let mut ongoing = Ongoing::default();
+        let mut role = |level, from, to| {
+            let record = Record::new(level, "role_changed", String::new()).group("web".into());
+            ongoing.take(record.from_to(from, to)).state
+        };
+        assert_eq!(role(Level::Info, "active", "fault"), State::Event, "it was meant");
+        assert_eq!(role(Level::Info, "fault", "standby"), State::Event);
+        assert_eq!(role(Level::Warning, "active", "fault"), State::Firing);
+        assert_eq!(role(Level::Info, "fault", "standby"), State::Resolved);
+        assert_eq!(role(Level::Info, "standby", "active"), State::Event);
+    }
+
+    #[test]
+    fn all_events_of_the_table_are_some() {
+        for (begins, ends, _) in LASTING {
+            assert!(lb_model::is_event(begins) && ends.iter().all(|end| lb_model::is_event(end)), "{begins}");
+        }
+        assert!([ROLE, DOUBLED].iter().all(|event| lb_model::is_event(event)));
+    }
+
+    #[test]
+    fn what_leaves_the_configuration_is_resolved() {
+        let with = |server: &str| Known {
+            services: [("web".to_owned(), [server.to_owned()].into())].into(),
+            groups: BTreeSet::new(),
+        };
+        let mut ongoing = Ongoing::default();
+        ongoing.take(down());
+        ongoing.take(Record::new(Level::Error, "thread_hangs", String::new()));
+        assert_eq!(ongoing.keep(&with("www1")), []);
+        let ended = ongoing.keep(&with("www2"));
+        let [ended] = &ended[..] else { panic!("{ended:?}") };
+        assert_eq!((ended.state, ended.record.server.as_deref()), (State::Resolved, Some("www1")));
+        assert_eq!(ongoing.all().count(), 1, "what concerns no server lasts");
+    }
+
+    fn receiver(severity: Option<Severity>, events: &[&str]) -> Receiver {
+        let url = HttpUrl { tls: false, host: "localhost".into(), port: 80, path: "/".into() };
+        let events = events.iter().map(|event| (*event).to_owned()).collect();
+        let via = Via::Webhook(Webhook { url, token: None });
+        Receiver { name: "chat".into(), severity, events, limit: 30, via }
+    }
+
+    #[test]
+    fn receivers_are_told_what_they_want_and_its_end() {
+        let mut ongoing = Ongoing::default();
+        let events = [down(), up("www1"), up("www2")].map(|record| ongoing.take(record));
+        let told = |receiver: &Receiver| events.each_ref().map(|alert| alert.is_for(receiver));
+        assert_eq!(told(&receiver(Some(Severity::Warning), &[])), [true, true, false]);
+        assert_eq!(told(&receiver(Some(Severity::Error), &[])), [false; 3]);
+        assert_eq!(told(&receiver(Some(Severity::Info), &[])), [true; 3]);
+        assert_eq!(told(&receiver(None, &["server_down"])), [true, true, false]);
+        assert_eq!(told(&receiver(None, &["server_up"])), [false, true, true]);
+        let removed = ongoing.take(Record::new(Level::Warning, "server_removed", String::new()));
+        assert!(!removed.is_for(&receiver(Some(Severity::Info), &[])), "server_down says it");
+        assert!(removed.is_for(&receiver(None, &["server_removed"])));
+    }
+}

@@ -1,0 +1,165 @@
+//! What waits to be told by message, and when a message goes: pure.
+//!
+//! What happens within `group_wait` is one message. While a receiver takes none, or its limit is
+//! reached, events wait, and the next message has them all: there is one message under way at most,
+//! and no queue of messages behind a receiver that was away.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::ongoing::Alert;
+use super::pace::{Backoff, Bucket};
+
+/// Events that wait at most; of more the oldest are given up.
+const MOST: usize = 1000;
+/// Events of a message; of more the most severe ones are told, and how many there are besides.
+const LISTED: usize = 100;
+/// How long an event waits for its receiver.
+const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// One message.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Message {
+    /// The most severe ones first, in the order in which they happened.
+    pub alerts: Vec<Alert>,
+    /// Events besides.
+    pub more: usize,
+    /// Events that were given up since the message before.
+    pub dropped: u64,
+    /// How long the limit has held it back.
+    pub held: Option<Duration>,
+}
+
+/// What waits for one receiver.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    group_wait: Duration,
+    /// With the time at which each came.
+    waiting: VecDeque<(Instant, Alert)>,
+    /// How many of them are under way.
+    under_way: usize,
+    /// What waits goes at once.
+    hurries: bool,
+    /// Since when the limit holds the next message back.
+    held: Option<Instant>,
+    /// It has held back the one under way.
+    was_held: bool,
+    bucket: Bucket,
+    backoff: Backoff,
+    /// Since the message before.
+    dropped: u64,
+}
+
+impl Outbox {
+    /// `limit`: messages an hour.
+    pub(crate) fn new(group_wait: Duration, limit: u32) -> Self {
+        Self {
+            group_wait,
+            waiting: VecDeque::new(),
+            under_way: 0,
+            hurries: false,
+            held: None,
+            was_held: false,
+            bucket: Bucket::new(limit),
+            backoff: Backoff::default(),
+            dropped: 0,
+        }
+    }
+
+    /// Returns how many events were given up for it.
+    pub(crate) fn push(&mut self, alert: Alert, now: Instant) -> u64 {
+        self.waiting.push_back((now, alert));
+        let surplus = self.waiting.len().saturating_sub(MOST);
+        self.give_up(surplus)
+    }
+
+    /// Notes events that were lost on their way here.
+    pub(crate) const fn lose(&mut self, events: u64) {
+        self.dropped += events;
+    }
+
+    /// Gives up what has waited for too long. Returns how many that were.
+    pub(crate) fn forget(&mut self, now: Instant) -> u64 {
+        let old = self.waiting.iter().take_while(|(came, _)| now.saturating_duration_since(*came) > KEPT).count();
+        self.give_up(old)
+    }
+
+    fn give_up(&mut self, oldest: usize) -> u64 {
+        self.waiting.drain(..oldest);
+        self.under_way = self.under_way.saturating_sub(oldest);
+        self.dropped += oldest as u64;
+        oldest as u64
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// What waits goes at once, after a failure too, once.
+    pub(crate) const fn hurry(&mut self) {
+        self.hurries = true;
+        self.backoff.hurry();
+    }
+
+    /// When a message can go, but for the limit; `None`: nothing waits, or one is under way.
+    fn ready(&self) -> Option<Instant> {
+        let (first, _) = self.waiting.front().filter(|_| self.under_way == 0)?;
+        let grouped = if self.hurries { *first } else { *first + self.group_wait };
+        Some(self.backoff.again().map_or(grouped, |again| again.max(grouped)))
+    }
+
+    /// When a message can go.
+    pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
+        Some(self.ready()?.max(now + self.bucket.wait(now)))
+    }
+
+    /// The message that goes now, if one does. What becomes of it comes by [`Self::done`].
+    pub(crate) fn next(&mut self, now: Instant) -> Option<Message> {
+        if self.ready()? > now {
+            return None;
+        }
+        if !self.bucket.wait(now).is_zero() {
+            self.held.get_or_insert(now);
+            return None;
+        }
+        let held = self.held.take().map(|since| now.saturating_duration_since(since));
+        self.was_held = held.is_some();
+        let mut alerts: Vec<Alert> = self.waiting.iter().map(|(_, alert)| alert.clone()).collect();
+        self.under_way = alerts.len();
+        let more = alerts.len().saturating_sub(LISTED);
+        alerts.sort_by_key(|alert| std::cmp::Reverse(rank(alert)));
+        alerts.truncate(LISTED);
+        Some(Message { alerts, more, dropped: self.dropped, held })
+    }
+
+    /// The message under way was taken, or was not. Returns whether the limit had held it back.
+    pub(crate) fn done(&mut self, delivered: bool, now: Instant) -> bool {
+        if delivered {
+            self.waiting.drain(..self.under_way);
+            self.dropped = 0;
+            self.bucket.take(now);
+            self.backoff.succeeded();
+        } else {
+            self.backoff.failed(now);
+        }
+        self.under_way = 0;
+        self.hurries = false;
+        std::mem::take(&mut self.was_held)
+    }
+
+    pub(crate) const fn backoff(&self) -> &Backoff {
+        &self.backoff
+    }
+}
+
+const fn rank(alert: &Alert) -> u8 {
+    use lb_api::events::Level;
+    match alert.record.level {
+        Level::Error => 2,
+        Level::Warning => 1,
+        Level::Info => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests;

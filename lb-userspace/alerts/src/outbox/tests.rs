@@ -1,0 +1,135 @@
+use lb_api::events::{Level, Record};
+
+use super::super::ongoing::Ongoing;
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn alert(level: Level, text: &str) -> Alert {
+    Ongoing::default().take(Record::new(level, "stalled", text.to_owned()))
+}
+
+fn warning(text: &str) -> Alert {
+    alert(Level::Warning, text)
+}
+
+fn outbox() -> Outbox {
+    Outbox::new(10 * SECOND, 30)
+}
+
+fn texts(message: &Message) -> Vec<&str> {
+    message.alerts.iter().map(|alert| &*alert.record.text).collect()
+}
+
+#[test]
+fn what_happens_within_the_wait_is_one_message() {
+    let (mut outbox, start) = (outbox(), Instant::now());
+    assert_eq!(outbox.due(start), None);
+    outbox.push(warning("a"), start);
+    outbox.push(warning("b"), start + 9 * SECOND);
+    assert_eq!(outbox.due(start + 9 * SECOND), Some(start + 10 * SECOND));
+    assert_eq!(outbox.next(start + 9 * SECOND), None);
+    let message = outbox.next(start + 10 * SECOND).expect("a message");
+    assert_eq!((texts(&message), message.held), (vec!["a", "b"], None));
+
+    outbox.push(warning("c"), start + 11 * SECOND);
+    assert_eq!(outbox.due(start + 30 * SECOND), None, "one is under way");
+    outbox.done(true, start + 12 * SECOND);
+    let message = outbox.next(start + 21 * SECOND).expect("a message");
+    assert_eq!(texts(&message), ["c"]);
+}
+
+#[test]
+fn what_is_not_taken_goes_again_with_what_came_meanwhile() {
+    let (mut outbox, start) = (outbox(), Instant::now());
+    outbox.push(warning("a"), start);
+    let mut now = start + 10 * SECOND;
+    for wait in [5, 10, 20] {
+        assert!(outbox.next(now).is_some());
+        outbox.push(warning("b"), now);
+        outbox.done(false, now);
+        assert_eq!(outbox.due(now), Some(now + wait * SECOND));
+        now += wait * SECOND;
+    }
+    assert_eq!(outbox.backoff().lasted(now), 35 * SECOND);
+    let message = outbox.next(now).expect("a message");
+    assert_eq!(texts(&message), ["a", "b", "b", "b"]);
+    outbox.done(true, now);
+    assert_eq!((outbox.waiting(), outbox.due(now)), (0, None));
+}
+
+#[test]
+fn what_the_limit_holds_back_is_one_message_that_says_so() {
+    let (mut outbox, mut now) = (Outbox::new(Duration::ZERO, 2), Instant::now());
+    for _ in 0..2 {
+        outbox.push(warning("a"), now);
+        assert_eq!(outbox.next(now).expect("a message").held, None);
+        outbox.done(true, now);
+    }
+    for _ in 0..50 {
+        outbox.push(warning("b"), now);
+        assert_eq!(outbox.next(now), None);
+        now += 10 * SECOND;
+    }
+    // Two an hour: there is room each half an hour.
+    let due = outbox.due(now).expect("it waits");
+    assert_eq!(due.duration_since(now), (1800 - 500) * SECOND);
+    let message = outbox.next(due).expect("a message");
+    assert_eq!((message.alerts.len(), message.held), (50, Some(1800 * SECOND)));
+}
+
+#[test]
+fn a_failure_costs_nothing_of_the_limit() {
+    let (mut outbox, mut now) = (Outbox::new(Duration::ZERO, 1), Instant::now());
+    outbox.push(warning("a"), now);
+    for _ in 0..20 {
+        assert!(outbox.next(now).is_some());
+        outbox.done(false, now);
+        now = outbox.due(now).expect("it is tried again");
+    }
+}
+
+#[test]
+fn of_too_many_the_oldest_are_given_up_and_the_worst_are_listed() {
+    let (mut outbox, start) = (outbox(), Instant::now());
+    outbox.push(warning("oldest"), start);
+    assert_eq!(outbox.push(warning("a"), start), 0);
+    for _ in 0..MOST - 2 {
+        outbox.push(warning("a"), start);
+    }
+    assert_eq!(outbox.push(alert(Level::Error, "worst"), start), 1);
+    let message = outbox.next(start + 10 * SECOND).expect("a message");
+    assert_eq!((message.alerts.len(), message.more, message.dropped), (LISTED, MOST - LISTED, 1));
+    assert_eq!((texts(&message)[0], texts(&message)[1]), ("worst", "a"));
+
+    // While it is under way one more is given up, which is among those of the message.
+    outbox.push(warning("last"), start + 11 * SECOND);
+    outbox.done(true, start + 12 * SECOND);
+    assert_eq!(outbox.waiting(), 1);
+    let message = outbox.next(start + 30 * SECOND).expect("a message");
+    assert_eq!(texts(&message), ["last"]);
+}
+
+#[test]
+fn nothing_waits_for_longer_than_a_day() {
+    let (mut outbox, start) = (outbox(), Instant::now());
+    outbox.push(warning("a"), start);
+    outbox.push(warning("b"), start + 3600 * SECOND);
+    assert_eq!(outbox.forget(start + KEPT), 0);
+    assert_eq!(outbox.forget(start + KEPT + SECOND), 1);
+    outbox.lose(3);
+    let message = outbox.next(start + KEPT + SECOND).expect("a message");
+    assert_eq!((texts(&message), message.dropped), (vec!["b"], 4));
+}
+
+#[test]
+fn who_hurries_waits_neither_for_others_nor_after_a_failure() {
+    let (mut outbox, start) = (outbox(), Instant::now());
+    outbox.push(warning("a"), start);
+    outbox.hurry();
+    assert!(outbox.next(start).is_some());
+    outbox.done(false, start);
+    assert_eq!(outbox.next(start), None, "once");
+    outbox.hurry();
+    assert!(outbox.next(start).is_some());
+}
