@@ -25,8 +25,8 @@
 //!   that they keep out on this one
 //! - `overlay`: what operators change at run time
 //! - `tracer`: packets told one by one, for `lb trace`; `connections`: entries of the connection
-//!   table, for `lb connections`; `top_clients`: who has most of them; `table_walk`: over the table,
-//!   for both; `prefix`: clients that operators ask for
+//!   table, for `lb connections`; `top_clients`: who has most of them; `table_walk`: over the
+//!   table, for both; `prefix`: clients that operators ask for
 //! - `throttle`: how soon the maps follow the runtime state
 //!
 //! What the controller does with them:

@@ -434,8 +434,10 @@ fn connections_that_could_not_be_told_are_forgotten_with_the_next_walk() {
     let director = Director::new([(WEB, limited(rr([1]), Admission { connections: 1, ..NONE }))]);
     let mut tally = director.data_path.executor.maps().tally();
     let (_, id, admission) = director.data_path.executor.admissions().next().expect("a service");
-    let clients = [1, 2, 3].map(|number| admission.client(id.0.into(), IpAddr::V4(*client(number).ip()).into()));
-    let others = (3..=u64::from(CLIENT_CONNECTIONS)).map(|number| ClientKey { address: V6([1, number]), ..clients[0] });
+    let key = |number| admission.client(id.0.into(), IpAddr::V4(*client(number).ip()).into());
+    let clients = [1, 2, 3].map(key);
+    let others = 3..=u64::from(CLIENT_CONNECTIONS);
+    let others = others.map(|number| ClientKey { address: V6([1, number]), ..clients[0] });
     let too_many: HashMap<ClientKey, u64> = clients.into_iter().chain(others).map(|key| (key, 1)).collect();
     tally.tell(too_many).expect_err("the map has room for all but one");
     let refused = (1..=3).filter(|number| opens(&director, *number).is_some()).count();

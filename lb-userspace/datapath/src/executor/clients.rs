@@ -63,10 +63,13 @@ impl ClientMaps {
         self.written += 1;
         let key = key(list, prefix);
         let Some(verdict) = verdict else {
-            return match self.listed.remove(&key) {
-                Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
-                done => done.with_context(|| format!("cannot remove {prefix} from the lists of clients")),
-            };
+            let done = self.listed.remove(&key);
+            if let Err(MapError::SyscallError(error)) = &done
+                && error.io_error.kind() == io::ErrorKind::NotFound
+            {
+                return Ok(());
+            }
+            return done.with_context(|| format!("cannot remove {prefix} from the lists of clients"));
         };
         let room = || format!("no room for {prefix} in the lists of clients");
         self.listed.insert(&key, verdict, 0).with_context(room)

@@ -221,7 +221,7 @@ const STATES: [Health; 6] =
 type Transition = (&'static str, fn(&Transitions) -> u64);
 
 const TRANSITIONS: [Transition; 3] =
-    [("up", |counts| counts.up), ("down", |counts| counts.down), ("maintenance", |counts| counts.maintenance)];
+    [("up", |count| count.up), ("down", |count| count.down), ("maintenance", |count| count.maintenance)];
 
 /// The snapshot in Prometheus' text format; with `ipvs_names` also by the names of [`ipvs`].
 ///
@@ -320,7 +320,9 @@ fn servers(page: &mut Page, services: &[ServiceStatus]) {
     });
     let help = "How often the server's state has changed, by what it became; the first verdict is no change";
     let transitions = ("lb_server_transitions_total", help, COUNTER);
-    series.by_label(page, transitions, ("to", &TRANSITIONS), |server, count| count(&server.transitions) as f64);
+    series.by_label(page, transitions, ("to", &TRANSITIONS), |server, count| {
+        count(&server.transitions) as f64
+    });
 
     let infos = each_server(services).map(|(service, server)| {
         let labels: Labels<'_, 6> = [

@@ -216,7 +216,8 @@ fn a_path_that_nobody_was_ever_heard_on_has_an_age() {
     let mut directors = samples::directors();
     directors.paths[0].heard.clear();
     let samples = encoded(&Status { cluster: Some(directors), ..samples::cluster() });
-    let ages: Vec<_> = samples.iter().filter(|(name, _)| name.starts_with("lb_heartbeat_age_seconds")).collect();
+    let ages = samples.iter().filter(|(name, _)| name.starts_with("lb_heartbeat_age_seconds"));
+    let ages: Vec<_> = ages.collect();
     let path = "serial /dev/ttyS0 19200 baud";
     let name = format!("lb_heartbeat_age_seconds{{node=\"ha2\",path=\"{path}\"}}");
     assert_eq!(ages, [(&name, &192.0)], "and none of its own");
