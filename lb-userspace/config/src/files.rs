@@ -84,6 +84,8 @@ pub struct Files {
     sources: Sources,
     /// Lists of clients that stand in files of their own are read, too.
     with_lists: bool,
+    /// With changes made at run time: there may be no service, and services may wait for servers.
+    pub(crate) at_run_time: bool,
 }
 
 impl Files {
@@ -107,6 +109,7 @@ impl Files {
             warnings: Vec::new(),
             sources: Sources::default(),
             with_lists: false,
+            at_run_time: false,
         };
         files.include();
         files
@@ -119,7 +122,10 @@ impl Files {
 
     pub(crate) fn config_on(&mut self, host: &str) -> Result<Config, ConfigError> {
         let checked = match self.unread.is_empty() {
-            true => check(&self.documents, host, self.with_lists, &mut self.sources.files),
+            true => {
+                let Self { documents, with_lists, at_run_time, sources, .. } = self;
+                check(documents, host, (*with_lists, *at_run_time), &mut sources.files)
+            }
             false => Err(self.unread.clone()),
         };
         checked.map_err(|found| ConfigError::of(found, &self.documents))
@@ -243,11 +249,11 @@ fn matching(pattern: &str) -> Result<Vec<PathBuf>, String> {
 }
 
 /// The configuration in these documents on `host`, or all that is wrong. What values are read from
-/// is added to `files`.
+/// is added to `files`. The flags are those of [`Files`].
 fn check(
     documents: &[Document],
     host: &str,
-    with_lists: bool,
+    (with_lists, at_run_time): (bool, bool),
     files: &mut BTreeSet<PathBuf>,
 ) -> Result<Config, Vec<Found>> {
     let Some((main, included)) = documents.split_first() else { return Err(Vec::new()) };
@@ -279,7 +285,7 @@ fn check(
     }
     let surplus::Read { shape, map, mut found, touched } = all;
     let is_whole = found.is_empty();
-    let values = match shape.map(|file| validate::validate(&file, map.root(), host)) {
+    let values = match shape.map(|file| validate::validate(&file, map.root(), host, at_run_time)) {
         Some(Ok(mut config)) if is_whole && wrong.is_empty() => {
             if with_lists && lists::are_there(&config) {
                 files.extend(lists::files(&config));
