@@ -47,10 +47,21 @@ pub enum Request {
         source: String,
         change: Change,
     },
+    /// Several changes as one: all of them, or none.
+    Changes {
+        source: String,
+        changes: Vec<Change>,
+    },
     /// Undo the changes of a source, or of all.
     ClearOverlay {
         #[serde(default)]
         source: Option<String>,
+    },
+    /// Have what `ipvsadm -L --stats` prints begin at 0 again: of a service, by its name or VIP:PORT,
+    /// or of all. The totals themselves only rise.
+    Zero {
+        #[serde(default)]
+        service: Option<String>,
     },
     /// Which clients do most, or are refused most; the reply takes a second or more.
     TopClients,

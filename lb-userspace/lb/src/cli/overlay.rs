@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use lb_api::difference::Difference;
 use lb_api::{client, schema};
 use lb_config::{Changed, Files};
-use lb_model::overlay::{CLI, Change, NewServer, NewService};
+use lb_model::overlay::{CLI, Change, NewServer, NewService, Settings};
 use lb_system::whole_file;
 
 use super::output::{Director, json_line, print};
@@ -129,14 +129,23 @@ pub(super) fn add(AddOptions { what, director }: AddOptions) -> Result<()> {
         Add::Server(options) => {
             let AddServer { service, address, name, weight, forward, upper_threshold, lower_threshold } =
                 options;
-            let server = NewServer { address, name, weight, forward, upper_threshold, lower_threshold };
+            let server = NewServer {
+                address,
+                name,
+                weight,
+                forward,
+                upper_threshold,
+                lower_threshold,
+                ..NewServer::default()
+            };
             change(&director, Change::AddServer { service, server })
         }
         Add::Service(options) => {
             let AddService { vip, servers, name, protocol, scheduler, fallback, check, forward } = options;
             let server = |address| NewServer { address, forward: forward.clone(), ..NewServer::default() };
             let servers = servers.into_iter().map(server).collect();
-            let service = NewService { vip, name, protocol, scheduler, fallback, check, servers };
+            let settings = Settings { scheduler, ..Settings::default() };
+            let service = NewService { vip, name, protocol, settings, fallback, check, servers };
             change(&director, Change::AddService { service })
         }
     }
@@ -183,7 +192,11 @@ pub(super) fn save(director: &Director) -> Result<()> {
         return print("nothing was changed at run time\n");
     }
     let mut files = Files::open(&overlay.config)?;
-    let Changed { texts, unused, config: _ } = files.changed(changes.iter().copied())?;
+    let changed = files.changed(changes.iter().copied())?;
+    if let Some(lacks) = changed.lacks() {
+        bail!("{lacks}: the file stays as it was, and what was changed at run time stays in force");
+    }
+    let Changed { texts, unused, config: _ } = changed;
     if unused.len() == changes.len() {
         bail!("no change has any effect any more; `lb overlay clear` forgets them");
     }

@@ -9,7 +9,7 @@ use lb_api::difference::Difference;
 use lb_api::events::{Level, Record};
 use lb_api::status::OverlayStatus;
 use lb_config::{Changed, ConfigError, Files, Mistake, Sources};
-use lb_model::overlay::{Change, Overlays};
+use lb_model::overlay::{Change, NewService, Overlays};
 use lb_model::{Config, Server, Service};
 use lb_system::whole_file;
 
@@ -104,11 +104,7 @@ impl Overlay {
     /// Who added the service, if it is not the file's.
     pub(super) fn source_of_service(&self, service: &Service) -> Option<String> {
         self.source(|change| match change {
-            Change::AddService { service: new } => {
-                let protocol = new.protocol.as_deref().unwrap_or("tcp");
-                let same = service.key.protocol.name() == protocol && service.is_called(&new.vip);
-                same || new.name.as_ref() == Some(&service.name)
-            }
+            Change::AddService { service: new } => is_added_by(service, new),
             _ => false,
         })
     }
@@ -134,23 +130,28 @@ impl Overlay {
 }
 
 impl Controller {
-    /// Makes one more change; a change that undoes an earlier one of its source takes that back
-    /// instead. Returns what it has changed, or why it is refused.
+    /// Makes more changes, all or none; one that undoes an earlier one of its source takes that
+    /// back instead. Returns what they have changed, or why they are refused.
     pub(super) fn change_overlay(
         &mut self,
         source: String,
-        change: Change,
+        changes: Vec<Change>,
     ) -> Result<Vec<Difference>, String> {
+        let text = format!("{source}: {}", words(&changes));
         let mut sources = self.overlay.sources.clone();
-        let text = format!("{source}: {change}");
-        let changes = sources.entry(source.clone()).or_default();
-        match changes.iter().position(|earlier| undoes(&change, earlier)) {
-            Some(earlier) => drop(changes.remove(earlier)),
-            None => changes.push(change),
+        let earlier = sources.remove(&source).unwrap_or_default();
+        let mut all: Vec<(Change, bool)> = earlier.into_iter().map(|change| (change, false)).collect();
+        for change in changes {
+            add(&mut all, change, &self.config.services);
         }
-        let number: usize = sources.range(..=source).map(|(_, changes)| changes.len()).sum();
-        sources.retain(|_, changes| !changes.is_empty());
-        self.set_overlay(sources, number.checked_sub(1), &text)
+        let before: usize = sources.range(..source.clone()).map(|(_, changes)| changes.len()).sum();
+        let wanted = all.iter().enumerate().filter(|(_, (_, is_new))| *is_new);
+        let wanted: Vec<usize> = wanted.map(|(index, _)| before + index).collect();
+        let all: Vec<Change> = all.into_iter().map(|(change, _)| change).collect();
+        if !all.is_empty() {
+            sources.insert(source, all);
+        }
+        self.set_overlay(sources, &wanted, &text)
     }
 
     /// Takes back what this source has changed, or all have.
@@ -160,30 +161,30 @@ impl Controller {
             Some(source) => drop(sources.remove(source)),
             None => sources.clear(),
         }
-        self.set_overlay(sources, None, "what was changed at run time is undone")
+        self.set_overlay(sources, &[], "what was changed at run time is undone")
     }
 
-    /// `wanted`: the change that must have an effect.
+    /// `wanted`: the changes that must have an effect.
     fn set_overlay(
         &mut self,
         sources: Overlays,
-        wanted: Option<usize>,
+        wanted: &[usize],
         text: &str,
     ) -> Result<Vec<Difference>, String> {
         if self.leaving.is_some() {
             return Err("this director is stopping".to_owned());
         }
-        let count: usize = sources.values().map(Vec::len).sum();
-        let before: usize = self.overlay.sources.values().map(Vec::len).sum();
         let path = self.config_file.path();
         let loaded = Files::open(path)
             .and_then(|mut files| load_with(&mut files, self.overlay.path.clone(), sources))
             .map_err(|error| format!("the configuration file has a mistake, mend it first:\n{error}"))?;
         let Loaded { config, overlay, warnings: _ } = loaded;
-        if count > before
-            && let Some(why) = wanted.and_then(|wanted| overlay.unused(wanted))
-        {
-            return Err(why.to_owned());
+        if let Some((number, why)) = overlay.unused.iter().find(|(number, _)| wanted.contains(number)) {
+            let of_several = overlay.sources.values().flatten().nth(*number).filter(|_| wanted.len() > 1);
+            return Err(match of_several {
+                Some(change) => format!("{change}: {why}"),
+                None => why.clone(),
+            });
         }
         let config = self.accepted(config).map_err(|error| format!("{error:#}"))?;
         let kept = overlay.write();
@@ -193,15 +194,96 @@ impl Controller {
     }
 }
 
-/// Whether nothing is left of both.
-fn undoes(change: &Change, earlier: &Change) -> bool {
-    match (change, earlier) {
-        (Change::RemoveServer { service, server }, Change::AddServer { service: of, server: new }) => {
-            service == of && (*server == new.address || Some(server) == new.name.as_ref())
-        }
-        (Change::RemoveService { service }, Change::AddService { service: new }) => {
-            *service == new.vip || Some(service) == new.name.as_ref()
-        }
-        _ => false,
+/// The first ones, and how many there are.
+fn words(changes: &[Change]) -> String {
+    const TOLD: usize = 3;
+    let told: Vec<String> = changes.iter().take(TOLD).map(Change::to_string).collect();
+    match changes.len().checked_sub(TOLD) {
+        Some(more @ 1..) => format!("{} and {more} more", told.join(", ")),
+        _ => told.join(", "),
     }
 }
+
+/// Adds a change to those of its source, which say whether they are new. Where nothing is left of
+/// both, the earlier one is taken back; a service that goes takes along what was changed in it.
+fn add(all: &mut Vec<(Change, bool)>, change: Change, services: &[Service]) {
+    match &change {
+        Change::RemoveServer { service, server } => {
+            if let Some(earlier) = all.iter().position(|(earlier, _)| adds_server(earlier, service, server, services)) {
+                all.remove(earlier);
+                return;
+            }
+        }
+        Change::RemoveService { service } => {
+            let added = all.iter().rposition(|(earlier, _)| adds_service(earlier, service, services));
+            let mut index = 0;
+            all.retain(|(earlier, _)| {
+                index += 1;
+                Some(index - 1) != added && !is_within(earlier, service, services)
+            });
+            if added.is_some() {
+                return;
+            }
+        }
+        Change::EditService { service, settings: new } => {
+            let known = all.iter_mut().rev().find(|(earlier, _)| match earlier {
+                Change::EditService { service: of, .. } => same(service, of, services),
+                earlier => adds_service(earlier, service, services),
+            });
+            if let Some((
+                Change::EditService { settings, .. }
+                | Change::AddService { service: NewService { settings, .. } },
+                is_new,
+            )) = known
+            {
+                settings.clone_from(new);
+                *is_new = true;
+                return;
+            }
+        }
+        Change::AddServer { .. } | Change::AddService { .. } => {}
+    }
+    all.push((change, true));
+}
+
+/// Whether both words call one service.
+fn same(one: &str, other: &str, services: &[Service]) -> bool {
+    one == other || services.iter().any(|service| service.is_called(one) && service.is_called(other))
+}
+
+fn adds_service(earlier: &Change, service: &str, services: &[Service]) -> bool {
+    let Change::AddService { service: new } = earlier else { return false };
+    match services.iter().find(|known| known.is_called(service)) {
+        Some(known) => is_added_by(known, new),
+        None => service == new.vip || service == new.called(),
+    }
+}
+
+fn is_added_by(service: &Service, new: &NewService) -> bool {
+    let protocol = new.protocol.as_deref().unwrap_or("tcp");
+    let same = service.key.protocol.name() == protocol && service.is_called(&new.vip);
+    same || new.name.as_ref() == Some(&service.name)
+}
+
+/// Whether it changes something in the service.
+fn is_within(earlier: &Change, service: &str, services: &[Service]) -> bool {
+    match earlier {
+        Change::AddServer { service: of, .. }
+        | Change::RemoveServer { service: of, .. }
+        | Change::EditService { service: of, .. } => same(service, of, services),
+        Change::AddService { .. } | Change::RemoveService { .. } => false,
+    }
+}
+
+fn adds_server(earlier: &Change, service: &str, server: &str, services: &[Service]) -> bool {
+    let Change::AddServer { service: of, server: new } = earlier else { return false };
+    let known = services.iter().filter(|known| known.is_called(service)).flat_map(|known| &known.servers);
+    let mut known = known.filter(|known| known.is_called(server));
+    same(service, of, services)
+        && (*server == new.address
+            || new.name.as_deref() == Some(server)
+            || known.any(|known| known.is_called(&new.address)))
+}
+
+#[cfg(test)]
+mod tests;
