@@ -86,7 +86,8 @@ fn counted(director: &Director) -> [u64; 3] {
     let stats = printed(director, &["ipvsadm", "-Ln", "--stats", "--exact", "-t", WEB]);
     let row: Vec<&str> = stats.lines().nth(2).unwrap_or_default().split_whitespace().collect();
     let [_, _, connections, packets, _, bytes, _] = row[..] else { panic!("{stats}") };
-    [connections, packets, bytes].map(|count| count.parse().unwrap_or_else(|error| panic!("{error}: {stats}")))
+    let number = |count: &str| count.parse().unwrap_or_else(|error| panic!("{error}: {stats}"));
+    [connections, packets, bytes].map(number)
 }
 
 fn usable(status: &Status, servers: usize) -> bool {
@@ -104,8 +105,8 @@ fn a_table_is_cleared_and_restored() {
     assert_eq!(saved, SAVED);
     let (code, out, said) = ended(director, &["-C"]);
     assert_eq!((code, out.as_str()), (Some(0), ""), "{said}");
-    let words = "lb ipvsadm: 2 services are removed at run time; the configuration file is as it was, and `lb overlay \
-                 clear` brings back what it has\n";
+    let words = "lb ipvsadm: 2 services are removed at run time; the configuration file is as it was, and \
+                 `lb overlay clear` brings back what it has\n";
     assert_eq!(said, words);
     assert_eq!(rules(director), "");
     let removed = "cli: - service tcp/211.58.250.6:7777\ncli: - service udp/211.58.250.6:7777\n";
@@ -130,8 +131,8 @@ fn a_table_is_cleared_and_restored() {
     let again = restored(director, &saved);
     assert_eq!(again, (Some(255), String::new(), "line 1: Service already exists\n".to_owned()));
     // All or nothing.
-    let wrong = "-A -t 211.58.250.6:7779 -s rr\n-a -t 211.58.250.6:7779 -r 211.58.250.25\n-A -t 211.58.250.6:7780 -s \
-                 none\n";
+    let wrong = "-A -t 211.58.250.6:7779 -s rr\n-a -t 211.58.250.6:7779 -r 211.58.250.25\n\
+                 -A -t 211.58.250.6:7780 -s none\n";
     let (code, _, said) = restored(director, wrong);
     assert_eq!((code, said.as_str()), (Some(255), "line 3: Scheduler or persistence engine not found\n"));
     let wrong = "-A -t 211.58.250.6:7779 -s rr\n-A -u 211.58.250.6:7779 -o\n";
@@ -228,7 +229,8 @@ fn counters_are_zeroed_for_listings_alone() {
     assert_eq!(counted(director)[0], 0);
     drop((0..2).map(|_| connect(client, SERVICE).expect("a connection")).collect::<Vec<TcpStream>>());
     let status = wait_for(director, "eight connections in all", |status| totals(status) == 8);
-    assert!(status.services.iter().any(|service| service.servers.iter().any(|one| one.zeroed.connections == 3)));
+    let mut servers = status.services.iter().flat_map(|service| &service.servers);
+    assert!(servers.any(|server| server.zeroed.connections == 3), "{status:?}");
     assert_eq!(counted(director)[0], 2);
     // It is so when a server leaves.
     done(director, &["-d", "-t", WEB, "-r", "211.58.250.27"]);
@@ -239,7 +241,8 @@ fn counters_are_zeroed_for_listings_alone() {
     done(director, &["-Z", "-t", WEB]);
     assert_eq!(counted(director)[0], 0);
     assert_eq!(totals(&director.status().expect("a status")), 8);
-    let zeroed = director.events().expect("events").into_iter().filter(|event| event.event == "counters_zeroed");
+    let events = director.events().expect("events").into_iter();
+    let zeroed = events.filter(|event| event.event == "counters_zeroed");
     let services: Vec<Option<String>> = zeroed.map(|event| event.service).collect();
     let [tcp, udp] = ["tcp", "udp"].map(|protocol| Some(format!("{protocol}/{WEB}")));
     assert_eq!(services, [udp, None, tcp]);

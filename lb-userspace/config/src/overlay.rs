@@ -36,7 +36,7 @@ impl Changed {
             services => services
                 .iter()
                 .find(waits)
-                .map(|one| format!("service {} has no server, and in a configuration file it needs one", one.name)),
+                .map(|one| format!("service {} has no server, and in a file it needs one", one.name)),
         }
     }
 }
@@ -409,8 +409,8 @@ services:
         };
         let (text, unused) = made(&[edit("web", hashed)]);
         assert!(unused.is_empty(), "{unused:?}");
-        let more = "    scheduler: sh\n    hash: { port: on, fallback: off }\n    persistence: { timeout: 600s, prefix: 24 }\n";
-        assert_eq!(text, FILE.to_owned() + more);
+        let hash = "    scheduler: sh\n    hash: { port: on, fallback: off }\n";
+        assert_eq!(text, FILE.to_owned() + hash + "    persistence: { timeout: 600s, prefix: 24 }\n");
         // What is not said goes back to ipvsadm's default.
         let changed = files(&text).changed(&[edit("web", Settings::default())]);
         let changed = changed.unwrap_or_else(|error| panic!("{error}"));

@@ -109,7 +109,8 @@ mod tests {
         let key = ServiceKey { vip: [192, 0, 2, 10].into(), port: 80, protocol: Protocol::Tcp };
         let mut accounts = Accounts::default();
         let shown = |accounts: &Accounts, [there, leaving]: [u64; 2]| {
-            let departed = accounts.departed(&key, |_| carried(leaving)).since(accounts.zeroed_departed(&key));
+            let departed = accounts.departed(&key, |_| carried(leaving));
+            let departed = departed.since(accounts.zeroed_departed(&key));
             (carried(there).since(accounts.zeroed(ServerId(1))).connections, departed.connections)
         };
         accounts.purge(key, ServerId(2));

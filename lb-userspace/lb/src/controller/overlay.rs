@@ -209,7 +209,8 @@ fn words(changes: &[Change]) -> String {
 fn add(all: &mut Vec<(Change, bool)>, change: Change, services: &[Service]) {
     match &change {
         Change::RemoveServer { service, server } => {
-            if let Some(earlier) = all.iter().position(|(earlier, _)| adds_server(earlier, service, server, services)) {
+            let added = all.iter().position(|(earlier, _)| adds_server(earlier, service, server, services));
+            if let Some(earlier) = added {
                 all.remove(earlier);
                 return;
             }

@@ -362,7 +362,8 @@ fn check_server(listing: &mut Listing, tunnel: Option<&'static str>, given: &[&s
     for option in &OF_TUNNELS[1..] {
         if !given.contains(option) {
             if (kind, *option) == ("gue", "tun-port") {
-                return refuse("You need to supply the 'tun-port' option for the 'gue' tunnel type".to_owned());
+                let text = "You need to supply the 'tun-port' option for the 'gue' tunnel type";
+                return refuse(text.to_owned());
             }
             continue;
         }
@@ -388,7 +389,8 @@ fn check_server(listing: &mut Listing, tunnel: Option<&'static str>, given: &[&s
 
 fn check_service(listing: &Listing, given: &[&str]) -> Result<(), Refusal> {
     if given.contains(&"pe") {
-        return refuse("lb does not read the call IDs of SIP, and has no --pe: -p binds clients by address".to_owned());
+        let text = "lb does not read the call IDs of SIP, and has no --pe: -p binds clients by address";
+        return refuse(text.to_owned());
     }
     let is_tcp = listing.service.as_ref().is_some_and(|service| service.protocol == Protocol::Tcp);
     if listing.settings.ops && is_tcp {

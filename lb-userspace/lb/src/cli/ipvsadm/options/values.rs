@@ -69,7 +69,9 @@ pub(super) fn prefix(text: &str, service: Option<&Address>) -> Result<u8, Refusa
     let bits = mask.to_bits();
     match u8::try_from(bits.leading_ones()) {
         Ok(prefix @ 1..) if bits.count_ones() == u32::from(prefix) => Ok(prefix),
-        _ => refuse(format!("lb binds clients by a prefix of their addresses, and {mask} is none: such as 255.255.255.0")),
+        _ => refuse(format!(
+            "lb binds clients by a prefix of their addresses, and {mask} is none: such as 255.255.255.0"
+        )),
     }
 }
 
