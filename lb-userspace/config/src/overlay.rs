@@ -154,16 +154,18 @@ impl Files {
     }
 
     fn without_services(&self, config: &Config, names: &[&str]) -> Result<Vec<(usize, String)>, String> {
+        let places = self.places();
         let mut gone: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
         for name in names {
-            let (number, index) = self.place_of(service_index(config, name)?);
+            let service = service_index(config, name)?;
+            let (number, index) = places.get(service).copied().ok_or("it stands in no file")?;
             if !gone.entry(number).or_default().insert(index) {
                 return Err(format!("there is no second service {name:?}"));
             }
         }
         let text_without = |(number, indices): (usize, BTreeSet<usize>)| {
             let mut text = self.documents[number].text.clone();
-            if indices.len() == services_in(&text) {
+            if indices.len() == places.iter().filter(|(of, _)| *of == number).count() {
                 return Ok((number, emptied(&text, List::Services)?));
             }
             // From behind: indices of those before stay.
@@ -176,14 +178,17 @@ impl Files {
     }
 
     /// The number of the file that has the service with this index, and its index there.
-    fn place_of(&self, mut index: usize) -> (usize, usize) {
-        for (number, document) in self.documents.iter().enumerate() {
-            match index.checked_sub(services_in(&document.text)) {
-                None => return (number, index),
-                Some(rest) => index = rest,
-            }
-        }
-        (0, index)
+    fn place_of(&self, index: usize) -> (usize, usize) {
+        self.places().get(index).copied().unwrap_or_default()
+    }
+
+    /// The same of all services.
+    fn places(&self) -> Vec<(usize, usize)> {
+        let services = |text: &str| SourceMap::of(text).root().key("services").items();
+        let documents = self.documents.iter().enumerate();
+        documents
+            .flat_map(|(number, document)| (0..services(&document.text)).map(move |index| (number, index)))
+            .collect()
     }
 }
 
@@ -197,12 +202,10 @@ const fn go_together(one: &Change, next: &Change) -> bool {
     )
 }
 
-fn services_in(text: &str) -> usize {
-    SourceMap::of(text).root().key("services").items()
-}
-
 fn service_index(config: &Config, name: &str) -> Result<usize, String> {
-    let found = config.services.iter().position(|service| service.is_called(name));
+    // Names are compared at once, addresses are written first.
+    let by_name = config.services.iter().position(|service| service.name == name);
+    let found = by_name.or_else(|| config.services.iter().position(|service| service.is_called(name)));
     found.ok_or_else(|| format!("there is no service {name:?}"))
 }
 

@@ -1,5 +1,10 @@
 //! What is changed in the configuration at run time: a layer above the file, by source. It outlives
 //! restarts in a file of its own, beside the folder of maintenance.
+//!
+//! - `list`: a change joins those of its source; `added`: who added what
+
+mod added;
+mod list;
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -9,10 +14,11 @@ use lb_api::difference::Difference;
 use lb_api::events::{Level, Record};
 use lb_api::status::OverlayStatus;
 use lb_config::{Changed, ConfigError, Files, Mistake, Sources};
-use lb_model::overlay::{Change, NewService, Overlays};
+use lb_model::overlay::{Change, Overlays};
 use lb_model::{Config, Server, Service};
 use lb_system::whole_file;
 
+use self::added::Added;
 use super::Controller;
 
 /// The changes, and which of them change nothing.
@@ -22,6 +28,7 @@ pub(super) struct Overlay {
     sources: Overlays,
     /// By number, counted over all sources.
     unused: Vec<(usize, String)>,
+    added: Added,
 }
 
 /// A configuration with what was changed in it.
@@ -58,7 +65,9 @@ fn load_files(files: &mut Files) -> Result<Loaded, ConfigError> {
 
 fn load_with(files: &mut Files, overlay: PathBuf, sources: Overlays) -> Result<Loaded, ConfigError> {
     let Changed { config, unused, texts: _ } = files.changed(sources.values().flatten())?;
-    Ok(Loaded { config, overlay: Overlay { path: overlay, sources, unused }, warnings: files.warnings() })
+    let added = Added::of(&config, &sources, &unused);
+    let overlay = Overlay { path: overlay, sources, unused, added };
+    Ok(Loaded { config, overlay, warnings: files.warnings() })
 }
 
 fn read(path: &Path) -> io::Result<Overlays> {
@@ -103,29 +112,12 @@ impl Overlay {
 
     /// Who added the service, if it is not the file's.
     pub(super) fn source_of_service(&self, service: &Service) -> Option<String> {
-        self.source(|change| match change {
-            Change::AddService { service: new } => is_added_by(service, new),
-            _ => false,
-        })
+        self.added.services.get(&service.key).cloned()
     }
 
     pub(super) fn source_of_server(&self, service: &Service, server: &Server) -> Option<String> {
-        let added = self.source(|change| match change {
-            Change::AddServer { service: of, server: new } => {
-                service.is_called(of) && server.is_called(&new.address)
-            }
-            _ => false,
-        });
-        added.or_else(|| self.source_of_service(service))
-    }
-
-    fn source(&self, is_it: impl Fn(&Change) -> bool) -> Option<String> {
-        let all = self
-            .sources
-            .iter()
-            .flat_map(|(source, changes)| changes.iter().map(move |change| (source, change)));
-        let mut used = all.enumerate().filter(|(number, _)| self.unused(*number).is_none());
-        used.find(|(_, (_, change))| is_it(change)).map(|(_, (source, _))| source.clone())
+        let added = self.added.servers.get(&(service.key, server.address));
+        added.cloned().or_else(|| self.source_of_service(service))
     }
 }
 
@@ -142,7 +134,7 @@ impl Controller {
         let earlier = sources.remove(&source).unwrap_or_default();
         let mut all: Vec<(Change, bool)> = earlier.into_iter().map(|change| (change, false)).collect();
         for change in changes {
-            add(&mut all, change, &self.config.services);
+            list::add(&mut all, change, &self.config.services);
         }
         let before: usize = sources.range(..source.clone()).map(|(_, changes)| changes.len()).sum();
         let wanted = all.iter().enumerate().filter(|(_, (_, is_new))| *is_new);
@@ -204,87 +196,15 @@ fn words(changes: &[Change]) -> String {
     }
 }
 
-/// Adds a change to those of its source, which say whether they are new. Where nothing is left of
-/// both, the earlier one is taken back; a service that goes takes along what was changed in it.
-fn add(all: &mut Vec<(Change, bool)>, change: Change, services: &[Service]) {
-    match &change {
-        Change::RemoveServer { service, server } => {
-            let added = all.iter().position(|(earlier, _)| adds_server(earlier, service, server, services));
-            if let Some(earlier) = added {
-                all.remove(earlier);
-                return;
-            }
-        }
-        Change::RemoveService { service } => {
-            let added = all.iter().rposition(|(earlier, _)| adds_service(earlier, service, services));
-            let mut index = 0;
-            all.retain(|(earlier, _)| {
-                index += 1;
-                Some(index - 1) != added && !is_within(earlier, service, services)
-            });
-            if added.is_some() {
-                return;
-            }
-        }
-        Change::EditService { service, settings: new } => {
-            let known = all.iter_mut().rev().find(|(earlier, _)| match earlier {
-                Change::EditService { service: of, .. } => same(service, of, services),
-                earlier => adds_service(earlier, service, services),
-            });
-            if let Some((
-                Change::EditService { settings, .. }
-                | Change::AddService { service: NewService { settings, .. } },
-                is_new,
-            )) = known
-            {
-                settings.clone_from(new);
-                *is_new = true;
-                return;
-            }
-        }
-        Change::AddServer { .. } | Change::AddService { .. } => {}
-    }
-    all.push((change, true));
-}
-
-/// Whether both words call one service.
-fn same(one: &str, other: &str, services: &[Service]) -> bool {
-    one == other || services.iter().any(|service| service.is_called(one) && service.is_called(other))
-}
-
-fn adds_service(earlier: &Change, service: &str, services: &[Service]) -> bool {
-    let Change::AddService { service: new } = earlier else { return false };
-    match services.iter().find(|known| known.is_called(service)) {
-        Some(known) => is_added_by(known, new),
-        None => service == new.vip || service == new.called(),
-    }
-}
-
-fn is_added_by(service: &Service, new: &NewService) -> bool {
-    let protocol = new.protocol.as_deref().unwrap_or("tcp");
-    let same = service.key.protocol.name() == protocol && service.is_called(&new.vip);
-    same || new.name.as_ref() == Some(&service.name)
-}
-
-/// Whether it changes something in the service.
-fn is_within(earlier: &Change, service: &str, services: &[Service]) -> bool {
-    match earlier {
-        Change::AddServer { service: of, .. }
-        | Change::RemoveServer { service: of, .. }
-        | Change::EditService { service: of, .. } => same(service, of, services),
-        Change::AddService { .. } | Change::RemoveService { .. } => false,
-    }
-}
-
-fn adds_server(earlier: &Change, service: &str, server: &str, services: &[Service]) -> bool {
-    let Change::AddServer { service: of, server: new } = earlier else { return false };
-    let known = services.iter().filter(|known| known.is_called(service)).flat_map(|known| &known.servers);
-    let mut known = known.filter(|known| known.is_called(server));
-    same(service, of, services)
-        && (*server == new.address
-            || new.name.as_deref() == Some(server)
-            || known.any(|known| known.is_called(&new.address)))
-}
-
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_changes_are_told_in_a_line() {
+        let all = ["a", "b", "c", "d", "e"].map(|name| Change::RemoveService { service: name.to_owned() });
+        assert_eq!(words(&all[..1]), "- service a");
+        assert_eq!(words(&all[..3]), "- service a, - service b, - service c");
+        assert_eq!(words(&all), "- service a, - service b, - service c and 2 more");
+    }
+}

@@ -86,11 +86,3 @@ fn an_edit_takes_the_place_of_the_last_one() {
     let [(Change::AddService { service }, true)] = all.as_slice() else { panic!("{all:?}") };
     assert_eq!(service.settings.persistence.map(|own| own.timeout_s), Some(90));
 }
-
-#[test]
-fn many_changes_are_told_in_a_line() {
-    assert_eq!(words(&[remove("a")]), "- service a");
-    let all = ["a", "b", "c", "d", "e"].map(remove);
-    assert_eq!(words(&all[..3]), "- service a, - service b, - service c");
-    assert_eq!(words(&all), "- service a, - service b, - service c and 2 more");
-}
