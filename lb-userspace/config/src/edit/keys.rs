@@ -88,16 +88,22 @@ impl<'m> Place<'m> {
 
     /// Whether nothing else in the file refers to the value.
     fn is_its_own(&self, text: &[char], key: &str) -> Result<(), String> {
-        let anchored = |begin: usize| text[self.colon..=begin].contains(&'&');
+        let anchored = |begin: usize| {
+            let between: String = text[self.colon..=begin].iter().collect();
+            between.lines().any(|line| line.split('#').next().is_some_and(|line| line.contains('&')))
+        };
         if self.value.is_alias() || self.value.own_text().is_some_and(|range| anchored(range.start)) {
             return Err(format!("`{key}` has an anchor or an alias there, and others would change, too"));
         }
         Ok(())
     }
 
-    /// Where the value ends.
+    /// Where the value ends. The parser counts what stands behind a quote as its text, up to the
+    /// end of the comment.
     fn end(&self, text: &[char]) -> usize {
-        self.value.leaf_end(text).filter(|_| !self.is_blank()).unwrap_or(self.colon)
+        let quoted = self.value.own_text().and_then(|range| quoted_end(text, range.start));
+        let leaf = || self.value.leaf_end(text).filter(|_| !self.is_blank());
+        quoted.or_else(leaf).unwrap_or(self.colon)
     }
 
     fn replaced(&self, text: &[char], key: &str, value: &str) -> Result<String, String> {
@@ -132,6 +138,21 @@ impl<'m> Place<'m> {
         // Behind the dash of the list.
         let next = self.next.ok_or("the service has nothing else")?;
         Ok(spliced(text, self.start, next, ""))
+    }
+}
+
+/// Behind the closing quote of the text that begins at `start`, if that is quoted.
+fn quoted_end(text: &[char], start: usize) -> Option<usize> {
+    let quote = text.get(start).copied().filter(|first| matches!(first, '"' | '\''))?;
+    let mut at = start + 1;
+    loop {
+        let next = text.get(at + 1);
+        match *text.get(at)? {
+            '\\' if quote == '"' => at += 2,
+            '\'' if quote == '\'' && next == Some(&'\'') => at += 2,
+            character if character == quote => return Some(at + 1),
+            _ => at += 1,
+        }
     }
 }
 
@@ -212,6 +233,18 @@ services:
         assert_eq!(after(FLOW, 0, "persistence", To::Nothing), gone);
         assert_eq!(after(FLOW, 0, "scheduler", To::Nothing), FLOW.replace("scheduler: rr, ", ""));
         assert_eq!(after(FLOW, 0, "ops", To::Nothing), FLOW);
+    }
+
+    #[test]
+    fn what_stands_behind_quotes_stays() {
+        for quoted in ["'rr'", "\"rr\"", "'r''r'", "\"r\\\"r\""] {
+            let text = format!("services:\n  - scheduler: {quoted}   # one & all\n    vip: 192.0.2.10:80\n");
+            let changed = after(&text, 0, "scheduler", To::Value("wrr"));
+            assert_eq!(changed, text.replace(quoted, "wrr"), "{quoted}");
+        }
+        let text = "services:\n  - vip: 192.0.2.10:80\n    persistence:   # one & all\n      timeout: '60s'   # a minute\n";
+        let changed = after(text, 0, "persistence", To::Keys(&BOUND[..1]));
+        assert_eq!(changed, text.replace("'60s'", "600s"));
     }
 
     #[test]
