@@ -107,8 +107,8 @@ pub fn request_order(path: &Path, order: &Request) -> anyhow::Result<Accepted> {
     }
 }
 
-/// Enables or disables a server, or zeroes counters, and returns the director's message. A refusal is
-/// an error with its message.
+/// Enables or disables a server, or zeroes counters, and returns the director's message. A refusal
+/// is an error with its message.
 pub fn request_server_order(path: &Path, order: &Request) -> anyhow::Result<String> {
     match request(path, order)? {
         Reply::Done(message) => Ok(message),

@@ -57,8 +57,8 @@ pub enum Request {
         #[serde(default)]
         source: Option<String>,
     },
-    /// Have what `ipvsadm -L --stats` prints begin at 0 again: of a service, by its name or VIP:PORT,
-    /// or of all. The totals themselves only rise.
+    /// Have what `ipvsadm -L --stats` prints begin at 0 again: of a service, by its name or
+    /// VIP:PORT, or of all. The totals themselves only rise.
     Zero {
         #[serde(default)]
         service: Option<String>,

@@ -37,9 +37,9 @@ pub(super) struct Options {
     #[command(flatten)]
     director: Director,
     /// As for ipvsadm(8): -L with -n, -c, -t, -u, --stats, --rate, --timeout, --thresholds,
-    /// --persistent-conn, --tun-info, --exact, --nosort; -S with -n; -R; -A and -E with -t or -u, -s,
-    /// -p, -M, -o, -b; -D; -C; -Z; -a, -e and -d with -r and a server's options. `lb ipvsadm -h` says
-    /// what they do here
+    /// --persistent-conn, --tun-info, --exact, --nosort; -S with -n; -R; -A and -E with -t or -u,
+    /// -s, -p, -M, -o, -b; -D; -C; -Z; -a, -e and -d with -r and a server's options. `lb ipvsadm
+    /// -h` says what they do here
     #[arg(value_name = "OPTION", trailing_var_arg = true, allow_hyphen_values = true)]
     words: Vec<OsString>,
 }

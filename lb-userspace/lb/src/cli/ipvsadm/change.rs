@@ -1,5 +1,6 @@
-//! What changes the table: -A, -E, -D, -C, -a and -d are changes of the overlay, -e is the order `lb
-//! weight`, -Z has listings count from 0. With ipvsadm's words for what is there already, or is not.
+//! What changes the table: -A, -E, -D, -C, -a and -d are changes of the overlay, -e is the order
+//! `lb weight`, -Z has listings count from 0. With ipvsadm's words for what is there already, or is
+//! not.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;

@@ -1,5 +1,5 @@
-//! The list of a source's changes: one that undoes another takes it back, so that a script that adds
-//! and removes the same things again and again leaves nothing behind.
+//! The list of a source's changes: one that undoes another takes it back, so that a script that
+//! adds and removes the same things again and again leaves nothing behind.
 
 use lb_model::Service;
 use lb_model::overlay::{Change, NewService};
