@@ -113,8 +113,11 @@ fn a_client_beyond_its_limit_is_refused_and_another_one_served() {
     let clients = top(&director);
     let denied = clients.iter().find(|one| one.client == "10.9.0.50").expect("it is known");
     assert_eq!(denied.denied, 1);
+    // The list is watched, too.
     fs::write(&deny, prefixes(5)).expect("a file");
-    director.order(&["reload"]).expect("lb reload");
+    director
+        .wait_for_event("config_reloaded", PATIENCE, |event| event.cause.as_deref() == Some("the file changed"))
+        .expect("a list that changes is read again");
     ask(&one[0]);
     assert!(is_answered(&one[0]), "not any more");
 }

@@ -155,9 +155,9 @@ pub fn request_clear_overlay(path: &Path, source: Option<String>) -> anyhow::Res
     differences(path, &Request::ClearOverlay { source })
 }
 
-/// Returns what was changed at run time.
-pub fn request_overlay(path: &Path) -> anyhow::Result<Overlay> {
-    match request(path, &Request::Overlay)? {
+/// Returns what was changed at run time; `to_save`: with what is to be written into the files.
+pub fn request_overlay(path: &Path, to_save: bool) -> anyhow::Result<Overlay> {
+    match request(path, &Request::Overlay { to_save })? {
         Reply::Overlay(overlay) => Ok(overlay),
         other => Err(unexpected(path, other)),
     }

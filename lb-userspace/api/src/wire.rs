@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use lb_model::overlay::{Change, Overlays};
+use lb_model::overlay::{Change, ChangedFile, Overlays};
 use serde::{Deserialize, Serialize};
 
 use crate::connections::{self, Connection};
@@ -41,7 +41,11 @@ pub enum Request {
     /// Tell what that would change.
     Diff,
     /// Tell what was changed at run time.
-    Overlay,
+    Overlay {
+        /// With [`Overlay::saving`].
+        #[serde(default)]
+        to_save: bool,
+    },
     /// Change the configuration at run time; `source` says who does.
     Change {
         source: String,
@@ -147,6 +151,20 @@ pub struct Overlay {
     /// The configuration file that it stands above.
     pub config: PathBuf,
     pub sources: Overlays,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saving: Option<Saving>,
+}
+
+/// What `lb save` writes. The director makes it, because references in the files stand for what its
+/// own environment has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saving {
+    pub files: Vec<ChangedFile>,
+    /// Changes that change nothing, by number, counted over all sources; and why.
+    pub unused: Vec<(usize, String)>,
+    /// What a file must have that these do not, so that they are not to be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacks: Option<String>,
 }
 
 /// A reply: `{"status":{…}}`, `{"events":[…]}`, `{"top_clients":[…]}`,

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
 use lb_model::Config;
+use lb_system::regular_file::{self, RegularFileError};
 
+use super::beside::Beside;
 use super::error::{ConfigError, Found, Mistake};
 use super::source_map::Position;
 use super::surplus::{self, is_due_to_a_blank};
@@ -16,6 +17,8 @@ use super::{host_name, lists, references, syntax, validate, yaml};
 
 /// How many files there may be.
 const MOST: usize = 4096;
+/// Bytes of an included file: several times what the largest configuration has.
+const LARGEST: u64 = 64 << 20;
 
 /// What an included file can have.
 const LISTS: [&str; 2] = ["groups", "services"];
@@ -34,15 +37,14 @@ impl Document {
     }
 
     /// Also what is wrong with bytes that are not UTF-8.
-    fn open(path: PathBuf) -> io::Result<(Self, Option<Found>)> {
-        let bytes = fs::read(&path)?;
-        Ok(match std::str::from_utf8(&bytes) {
+    fn of(path: PathBuf, bytes: &[u8]) -> (Self, Option<Found>) {
+        match std::str::from_utf8(bytes) {
             Ok(text) => (Self::new(path, text), None),
             Err(cause) => {
-                let (found, text) = syntax::not_utf8(&bytes, &cause);
+                let (found, text) = syntax::not_utf8(bytes, &cause);
                 (Self { path, text }, Some(found))
             }
-        })
+        }
     }
 
     pub(crate) fn name(&self) -> String {
@@ -60,7 +62,7 @@ impl Document {
 pub struct Sources {
     /// Of `include`, with the folder they begin from.
     patterns: BTreeSet<String>,
-    /// Files that values are read from, whether they are there or not.
+    /// Files with values and with lists of clients, whether they are there or not.
     files: BTreeSet<PathBuf>,
 }
 
@@ -73,15 +75,20 @@ impl Sources {
     }
 }
 
-/// A configuration's files as they were read.
+/// A configuration's files as they were read: each once, when it was asked for first. So all
+/// configurations that are made of one value are of one moment.
 #[derive(Debug, Clone)]
 pub struct Files {
     /// Never empty; the first includes the others.
     pub(crate) documents: Vec<Document>,
+    /// The others have been looked for.
+    is_complete: bool,
     /// Why files could not be read.
     unread: Vec<Found>,
     warnings: Vec<Found>,
-    sources: Sources,
+    /// Of `include`, see [`Sources`].
+    patterns: BTreeSet<String>,
+    beside: Beside,
     /// Lists of clients that stand in files of their own are read, too.
     with_lists: bool,
     /// With changes made at run time: there may be no service, and services may wait for servers.
@@ -89,30 +96,29 @@ pub struct Files {
 }
 
 impl Files {
-    /// Reads the file and what it includes.
+    /// Reads the file. What it includes is read with the first configuration that is made of it.
     ///
     /// # Errors
     /// The file at `path` cannot be read. [`Self::config`] tells of all other mistakes.
     pub fn open(path: &Path) -> Result<Self, ConfigError> {
         let origin = path.display().to_string();
-        let (main, found) =
-            Document::open(path.to_owned()).map_err(|cause| ConfigError::Unreadable { origin, cause })?;
-        let mut files = Self { with_lists: true, ..Self::of(main) };
-        files.unread.extend(found);
-        Ok(files)
+        // This one alone may be a pipe: `lb check /dev/stdin`.
+        let bytes = fs::read(path).map_err(|cause| ConfigError::Unreadable { origin, cause })?;
+        let (main, found) = Document::of(path.to_owned(), &bytes);
+        Ok(Self { with_lists: true, unread: found.into_iter().collect(), ..Self::of(main) })
     }
 
     pub(crate) fn of(main: Document) -> Self {
-        let mut files = Self {
+        Self {
             documents: vec![main],
+            is_complete: false,
             unread: Vec::new(),
             warnings: Vec::new(),
-            sources: Sources::default(),
+            patterns: BTreeSet::new(),
+            beside: Beside::default(),
             with_lists: false,
             at_run_time: false,
-        };
-        files.include();
-        files
+        }
     }
 
     /// The configuration, for this host's name.
@@ -121,43 +127,101 @@ impl Files {
     }
 
     pub(crate) fn config_on(&mut self, host: &str) -> Result<Config, ConfigError> {
-        let checked = match self.unread.is_empty() {
-            true => {
-                let Self { documents, with_lists, at_run_time, sources, .. } = self;
-                check(documents, host, (*with_lists, *at_run_time), &mut sources.files)
-            }
-            false => Err(self.unread.clone()),
-        };
-        checked.map_err(|found| ConfigError::of(found, &self.documents))
+        self.validated(host, self.with_lists)
     }
 
-    /// What is no mistake, but may not be meant.
+    /// The same without lists of clients that stand in files of their own.
+    pub(crate) fn config_without_lists(&mut self) -> Result<Config, ConfigError> {
+        self.validated(&host_name(), false)
+    }
+
+    fn validated(&mut self, host: &str, with_lists: bool) -> Result<Config, ConfigError> {
+        self.check(host, with_lists).map_err(|found| ConfigError::of(found, &self.documents))
+    }
+
+    /// What is no mistake, but may not be meant: complete after [`Self::config`].
     pub fn warnings(&self) -> Vec<Mistake> {
         Mistake::of(self.warnings.clone(), &self.documents)
     }
 
     /// What they depend on: complete after [`Self::config`].
-    pub fn sources(&self) -> &Sources {
-        &self.sources
+    pub fn sources(&self) -> Sources {
+        Sources { patterns: self.patterns.clone(), files: self.beside.paths().cloned().collect() }
     }
 
-    fn include(&mut self) {
-        let [main] = self.documents.as_slice() else { return };
-        if !main.text.contains("include") {
-            return;
-        }
+    /// The configuration on `host`, or all that is wrong.
+    fn check(&mut self, host: &str, with_lists: bool) -> Result<Config, Vec<Found>> {
+        let Some(main) = self.documents.first() else { return Err(Vec::new()) };
         let folder = main.folder().to_owned();
-        let mut read = surplus::read::<yaml::File>(&main.text);
-        let files = &mut self.sources.files;
-        // `check` tells of them.
-        let wrong = read.map.expand(|text| references::expanded(text, &folder, files));
-        let mut known = BTreeSet::from_iter(identity(&main.path));
-        let list = read.map.root().key("include");
-        for (index, item) in read.shape.iter().flat_map(|file| file.include.iter().flatten()).enumerate() {
+        let mut all = surplus::read::<yaml::File>(&main.text);
+        let mut wrong = all.map.expand(|text| references::expanded(text, &folder, &mut self.beside));
+        if !self.is_complete {
+            self.include(&all, &wrong, &folder);
+            self.is_complete = true;
+        }
+        if !self.unread.is_empty() {
+            return Err(self.unread.clone());
+        }
+        if all.map.is_blank() && all.found.is_empty() {
+            let message = "the file is empty, expected `interface` and `services`".to_owned();
+            return Err(vec![(Position::START, message)]);
+        }
+        wrong.extend(self.join(&mut all));
+        let surplus::Read { shape, map, mut found, touched } = all;
+        let is_whole = found.is_empty();
+        let values = match shape.map(|file| validate::validate(&file, map.root(), host, self.at_run_time)) {
+            Some(Ok(mut config)) if is_whole && wrong.is_empty() => {
+                if with_lists {
+                    lists::read(&mut config, map.root(), &mut self.beside)?;
+                }
+                return Ok(config);
+            }
+            Some(Err(values)) => values,
+            Some(Ok(_)) | None => Vec::new(),
+        };
+        let is_own = |(at, message): &Found| {
+            let is_reference = wrong.iter().any(|(of_reference, _)| of_reference == at);
+            !is_reference && (is_whole || !is_due_to_a_blank(message, &touched))
+        };
+        found.extend(values.into_iter().filter(is_own));
+        found.extend(wrong);
+        Err(found)
+    }
+
+    /// Adds to the first file what the others have. Returns what is wrong with their references.
+    fn join(&mut self, all: &mut surplus::Read<yaml::File>) -> Vec<Found> {
+        let mut wrong = Vec::new();
+        if self.documents.len() > 1 {
+            all.map.name_files(self.documents.iter().map(Document::name).collect());
+        }
+        for (number, document) in self.documents.iter().enumerate().skip(1) {
+            let mut read = surplus::read::<yaml::Included>(&document.text);
+            let folder = document.folder();
+            let expanded = read.map.expand(|text| references::expanded(text, folder, &mut self.beside));
+            let of_file = |(at, message): Found| (at.of_file(number), message);
+            wrong.extend(expanded.into_iter().map(of_file));
+            all.found.extend(read.found.into_iter().map(of_file));
+            all.touched.extend(read.touched);
+            all.shape = all.shape.take().zip(read.shape).map(|(mut file, included)| {
+                let yaml::Included { groups, services } = included;
+                file.groups = joined(file.groups, groups);
+                file.services = joined(file.services, services);
+                file
+            });
+            all.map.include(read.map, number, &LISTS);
+        }
+        wrong
+    }
+
+    /// Reads what the first file includes. Patterns at which something is `wrong` are left out.
+    fn include(&mut self, main: &surplus::Read<yaml::File>, wrong: &[Found], folder: &Path) {
+        let mut known = BTreeSet::from_iter(self.documents.first().and_then(|main| identity(&main.path)));
+        let list = main.map.root().key("include");
+        for (index, item) in main.shape.iter().flat_map(|file| file.include.iter().flatten()).enumerate() {
             let span = list.item(index);
             if !wrong.iter().any(|(at, _)| *at == span.at()) {
                 let pattern = item.text(|| span).unwrap_or_default();
-                self.include_all(pattern, &folder, span.at(), &mut known);
+                self.include_all(pattern, folder, span.at(), &mut known);
             }
         }
     }
@@ -170,7 +234,7 @@ impl Files {
             Err(why) => return self.unread.push(told(why)),
         };
         let paths = matching(&joined);
-        self.sources.patterns.insert(joined);
+        self.patterns.insert(joined);
         match paths {
             Err(why) => self.unread.push(told(why)),
             Ok(paths) if paths.is_empty() => self.warnings.push(told("no file matches".to_owned())),
@@ -192,16 +256,18 @@ impl Files {
     }
 
     fn add(&mut self, path: PathBuf) -> Result<(), String> {
-        let cannot = |cause: io::Error| format!("cannot read {}: {cause}", path.display());
-        // Whoever opens a pipe would wait for its other end.
-        if !fs::metadata(&path).map_err(cannot)?.is_file() {
-            return Err(format!(
-                "{} is no regular file, expected a pattern that leaves it out",
-                path.display()
-            ));
-        }
-        let (document, found) = Document::open(path.clone()).map_err(cannot)?;
+        let shown = path.display();
+        let bytes = regular_file::read(&path, LARGEST).map_err(|error| match error {
+            RegularFileError::Io(cause) => format!("cannot read {shown}: {cause}"),
+            RegularFileError::NotRegular => {
+                format!("{shown} is no regular file, expected a pattern that leaves it out")
+            }
+            RegularFileError::TooLong { .. } => {
+                format!("{shown} is larger than 64 MiB, expected `groups` and `services`")
+            }
+        })?;
         let number = self.documents.len();
+        let (document, found) = Document::of(path, &bytes);
         self.unread.extend(found.map(|(at, why)| (at.of_file(number), why)));
         self.documents.push(document);
         Ok(())
@@ -246,63 +312,6 @@ fn matching(pattern: &str) -> Result<Vec<PathBuf>, String> {
     let mut paths = paths.collect::<Result<Vec<PathBuf>, _>>().map_err(cannot)?;
     paths.sort();
     Ok(paths)
-}
-
-/// The configuration in these documents on `host`, or all that is wrong. What values are read from
-/// is added to `files`. The flags are those of [`Files`].
-fn check(
-    documents: &[Document],
-    host: &str,
-    (with_lists, at_run_time): (bool, bool),
-    files: &mut BTreeSet<PathBuf>,
-) -> Result<Config, Vec<Found>> {
-    let Some((main, included)) = documents.split_first() else { return Err(Vec::new()) };
-    let mut all = surplus::read::<yaml::File>(&main.text);
-    if all.map.is_blank() && all.found.is_empty() {
-        return Err(vec![(
-            Position::START,
-            "the file is empty, expected `interface` and `services`".to_owned(),
-        )]);
-    }
-    let mut wrong = all.map.expand(|text| references::expanded(text, main.folder(), files));
-    if !included.is_empty() {
-        all.map.name_files(documents.iter().map(Document::name).collect());
-    }
-    for (number, document) in (1..).zip(included) {
-        let mut read = surplus::read::<yaml::Included>(&document.text);
-        let expanded = read.map.expand(|text| references::expanded(text, document.folder(), files));
-        let of_file = |(at, message): Found| (at.of_file(number), message);
-        wrong.extend(expanded.into_iter().map(of_file));
-        all.found.extend(read.found.into_iter().map(of_file));
-        all.touched.extend(read.touched);
-        all.shape = all.shape.zip(read.shape).map(|(mut file, included)| {
-            let yaml::Included { groups, services } = included;
-            file.groups = joined(file.groups, groups);
-            file.services = joined(file.services, services);
-            file
-        });
-        all.map.include(read.map, number, &LISTS);
-    }
-    let surplus::Read { shape, map, mut found, touched } = all;
-    let is_whole = found.is_empty();
-    let values = match shape.map(|file| validate::validate(&file, map.root(), host, at_run_time)) {
-        Some(Ok(mut config)) if is_whole && wrong.is_empty() => {
-            if with_lists && lists::are_there(&config) {
-                files.extend(lists::files(&config));
-                lists::read(&mut config, map.root())?;
-            }
-            return Ok(config);
-        }
-        Some(Err(values)) => values,
-        Some(Ok(_)) | None => Vec::new(),
-    };
-    let is_own = |(at, message): &Found| {
-        let is_reference = wrong.iter().any(|(of_reference, _)| of_reference == at);
-        !is_reference && (is_whole || !is_due_to_a_blank(message, &touched))
-    };
-    found.extend(values.into_iter().filter(is_own));
-    found.extend(wrong);
-    Err(found)
 }
 
 fn joined<T>(list: Option<Vec<T>>, more: Option<Vec<T>>) -> Option<Vec<T>> {

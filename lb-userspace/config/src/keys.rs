@@ -123,6 +123,25 @@ fn the_table_says_what_there_is_to_say() {
     assert!(tried > 50, "only {tried} defaults were tried");
 }
 
+/// What is expected of a key holds for every file, not for the example alone.
+#[test]
+fn the_table_has_rules_and_not_what_the_example_makes_of_them() {
+    let accepts = |owner, key| TABLE.key(owner, key).accepts.clone();
+    let time = |least: &str| Accepts::Time { least: least.into(), most: "10m".into() };
+    assert_eq!(accepts("Cluster", "dead"), time("4 intervals"));
+    assert_eq!(accepts("Cluster", "late"), time("1 interval"));
+    assert_eq!(accepts("Cluster", "initial_dead"), time("`dead`"));
+    assert_eq!(accepts("Service", "hysteresis"), Accepts::Said("a whole number below `quorum`".into()));
+    assert_eq!(accepts("Persistence", "prefix"), Accepts::Number { least: 1, most: 128 });
+    for (name, key) in &TABLE.keys {
+        if let Accepts::Said(words) = &key.accepts {
+            let rule = words.split(", such as ").next().unwrap_or_default();
+            let own = ["lb1", "lb2", "eth1", "www1", "which is"].iter().find(|own| rule.contains(**own));
+            assert_eq!(own, None, "{name:?}: {words}");
+        }
+    }
+}
+
 /// `LB_BLESS=1` rewrites the files; read the difference before committing it.
 #[test]
 fn schema_and_reference_are_those_of_the_table() {

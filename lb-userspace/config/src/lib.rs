@@ -5,9 +5,10 @@
 //! `references` included, and builds the model. `source_map` stores the source span of each value,
 //! so that both stages report mistakes with file, line and column. `surplus` continues after
 //! mistakes of shape, so that one call reports all mistakes. `schema` tells the shape to editors.
-//! `overlay` makes changes at run time, by `edit` in the text. `lists` has the files with lists of
-//! clients.
+//! `overlay` makes changes at run time, by `edit` in the text. `lists` adds the lists of clients
+//! that stand in files of their own; `beside` reads such files, and those of `references`.
 
+mod beside;
 mod edit;
 mod error;
 mod files;

@@ -1,14 +1,15 @@
 //! Lists of clients: prefixes in the file itself and in files beside it.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use lb_model::{ClientLists, ClientPrefix, Config, Listed};
 
+use crate::beside::Beside;
 use crate::error::Found;
 use crate::source_map::SourceSpan;
+use crate::values;
 
 /// Prefixes of all lists of all services together.
 const MOST_PREFIXES: usize = 1 << 17;
@@ -22,46 +23,33 @@ pub(crate) fn prefix(text: &str, vip: IpAddr) -> Result<ClientPrefix, String> {
         None => (text, None),
     };
     let address: IpAddr = address.parse().map_err(|_| expected())?;
-    let longest = if address.is_ipv4() { 32 } else { 128 };
+    let longest = values::address_bits(address);
     let length = match length {
-        Some(length) => length.parse().ok().filter(|length| *length <= longest).ok_or_else(expected)?,
+        Some(length) => values::whole(length, 0..=longest.into()).map_err(|_| expected())?,
         None => longest,
     };
     if !vip.is_unspecified() && address.is_ipv4() != vip.is_ipv4() {
         let family = if vip.is_ipv4() { "IPv4" } else { "IPv6" };
         return Err(format!("expected an {family} address or network, because the VIP {vip} is of {family}"));
     }
-    let network = masked(address, length);
+    let network = values::network(address, length);
     if network != address {
         return Err(format!("expected the network's own address, {network}/{length}, or {address} alone"));
     }
     Ok(ClientPrefix { address, length })
 }
 
-fn masked(address: IpAddr, length: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(address) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
-            IpAddr::V4((u32::from(address) & mask).into())
-        }
-        IpAddr::V6(address) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
-            IpAddr::V6((u128::from(address) & mask).into())
-        }
-    }
-}
-
 /// Reads the files that the configuration names, and adds what they have to the lists. `root` tells
 /// where they are named.
-pub(crate) fn read(config: &mut Config, root: SourceSpan<'_>) -> Result<(), Vec<Found>> {
+pub(crate) fn read(config: &mut Config, root: SourceSpan<'_>, beside: &mut Beside) -> Result<(), Vec<Found>> {
     let mut mistakes = Vec::new();
     let everybody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-    let mut count = read_one(&mut config.denied, root.key("clients"), everybody, &mut mistakes);
+    let mut count = read_one(&mut config.denied, root.key("clients"), everybody, beside, &mut mistakes);
     for (index, service) in config.services.iter_mut().enumerate() {
         let vip = service.key.vip;
         if let Some(clients) = &mut service.clients {
             let span = root.key("services").item(index).key("clients");
-            count += read_one(&mut clients.listed, span, vip, &mut mistakes);
+            count += read_one(&mut clients.listed, span, vip, beside, &mut mistakes);
         }
     }
     if count > MOST_PREFIXES {
@@ -72,28 +60,21 @@ pub(crate) fn read(config: &mut Config, root: SourceSpan<'_>) -> Result<(), Vec<
     if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
 }
 
-/// Whether there is anything to read, or to count.
-pub(crate) fn are_there(config: &Config) -> bool {
-    let of_services = config.services.iter().filter_map(|service| service.clients.as_ref());
-    !config.denied.is_empty() || of_services.into_iter().any(|clients| !clients.listed.is_empty())
-}
-
-/// The files that are read.
-pub(crate) fn files(config: &Config) -> impl Iterator<Item = PathBuf> {
-    let of_services = config.services.iter().filter_map(|service| service.clients.as_ref());
-    let all = of_services.map(|clients| &clients.listed).chain([&config.denied]);
-    all.flat_map(|listed| [&listed.allow_file, &listed.deny_file]).flatten().cloned()
-}
-
 /// Returns how many prefixes there are. `vip` as of [`prefix`].
-fn read_one(listed: &mut Listed, span: SourceSpan<'_>, vip: IpAddr, mistakes: &mut Vec<Found>) -> usize {
+fn read_one(
+    listed: &mut Listed,
+    span: SourceSpan<'_>,
+    vip: IpAddr,
+    beside: &mut Beside,
+    mistakes: &mut Vec<Found>,
+) -> usize {
     let mut lists = ClientLists::clone(&listed.given);
     for (file, key, list) in [
         (&listed.allow_file, "allow_file", &mut lists.allow),
         (&listed.deny_file, "deny_file", &mut lists.deny),
     ] {
         let Some(file) = file else { continue };
-        match read_file(file, vip) {
+        match beside.list(file).and_then(|text| prefixes(&text, file, vip)) {
             Ok(more) => list.extend(more),
             Err(message) => mistakes.push((span.key(key).at(), message)),
         }
@@ -113,12 +94,7 @@ fn read_one(listed: &mut Listed, span: SourceSpan<'_>, vip: IpAddr, mistakes: &m
 }
 
 /// One prefix a line; empty lines are left out, and so is what follows a `#`.
-fn read_file(file: &Path, vip: IpAddr) -> Result<Vec<ClientPrefix>, String> {
-    let shown = file.display();
-    let text = std::fs::read_to_string(file).map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => format!("{shown} is not UTF-8, expected one address or network a line"),
-        _ => format!("cannot read {shown}: {error}"),
-    })?;
+fn prefixes(text: &str, file: &Path, vip: IpAddr) -> Result<Vec<ClientPrefix>, String> {
     let lines = text.lines().enumerate().map(|(number, line)| {
         let entry = line.split('#').next().unwrap_or_default().trim();
         (number + 1, entry)
@@ -128,7 +104,7 @@ fn read_file(file: &Path, vip: IpAddr) -> Result<Vec<ClientPrefix>, String> {
         .map(|(number, entry)| {
             prefix(entry, vip).map_err(|wrong| {
                 let shown_entry: String = entry.chars().take(60).collect();
-                format!("{shown}, line {number}: {shown_entry:?}: {wrong}")
+                format!("{}, line {number}: {shown_entry:?}: {wrong}", file.display())
             })
         })
         .collect()
@@ -158,6 +134,7 @@ mod tests {
             ("198.51.100.0/33", "such as"),
             ("example.org", "such as"),
             ("198.51.100.0/-1", "such as"),
+            ("198.51.100.0/024", "such as"),
             ("2001:db8::/32", "IPv4"),
         ] {
             let wrong = shown(text, "192.0.2.10").unwrap_err();
@@ -167,13 +144,10 @@ mod tests {
 
     #[test]
     fn a_file_has_a_prefix_a_line_and_a_mistake_says_which() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("deny");
-        std::fs::write(&file, "# whom we know\n198.51.100.0/24 # a network\n\n203.0.113.9\n").unwrap();
-        assert_eq!(read_file(&file, V4).unwrap().len(), 2);
-        std::fs::write(&file, "198.51.100.0/24\n198.51.100.1/24\n").unwrap();
-        let wrong = read_file(&file, V4).unwrap_err();
-        assert!(wrong.contains("line 2") && wrong.contains("198.51.100.0/24"), "{wrong}");
-        assert!(read_file(&folder.path().join("none"), V4).unwrap_err().contains("cannot read"));
+        let read = |text| prefixes(text, Path::new("deny"), V4);
+        let listed = read("# whom we know\n198.51.100.0/24 # a network\n\n203.0.113.9\n");
+        assert_eq!(listed.map(|listed| listed.len()), Ok(2));
+        let wrong = read("198.51.100.0/24\n198.51.100.1/24\n").unwrap_err();
+        assert!(wrong.starts_with("deny, line 2: ") && wrong.contains("198.51.100.0/24"), "{wrong}");
     }
 }

@@ -3,14 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 
-use lb_model::overlay::{Change, NewPersistence, NewServer, NewService, Settings};
+use lb_model::overlay::{Change, ChangedFile, NewPersistence, NewServer, NewService, Settings};
 use lb_model::{Config, Fallback, Scheduler, Service};
 
 use super::ConfigError;
 use super::edit::{List, To, added, emptied, removed, set};
-use super::files::Files;
+use super::files::{Document, Files};
 use super::references::REFERENCE;
 use super::source_map::SourceMap;
 
@@ -18,8 +17,8 @@ use super::source_map::SourceMap;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Changed {
     pub config: Config,
-    /// The files that differ, and their new text.
-    pub texts: Vec<(PathBuf, String)>,
+    /// The files that differ.
+    pub files: Vec<ChangedFile>,
     /// Indices of changes that change nothing, and why: the files may have changed since.
     pub unused: Vec<(usize, String)>,
 }
@@ -51,54 +50,69 @@ impl Files {
         &mut self,
         changes: impl IntoIterator<Item = &'a Change>,
     ) -> Result<Changed, ConfigError> {
-        self.config()?;
+        let mut config = self.config()?;
         let mut changed = self.clone();
         changed.at_run_time = true;
         let changes: Vec<&Change> = changes.into_iter().collect();
         let (mut unused, mut first) = (Vec::new(), 0);
         for run in changes.chunk_by(|one, next| go_together(one, next)) {
-            changed.make(first, run, &mut unused);
+            changed.make(first, run, &mut config, &mut unused);
             first += run.len();
         }
+        // With all lists of clients again.
         let config = changed.config()?;
-        let both = changed.documents.into_iter().zip(&self.documents);
-        let differ = both.filter(|(new, old)| new.text != old.text);
-        Ok(Changed { config, texts: differ.map(|(new, _)| (new.path, new.text)).collect(), unused })
+        let both = self.documents.iter().zip(changed.documents);
+        let differ = both.filter(|(old, new)| new.text != old.text);
+        let files = differ.map(|(old, Document { path, text })| ChangedFile {
+            path,
+            before: old.text.clone(),
+            after: text,
+        });
+        Ok(Changed { config, files: files.collect(), unused })
     }
 
-    /// Makes changes that go together; of those that cannot be made it notes why, with their index.
-    /// What cannot be made at once is tried by halves, so thousands take few looks at the files.
-    fn make(&mut self, first: usize, changes: &[&Change], unused: &mut Vec<(usize, String)>) {
-        let Err(why) = self.try_to_make(changes) else { return };
-        if changes.len() == 1 {
-            unused.push((first, why));
-            return;
+    /// Makes changes that go together in `config`, which is what the files say; of those that
+    /// cannot be made it notes why, with their index. What cannot be made at once is tried by
+    /// halves, so thousands take few looks at the files.
+    fn make(
+        &mut self,
+        first: usize,
+        changes: &[&Change],
+        config: &mut Config,
+        unused: &mut Vec<(usize, String)>,
+    ) {
+        match self.try_to_make(changes, config) {
+            Ok(with_changes) => *config = with_changes,
+            Err(why) if changes.len() == 1 => unused.push((first, why)),
+            Err(_) => {
+                let (some, others) = changes.split_at(changes.len() / 2);
+                self.make(first, some, config, unused);
+                self.make(first + some.len(), others, config, unused);
+            }
         }
-        let (some, others) = changes.split_at(changes.len() / 2);
-        self.make(first, some, unused);
-        self.make(first + some.len(), others, unused);
     }
 
-    /// Makes all of them or none, and says why.
-    fn try_to_make(&mut self, changes: &[&Change]) -> Result<(), String> {
+    /// Makes all of them or none, and says why. What is returned lacks lists of clients in files of
+    /// their own: no change touches them.
+    fn try_to_make(&mut self, changes: &[&Change], config: &Config) -> Result<Config, String> {
         let mut before = Vec::new();
-        for (number, text) in self.texts_with(changes)? {
+        for (number, text) in self.texts_with(changes, config)? {
             before.push((number, std::mem::replace(&mut self.documents[number].text, text)));
         }
-        let Err(error) = self.config() else { return Ok(()) };
-        for (number, text) in before {
-            self.documents[number].text = text;
-        }
-        // Only the words of the mistake: the line is in no file.
-        Err(match error.mistakes().first() {
-            Some(mistake) => mistake.message.clone(),
-            None => error.to_string(),
+        self.config_without_lists().map_err(|error| {
+            for (number, text) in before {
+                self.documents[number].text = text;
+            }
+            // Only the words of the mistake: the line is in no file.
+            match error.mistakes().first() {
+                Some(mistake) => mistake.message.clone(),
+                None => error.to_string(),
+            }
         })
     }
 
     /// The numbers of files, and their texts with the changes, which go together.
-    fn texts_with(&mut self, changes: &[&Change]) -> Result<Vec<(usize, String)>, String> {
-        let config = self.config().map_err(|error| error.to_string())?;
+    fn texts_with(&self, changes: &[&Change], config: &Config) -> Result<Vec<(usize, String)>, String> {
         let added_services = changes.iter().map_while(|change| match change {
             Change::AddService { service } => Some(service_text(service)),
             _ => None,
@@ -114,12 +128,13 @@ impl Files {
         });
         let removed_services: Vec<&str> = removed_services.collect();
         if !removed_services.is_empty() {
-            return self.without_services(&config, &removed_services);
+            return self.without_services(config, &removed_services);
         }
-        let one = changes.first().map(|change| self.text_with(&config, change));
+        let one = changes.first().map(|change| self.text_with(config, change));
         one.transpose().map(Vec::from_iter)
     }
 
+    /// The number of a file, and its text with the change.
     fn text_with(&self, config: &Config, change: &Change) -> Result<(usize, String), String> {
         let text_of = |number: usize| &*self.documents[number].text;
         match change {
@@ -308,7 +323,6 @@ fn scalar(text: &str) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::files::Document;
     use super::*;
 
     const FILE: &str = "\
@@ -337,7 +351,7 @@ services:
     /// The new text, and what is unused.
     fn made(changes: &[Change]) -> (String, Vec<(usize, String)>) {
         let changed = files(FILE).changed(changes).unwrap_or_else(|error| panic!("{error}"));
-        let text = changed.texts.into_iter().next().map_or_else(|| FILE.to_owned(), |(_, text)| text);
+        let text = changed.files.into_iter().next().map_or_else(|| FILE.to_owned(), |file| file.after);
         (text, changed.unused)
     }
 
@@ -418,7 +432,7 @@ services:
         let changed = files(&text).changed(&[edit("web", Settings::default())]);
         let changed = changed.unwrap_or_else(|error| panic!("{error}"));
         let more = "    scheduler: wlc\n    hash: { port: off, fallback: off }\n";
-        assert_eq!(changed.texts[0].1, FILE.to_owned() + more);
+        assert_eq!(changed.files[0].after, FILE.to_owned() + more);
         let (text, unused) = made(&[edit("web", Settings::default())]);
         assert!(text == FILE && unused.is_empty(), "it is all default: {text}");
         let (text, unused) = made(&[edit("web", Settings { ops: true, ..Settings::default() })]);
@@ -441,7 +455,7 @@ services:
         assert!(none.config.services.is_empty() && none.lacks().is_some());
         let again = of(&[remove("web"), new(80, &["192.0.2.22"])]);
         assert_eq!(again.lacks(), None);
-        crate::parse(&again.texts[0].1, "lb.yaml").unwrap_or_else(|error| panic!("{error}"));
+        crate::parse(&again.files[0].after, "lb.yaml").unwrap_or_else(|error| panic!("{error}"));
         // Who is left alone by the last server of a file's service has asked for no such thing.
         let last = Change::RemoveServer { service: "web".into(), server: "192.0.2.21".into() };
         let (_, unused) = made(&[last]);

@@ -1,20 +1,16 @@
 //! References in values: `${env:NAME}` is a variable of `lb`'s environment, `${file:PATH}` what a
 //! file holds. `$${` stands for `${`.
 
-use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use super::beside::Beside;
 
 /// What a text with references has.
 pub(crate) const REFERENCE: &str = "${";
 
-/// Bytes that a file of a value may have.
-const LARGEST: u64 = 64 * 1024;
-
 /// The text with what its references stand for, or what is wrong with one of them. Paths are
-/// relative to `folder`; those that were asked for are added to `files`, read or not.
-pub(crate) fn expanded(text: &str, folder: &Path, files: &mut BTreeSet<PathBuf>) -> Result<String, String> {
+/// relative to `folder`.
+pub(crate) fn expanded(text: &str, folder: &Path, beside: &mut Beside) -> Result<String, String> {
     let mut value = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find(REFERENCE) {
@@ -34,7 +30,7 @@ pub(crate) fn expanded(text: &str, folder: &Path, files: &mut BTreeSet<PathBuf>)
         rest = after;
         match kind {
             "env" => value.push_str(&variable(argument)?),
-            "file" => value.push_str(&content(argument, folder, files)?),
+            "file" => value.push_str(&content(argument, folder, beside)?),
             other => {
                 return Err(format!(
                     "unknown reference ${{{other}:…}}, expected ${{env:NAME}} or ${{file:PATH}}; `$${{` stands for `${{`"
@@ -67,44 +63,24 @@ fn variable(name: &str) -> Result<String, String> {
     value.into_string().map_err(|_| format!("the environment variable {name} is not UTF-8 text"))
 }
 
-fn content(path: &str, folder: &Path, files: &mut BTreeSet<PathBuf>) -> Result<String, String> {
+fn content(path: &str, folder: &Path, beside: &mut Beside) -> Result<String, String> {
     if path.is_empty() || path.contains('\0') {
         return Err("expected a file's path, such as ${file:/etc/lb/secret}".into());
     }
-    let path = folder.join(path);
-    files.insert(path.clone());
-    let mut text = text_of(&path)?;
+    let text = beside.value(folder.join(path))?;
     // As editors and `echo` end a file.
-    if text.ends_with('\n') {
-        text.pop();
-        if text.ends_with('\r') {
-            text.pop();
-        }
-    }
-    Ok(text)
-}
-
-fn text_of(path: &Path) -> Result<String, String> {
-    let shown = path.display();
-    let cannot = |cause: std::io::Error| format!("cannot read {shown}: {cause}");
-    // Whoever opens a pipe would wait for its other end.
-    if !fs::metadata(path).map_err(cannot)?.is_file() {
-        return Err(format!("{shown} is no regular file"));
-    }
-    let mut bytes = Vec::new();
-    File::open(path).map_err(cannot)?.take(LARGEST + 1).read_to_end(&mut bytes).map_err(cannot)?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(format!("{shown} is larger than 64 KiB, expected one value"));
-    }
-    String::from_utf8(bytes).map_err(|_| format!("{shown} is not UTF-8 text"))
+    let line = text.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+    Ok(line.unwrap_or(&text).to_owned())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn read(text: &str) -> Result<String, String> {
-        expanded(text, Path::new(""), &mut BTreeSet::new())
+        expanded(text, Path::new(""), &mut Beside::default())
     }
 
     #[test]
@@ -151,8 +127,8 @@ mod tests {
         for (name, text) in files {
             fs::write(folder.path().join(name), text).expect("a file");
         }
-        let mut asked = BTreeSet::new();
-        let mut read = |text: &str| expanded(text, folder.path(), &mut asked);
+        let mut beside = Beside::default();
+        let mut read = |text: &str| expanded(text, folder.path(), &mut beside);
         assert_eq!(read("${file:one}").as_deref(), Ok("secret"));
         assert_eq!(read("-${file:two}-").as_deref(), Ok("-a\nb\n-"));
         assert_eq!(read("${file:dos}").as_deref(), Ok("a"));
@@ -167,7 +143,7 @@ mod tests {
             let told = read(text).expect_err(text);
             assert!(told.contains(why), "{text}: {told}");
         }
-        assert_eq!(asked.len(), 7, "a file that is not there yet may come");
+        assert_eq!(beside.paths().count(), 7, "a file that is not there yet may come");
     }
 
     proptest::proptest! {

@@ -87,8 +87,8 @@ fn unknown_key(key: &str, expected: &str) -> String {
     let key = key.escape_debug();
     match nearest {
         None if expected == KEYS_OF_INCLUDED => format!(
-            "`{key}` cannot stand in an included file, expected {expected} alone: all else belongs into the file that \
-             includes it"
+            "`{key}` cannot stand in an included file, expected {expected}: every other key belongs in the file that \
+             has the `include`"
         ),
         Some(name) => format!("unknown key `{key}`, did you mean `{name}`?"),
         None => format!("unknown key `{key}`, expected {expected}"),

@@ -2,15 +2,19 @@
 //!
 //! The error of each function completes the sentence `KEY "TEXT": …`.
 
+mod prefixes;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use humantime::format_duration;
-use lb_model::{Fallback, GroupVip, Pattern, PortRange, Ports, SourcePrefix, Statuses, Vlan};
+use lb_model::{Fallback, GroupVip, Pattern, PortRange, Ports, Statuses, Vlan};
 use regex::bytes::Regex;
 use rustls_pki_types::ServerName;
+
+pub(crate) use self::prefixes::{address_bits, network, source_prefix};
 
 /// The value of the name `text` in `choices`.
 pub(crate) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
@@ -185,7 +189,7 @@ fn ports(text: &str) -> Result<Ports, String> {
 pub(crate) fn group_vip(text: &str) -> Result<GroupVip, String> {
     let (address, prefix) = text.split_once('/').map_or((text, None), |(host, prefix)| (host, Some(prefix)));
     let address = group_address(address)?;
-    let longest = if address.is_ipv4() { 32_u8 } else { 128 };
+    let longest = address_bits(address);
     let prefix = prefix.map(|prefix| {
         whole(prefix, 1..=longest.into()).map_err(|wrong| format!("{wrong} for the prefix length"))
     });
@@ -262,33 +266,6 @@ pub(crate) fn label(text: &str, interface: &str) -> Result<String, String> {
     }
 }
 
-/// A prefix for the sources of tunnels' outer packets.
-pub(crate) fn source_prefix(text: &str) -> Result<SourcePrefix, String> {
-    let expected = || format!("expected {SOURCE_PREFIX}");
-    let (address, length) = text.split_once('/').ok_or_else(expected)?;
-    let address: IpAddr = address.parse().map_err(|_| expected())?;
-    let all = if address.is_ipv4() { 32_u8 } else { 128 };
-    let length = whole(length, 1..=all.into()).map_err(|wrong| format!("{wrong} for the prefix length"))?;
-    let prefix = SourcePrefix { address, length };
-    let first = match address {
-        IpAddr::V4(address) => {
-            let kept = u32::MAX.checked_shl(prefix.free_bits()).unwrap_or(0);
-            IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & kept))
-        }
-        IpAddr::V6(address) => {
-            let kept = u128::MAX.checked_shl(prefix.free_bits()).unwrap_or(0);
-            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & kept))
-        }
-    };
-    match unfit(address) {
-        Some(kind) => Err(format!("found {kind}, expected {SOURCE_PREFIX}")),
-        None if first != address => {
-            Err(format!("found bits behind the prefix, expected {first}/{length} or a longer prefix"))
-        }
-        None => Ok(prefix),
-    }
-}
-
 /// A real server's address; the port may be left out.
 pub(crate) fn server_address(text: &str) -> Result<(IpAddr, Option<u16>), String> {
     endpoint(text, SERVER)
@@ -298,7 +275,6 @@ pub(crate) const VIP: &str = "an address and port, such as 211.58.250.6:80 or \"
 const PORTS: &str = "ports from 1 to 65535, ranges of them, or * for all, such as 80,443 or 30000-30999";
 const GROUP_VIP: &str = "an address with its prefix length, such as 211.58.250.6/25 or 2001:db8::6/64";
 const FALLBACK: &str = "none, refuse, local, sorry or a server's address";
-const SOURCE_PREFIX: &str = "a prefix of unicast addresses, such as 172.16.0.0/16 or fd00:6c62::/64";
 pub(crate) const SERVER: &str = "an address, such as 211.58.250.25 or 2001:db8::25";
 pub(crate) const NODE: &str = "an IP address, such as 211.58.250.5 or fd00::5";
 const ANY_HOST: &str = "an IPv4 or IPv6 address, such as 10.0.0.1 or fd00::1";

@@ -179,7 +179,7 @@ impl Writer {
     fn entry(&mut self, key: &str, item: &Item, indent: usize, dash: &str, path: &[usize]) {
         let head = format!("{:width$}{dash}{}:", "", scalar(key), width = indent - dash.len());
         match &item.value {
-            Value::Text(text) => self.line(&format!("{head} {}", scalar(text)), path),
+            Value::Text(text) => self.line(&format!("{head} {}", scalar(&literal(text))), path),
             Value::Words(words) => self.line(&format!("{head} {}", flow(words)), path),
             Value::Map(map) if map.is_empty() => self.line(&format!("{head} {{}}"), path),
             Value::List(items) if items.is_empty() => self.line(&format!("{head} []"), path),
@@ -209,7 +209,7 @@ impl Writer {
     fn item(&mut self, item: &Item, indent: usize, path: &[usize]) {
         self.comments(&item.above, indent, path);
         match &item.value {
-            Value::Text(text) => self.line(&format!("{:indent$}- {}", "", scalar(text)), path),
+            Value::Text(text) => self.line(&format!("{:indent$}- {}", "", scalar(&literal(text))), path),
             Value::Words(words) => self.line(&format!("{:indent$}- {}", "", flow(words)), path),
             Value::Map(map) => self.map(map, indent + 2, "- ", path),
             // No list of lists is made.
@@ -219,14 +219,16 @@ impl Writer {
 }
 
 fn flow(words: &[String]) -> String {
-    let words: Vec<String> = words
-        .iter()
-        .map(|word| match word.contains([',', '[', ']', '{', '}']) {
-            true => quoted(word),
-            false => scalar(word),
-        })
-        .collect();
-    format!("[{}]", words.join(", "))
+    let words = words.iter().map(|word| match word.contains([',', '[', ']', '{', '}']) {
+        true => quoted(&literal(word)),
+        false => scalar(word),
+    });
+    format!("[{}]", words.collect::<Vec<_>>().join(", "))
+}
+
+/// The text as a value stands for it: `${` by itself would begin a reference.
+fn literal(text: &str) -> String {
+    text.replace("${", "$${")
 }
 
 fn is_printable(char: char) -> bool {
@@ -284,5 +286,28 @@ mod tests {
         ] {
             assert_eq!(scalar(text), written, "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_looks_like_a_reference_is_none() {
+        let text = "${file:/etc/passwd} $${x} ${";
+        let mut check = Map::default();
+        check.set("type", "http", &[]);
+        check.set("receive", text, &[]);
+        let mut hooks = Map::default();
+        hooks.set("server_up", Value::Words(vec!["/bin/echo".into(), text.into(), "$x".into()]), &[]);
+        let mut service = Map::default();
+        service.set("vip", "192.0.2.10:80", &[]);
+        service.set("fallback", "local", &[]);
+        service.set("check", check, &[]);
+        service.set("hooks", hooks, &[]);
+        let mut root = Map::default();
+        root.set("interface", "eth0", &[]);
+        root.set("services", Value::List(vec![Item::new(service, &[])]), &[]);
+        let written = write(&root, &[], &[]).text;
+        assert!(written.contains("receive: \"$${file:/etc/passwd} $$${x} $${\"\n"), "{written}");
+        let config = lb_config::parse(&written, "imported").unwrap_or_else(|error| panic!("{error}: {written}"));
+        let hook = config.services[0].hooks.server_up.as_ref().expect("a hook");
+        assert_eq!(hook.words, ["/bin/echo", text, "$x"]);
     }
 }

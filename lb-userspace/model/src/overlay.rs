@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -98,6 +99,16 @@ pub struct NewPersistence {
 
 const fn is_off(switch: &bool) -> bool {
     !*switch
+}
+
+/// A file of the configuration that changes are to be written into.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedFile {
+    pub path: PathBuf,
+    /// Its text as it was read.
+    pub before: String,
+    /// Its text with the changes.
+    pub after: String,
 }
 
 /// As `lb overlay show` prints it.

@@ -1,10 +1,11 @@
 //! Files with secrets: keys, tokens. Whoever could read or change one may do what it allows, so it
 //! must belong to root or to the user `lb` runs as, and be accessible to nobody else.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use crate::regular_file::{RegularFile, RegularFileError};
 
 /// Why a file with a secret was refused, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -30,26 +31,19 @@ pub enum PrivateFileError {
 /// Checks and reads a file of at most `most` bytes. What is checked is what is read: both go by the
 /// open file, not by its name.
 pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, PrivateFileError> {
-    let io = |source| PrivateFileError::Io { path: path.to_owned(), source };
-    // Without O_NONBLOCK a named pipe would keep us waiting.
-    let mut options = File::options();
-    let file = options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).map_err(io)?;
-    let metadata = file.metadata().map_err(io)?;
-    if !metadata.is_file() {
-        return Err(PrivateFileError::NotAFile { path: path.to_owned() });
-    }
-    let mode = metadata.mode() & 0o7777;
+    let named = |error| match error {
+        RegularFileError::Io(source) => PrivateFileError::Io { path: path.to_owned(), source },
+        RegularFileError::NotRegular => PrivateFileError::NotAFile { path: path.to_owned() },
+        RegularFileError::TooLong { most } => PrivateFileError::TooLong { path: path.to_owned(), most },
+    };
+    let file = RegularFile::open(path).map_err(named)?;
+    let mode = file.metadata().mode() & 0o7777;
     if mode & 0o077 != 0 {
         return Err(PrivateFileError::Mode { path: path.to_owned(), mode });
     }
-    let owner = metadata.uid();
+    let owner = file.metadata().uid();
     if owner != 0 && owner != nix::unistd::geteuid().as_raw() {
         return Err(PrivateFileError::Owner { path: path.to_owned(), owner });
     }
-    let mut content = Vec::new();
-    let length = file.take(most + 1).read_to_end(&mut content).map_err(io)?;
-    match length as u64 > most {
-        true => Err(PrivateFileError::TooLong { path: path.to_owned(), most }),
-        false => Ok(content),
-    }
+    file.read(most).map_err(named)
 }

@@ -155,16 +155,42 @@ fn refused(director: &Director, main: &Path, included: &Path) {
     });
 }
 
-/// What was changed at run time goes into the file that has the service.
+/// What was changed at run time goes into the file that has the service. What references stand for
+/// only the director need know.
 fn saved(director: &Director, main: &Path, included: &Path) {
+    let extra_text = EXTRA.replace("name: www1", "name: 'www1${env:HOME}'");
+    put(included, &extra_text);
+    let named = format!("www1{}", std::env::var("HOME").expect("a home"));
+    wait_for(director, "the server's name from the environment", |status| {
+        extra(status).is_some_and(|service| service.servers[0].name == named)
+    });
     let before = fs::read_to_string(main).expect("the file");
     fs::set_permissions(included, fs::Permissions::from_mode(0o640)).expect("its mode");
     let told = director.order(&["add", "server", "extra", "211.58.250.27", "--name", "late"]).expect("added");
     assert_eq!(told, "+ server extra/late: 211.58.250.27, weight 1\n");
-    let told = director.order(&["save"]).expect("saved");
-    assert_eq!(told, format!("{} has what was changed at run time\n", included.display()));
+    let mut save = Command::new(binary().expect("lb"));
+    save.args(["save", "--socket"]).arg(director.socket()).env_remove("HOME");
+    let mut save = || {
+        let Output { status, stdout, stderr } = save.output().expect("lb runs");
+        (status.code(), String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned())
+    };
+    // Nothing that the director has not read yet is lost.
+    let writer = fs::File::options().append(true).open(included).expect("the file");
+    fs::write(included, format!("{extra_text}# a comment\n")).expect("writing");
+    let (code, told) = save();
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("has changed since the director read it"), "{told}");
+    // Nor is a file taken that somebody writes to.
+    let add = director.try_order(&["add", "server", "extra", "211.58.250.28"]).expect("lb runs");
+    let told = String::from_utf8_lossy(&add.stderr);
+    assert!(add.status.code() == Some(1) && told.contains("has it open for writing"), "{told}");
+    fs::write(included, &extra_text).expect("writing");
+    drop(writer);
+    director.order(&["reload"]).expect("the file is whole");
+
+    assert_eq!(save(), (Some(0), format!("{} has what was changed at run time\n", included.display())));
     let text = fs::read_to_string(included).expect("the file");
-    assert_eq!(text, EXTRA.to_owned() + "      - { name: late, address: 211.58.250.27 }\n");
+    assert_eq!(text, extra_text + "      - { name: late, address: 211.58.250.27 }\n");
     assert_eq!(fs::metadata(included).expect("the file").permissions().mode() & 0o777, 0o640);
     assert_eq!(fs::read_to_string(main).expect("the file"), before);
     wait_for(director, "the file's server", |status| {

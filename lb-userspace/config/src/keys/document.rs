@@ -26,8 +26,9 @@ file with its line and column, `lb check --json FILE` tells programs.
 `include` names further files by patterns (`*`, `?`, `[abc]`, no `**`); relative ones begin from the folder of the file. They are
 taken in the order of the list, those of one pattern by name, each file once; hidden files are left out. An included file can have
 `groups` and `services` only, which go on where those of the first file end; it includes nothing, and anchors do not reach from one
-file into another. A pattern that matches no file is a warning. Mistakes name the file in which they are, and a name that two files
-give names both. A director watches all of them: a file that is added, changed or removed is a reload.
+file into another. A pattern that matches no file is a warning. A mistake is told with the name of its file; where two files give the
+same name or address, the mistake tells of both places. A director watches all of these files: when one is added, changed or removed, it
+reloads the configuration.
 
 ## Values from elsewhere
 
@@ -35,7 +36,11 @@ In a value `${env:NAME}` stands for a variable of the environment that `lb` was 
 holds, without the line's end at its end; relative paths begin from the folder of the file that has the reference. What is not set or
 cannot be read is a mistake, and `$${` stands for `${`. Within brackets and braces such a value must be in quotes, as in
 `{ address: '${env:WWW1}' }`. Keys have no references. Messages show a reference as it stands in the file, not what it stands for.
-A file that is named this way is watched like an included one.
+The director watches files that are named this way, and the lists of clients of `allow_file` and `deny_file`, like included ones. A
+file that stands for a value has up to 64 KiB, a list of clients up to 16 MiB.
+
+`lb check` looks for variables in its own environment, not in the director's: a variable that only the director's unit sets is a mistake
+there. `lb save` needs no variables, because the director tells it what to write.
 ";
 
 pub(super) fn of(table: &Table) -> String {

@@ -96,6 +96,16 @@ mod tests {
         serde_yaml::from_str(yaml).unwrap_or_else(|error| panic!("{error}: {yaml}"))
     }
 
+    const OF_IPV6: &str =
+        "interface: eth0\nservices: [{ vip: '[2001:db8::10]:80', persistence: { prefix: 128 }, fallback: local }]";
+
+    #[test]
+    fn a_prefix_of_ipv6_is_as_long_for_lb_as_for_editors() {
+        assert!(crate::parse(OF_IPV6, "lb.yaml").is_ok());
+        let longer = OF_IPV6.replace("128", "129");
+        assert!(crate::parse(&longer, "lb.yaml").is_err() && !compiled().is_valid(&value(&longer)));
+    }
+
     #[test]
     fn the_examples_are_valid() {
         let schema = compiled();
@@ -104,6 +114,7 @@ mod tests {
             include_str!("../../../../deploy/examples/talk.yaml"),
             include_str!("../../../../deploy/examples/talk-cluster.yaml"),
             "interface: eth0\nmetrics: off\nservices: [{ vip: '192.0.2.10:80', check: { type: off }, servers: [{ address: 192.0.2.21 }] }]",
+            OF_IPV6,
             "interface: '${env:INTERFACE}'\nconnections: '${env:SIZE}'\ninclude: [services.d/*.yaml]\nservices: [{ vip: '${env:VIP}', \
              scheduler: '${env:HOW}', ops: '${env:OPS}', drain: '${file:/etc/lb/drain}' }]",
         ] {

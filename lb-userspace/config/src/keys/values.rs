@@ -36,12 +36,25 @@ pub(super) enum Accepts {
 const SYNONYMS: [(Name, &[&str]); 2] =
     [(("Service", "forward"), &["gate", "nat"]), (("Server", "forward"), &["gate", "nat"])];
 
+/// Numbers that may be larger for IPv6 than for the IPv4 of the example.
+const MOST_OF_IPV6: [(Name, u64); 1] = [(("Persistence", "prefix"), 128)];
+
+/// The rule behind what a message says of the example's own names and numbers; of times, their
+/// minimum.
+const RULES: [(Name, &str); 7] = [
+    (("Cluster", "node"), "the name of a node of the cluster"),
+    (("Cluster", "dead"), "4 intervals"),
+    (("Cluster", "late"), "1 interval"),
+    (("Cluster", "initial_dead"), "`dead`"),
+    (("Group", "interface"), "one of `interfaces`"),
+    (("Group", "nodes"), "the name of a node of the cluster"),
+    (("Service", "hysteresis"), "a whole number below `quorum`"),
+];
+
 impl Accepts {
     /// From the message about a wrong value.
     fn of(message: &str) -> Self {
         let expected = message.split_once("expected ").map_or(message, |(_, expected)| expected);
-        // Which tells of this machine.
-        let expected = expected.split(" (the default is").next().unwrap_or(expected);
         let range = |rest: &str| {
             let rest = rest.split([';', ',']).next()?.trim_end_matches(" in whole milliseconds").to_owned();
             rest.split_once(" to ").map(|(least, most)| (least.to_owned(), most.to_owned()))
@@ -60,6 +73,24 @@ impl Accepts {
             return Self::Time { least, most };
         }
         Self::Said(expected.to_owned())
+    }
+
+    /// The same for all files: what the message says is true for the example.
+    fn in_general(mut self, name: Name) -> Self {
+        if let Self::OneOf(words) = &mut self {
+            let synonyms = SYNONYMS.iter().filter(|(of, _)| *of == name).flat_map(|(_, words)| *words);
+            words.extend(synonyms.map(|word| (*word).to_owned()));
+        }
+        if let Self::Number { most, .. } = &mut self
+            && let Some((_, of_ipv6)) = MOST_OF_IPV6.iter().find(|(of, _)| *of == name)
+        {
+            *most = *of_ipv6;
+        }
+        match (self, RULES.iter().find(|(of, _)| *of == name)) {
+            (accepts, None) => accepts,
+            (Self::Time { most, .. }, Some((_, least))) => Self::Time { least: (*least).to_owned(), most },
+            (_, Some((_, rule))) => Self::Said((*rule).to_owned()),
+        }
     }
 
     /// Whether the words of the example can be such a value.
@@ -119,12 +150,7 @@ impl Explained {
         let here =
             |mistake: &&crate::Mistake| (mistake.line, mistake.column) == (position.line, position.column);
         let message = error.mistakes().iter().find(here).map(|mistake| mistake.message.as_str());
-        let mut accepts = message.map_or(Accepts::Text, Accepts::of);
-        if let Accepts::OneOf(words) = &mut accepts {
-            let synonyms = SYNONYMS.iter().filter(|(of, _)| *of == name).flat_map(|(_, words)| *words);
-            words.extend(synonyms.map(|word| (*word).to_owned()));
-        }
-        accepts
+        message.map_or(Accepts::Text, Accepts::of).in_general(name)
     }
 
     /// Whether the file means the same with this value as without the key.

@@ -30,8 +30,8 @@ const WITHDRAW_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WITHDRAW_WAIT: Duration = Duration::from_secs(20);
 
 /// Why keys of a group that one director has are refused.
-const EVERY: &str = "every director that is healthy serves it";
-const NOWHERE: &str = "its VIPs are on no interface of the segment, a routing daemon announces them";
+const EVERY: &str = "every healthy director serves the group";
+const NOWHERE: &str = "the group's VIPs are on no interface of the segment, a routing daemon announces them";
 
 const KINDS: [(&str, bool); 2] = [("failover", false), ("anycast", true)];
 
@@ -169,7 +169,7 @@ impl Validator {
     ) -> Anycast {
         let yaml::Group { interface, label, refresh, nodes, failback, failback_delay, device, .. } = group;
         if !in_cluster {
-            let message = "`kind: anycast` is for groups of a cluster, and this file has no `cluster`";
+            let message = "`kind: anycast` is for groups of a cluster, and this configuration has no `cluster`";
             self.mistake(span.key("kind").key_at(), message);
         }
         let given = [
@@ -181,7 +181,7 @@ impl Validator {
             ("failback_delay", failback_delay.is_given(), EVERY),
         ];
         for (key, _, why) in given.into_iter().filter(|(_, given, _)| *given) {
-            let message = format!("`{key}` is nothing for a group of `kind: anycast`: {why}");
+            let message = format!("a group of `kind: anycast` cannot have `{key}`: {why}");
             self.mistake(span.key(key).key_at(), message);
         }
         let device = self.optional(Value::of(device, "device", span), |text| {
@@ -234,7 +234,7 @@ impl Validator {
             ("failback_delay", failback_delay.is_given()),
         ];
         for (key, _) in given.into_iter().filter(|(_, given)| *given) {
-            let message = format!("`{key}` is for groups of a cluster, and this file has no `cluster`");
+            let message = format!("`{key}` is for groups of a cluster, and this configuration has no `cluster`");
             self.mistake(span.key(key).key_at(), message);
         }
     }

@@ -57,7 +57,7 @@ impl Clients {
     pub(crate) fn says_something(&self) -> bool {
         let Self { allow, allow_file, deny, deny_file, prefix: _, prefix_v6: _, each, all } = self;
         let listed =
-            allow.is_some() || deny.is_some() || [allow_file, deny_file].iter().any(|file| is_given(file));
+            allow.is_some() || deny.is_some() || allow_file.is_given() || deny_file.is_given();
         listed || limited(each.as_ref(), all.as_ref())
     }
 }
@@ -66,23 +66,19 @@ impl EveryClient {
     /// As [`Clients::says_something`].
     pub(crate) fn says_something(&self) -> bool {
         let Self { deny, deny_file, prefix: _, prefix_v6: _, each, all } = self;
-        deny.is_some() || is_given(deny_file) || limited(each.as_ref(), all.as_ref())
+        deny.is_some() || deny_file.is_given() || limited(each.as_ref(), all.as_ref())
     }
-}
-
-fn is_given(scalar: &Scalar) -> bool {
-    scalar.is_given()
 }
 
 fn limited(each: Option<&LimitsOfEach>, all: Option<&LimitsOfAll>) -> bool {
     let each = each.is_some_and(|each| {
         let LimitsOfEach { new_per_second, new_burst, packets_per_second, packets_burst, connections } = each;
         let all = [new_per_second, new_burst, packets_per_second, packets_burst, connections];
-        all.into_iter().any(is_given)
+        all.into_iter().any(Scalar::is_given)
     });
     let all = all.is_some_and(|all| {
         let LimitsOfAll { new_per_second, new_burst, packets_per_second, packets_burst } = all;
-        [new_per_second, new_burst, packets_per_second, packets_burst].into_iter().any(is_given)
+        [new_per_second, new_burst, packets_per_second, packets_burst].into_iter().any(Scalar::is_given)
     });
     each || all
 }

@@ -81,7 +81,8 @@ fn what_a_configuration_depends_on_is_known_even_if_it_is_refused() {
     assert_eq!(files.sources().paths().len(), 4, "one that is added counts at once");
     fs::write(&known[0], "first\n").expect("a file");
     fs::write(&known[1], "90").expect("a file");
-    let config = files.config().unwrap_or_else(|error| panic!("{error}"));
+    files.config().expect_err("they are what they were when they were read");
+    let config = load(&folder.path().join("lb.yaml")).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((names(&config)[0], config.services[1].drain), ("first", seconds(90)));
 }
 
@@ -159,7 +160,7 @@ services:
 
 #[test]
 fn changes_at_run_time_are_made_where_the_service_stands() {
-    use lb_model::overlay::{Change, NewServer, NewService};
+    use lb_model::overlay::{Change, ChangedFile, NewServer, NewService};
 
     const ONE: &str = "services:\n  # mine\n  - name: one\n    vip: 192.0.2.11:80\n    servers:\n      - address: 192.0.2.21\n";
     let folder = folder(&[("lb.yaml", MAIN), ("services.d/one.yaml", ONE)]);
@@ -182,15 +183,56 @@ fn changes_at_run_time_are_made_where_the_service_stands() {
     };
     let with_server = ONE.to_owned() + "      - { address: 192.0.2.22 }\n";
     let with_service = MAIN.to_owned() + "  - { vip: '192.0.2.12:80', fallback: local }\n";
-    assert_eq!(changed(std::slice::from_ref(&add)).texts, [(one.clone(), with_server.clone())]);
+    let file = |path: &Path, before: &str, after: &str| ChangedFile {
+        path: path.to_owned(),
+        before: before.to_owned(),
+        after: after.to_owned(),
+    };
+    assert_eq!(changed(std::slice::from_ref(&add)).files, [file(&one, ONE, &with_server)]);
     let both = changed(&[new, add]);
-    assert_eq!(both.texts, [(main.clone(), with_service), (one.clone(), with_server)]);
+    assert_eq!(both.files, [file(&main, MAIN, &with_service), file(&one, ONE, &with_server)]);
     assert_eq!(names(&both.config), ["tcp/192.0.2.10:80", "tcp/192.0.2.12:80", "one"]);
     let gone = changed(&[remove]);
-    assert_eq!(gone.texts.len(), 1);
-    assert!(gone.texts[0].0 == one && gone.texts[0].1.starts_with("services: []"), "{:?}", gone.texts);
-    fs::write(&one, &gone.texts[0].1).expect("writing");
+    let [ChangedFile { path, after, .. }] = &gone.files[..] else { panic!("{:?}", gone.files) };
+    assert!(*path == one && after.starts_with("services: []"), "{after}");
+    fs::write(path, after).expect("writing");
     assert_eq!(names(&load(&main).unwrap_or_else(|error| panic!("{error}"))), ["tcp/192.0.2.10:80"]);
+}
+
+/// Each file is read once, so whatever is written in the meantime belongs to the next reading.
+#[test]
+fn changes_at_run_time_are_made_in_files_of_one_moment() {
+    use lb_model::overlay::{Change, NewServer};
+
+    let folder = folder(&[
+        ("weight", "3\n"),
+        ("deny", "198.51.100.0/24\n"),
+        ("services.d/two.yaml", "services: [{ name: two, vip: '192.0.2.11:80', fallback: local }]"),
+    ]);
+    let main = folder.path().join("lb.yaml");
+    let text = format!(
+        "interface: eth0\ninclude: [services.d/*.yaml]\nclients: {{ deny_file: {} }}\nservices:\n  - name: one\n    \
+         vip: 192.0.2.10:80\n    servers: [{{ address: 192.0.2.21, weight: '${{file:weight}}' }}]\n",
+        folder.path().join("deny").display()
+    );
+    fs::write(&main, text).expect("a file");
+    let mut files = Files::open(&main).expect("a file");
+    let before = files.config().unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((before.services[0].servers[0].weight, before.denied.lists.deny.len()), (3, 1));
+    fs::write(folder.path().join("weight"), "7\n").expect("a file");
+    fs::write(folder.path().join("deny"), "half a li").expect("a file");
+    fs::remove_file(folder.path().join("services.d/two.yaml")).expect("it is there");
+    let add = |service: &str, address: &str| Change::AddServer {
+        service: service.to_owned(),
+        server: NewServer { address: address.to_owned(), ..NewServer::default() },
+    };
+    let changes = [add("one", "192.0.2.22"), add("none", "192.0.2.22"), add("one", "192.0.2.23")];
+    let changed = files.changed(&changes).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(changed.unused.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [1]);
+    let weights: Vec<u16> = changed.config.services[0].servers.iter().map(|server| server.weight).collect();
+    assert_eq!((&weights[..], names(&changed.config)), (&[3, 1, 1][..], vec!["one", "two"]));
+    assert_eq!(changed.config.denied, before.denied, "the list is in the changed configuration, too");
+    assert!(load(&main).is_err(), "the next reading finds what is there now");
 }
 
 /// A list as the file has it, without its key if it is empty.

@@ -18,7 +18,8 @@ use crate::device;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// The configuration file, such as /etc/lb/lb.yaml; what it includes is checked with it
+    /// The configuration file, such as /etc/lb/lb.yaml; what it includes is checked with it.
+    /// `${env:NAME}` stands for variables of this command's environment, not of the director's
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Print mistakes and warnings as a JSON object, for programs
@@ -113,35 +114,62 @@ fn advice(config: &Config) -> Result<Vec<Advice>> {
     let of_interface = device::findings(config, &links, device::offloads);
     let found = [sources::findings(config), placement::findings(config), masq::findings(config)].concat();
     let all = found.into_iter().chain(of_interface);
-    Ok(all.map(|Finding { text, mend, .. }| Advice { text, mend }).collect())
+    let all = all.map(|Finding { text, mend, .. }| Advice { text, mend });
+    Ok(all.chain(config.groups.iter().filter_map(|group| breaks_connections(config, group))).collect())
+}
+
+/// A service of a group that every director serves, whose directors do not agree on a connection's
+/// server.
+fn breaks_connections(config: &Config, group: &Group) -> Option<Advice> {
+    group.anycast()?;
+    if config.cluster.as_ref().is_none_or(|cluster| cluster.sync.is_some()) {
+        return None;
+    }
+    let in_group = |service: &&Service| group.vips.iter().any(|vip| vip.address == service.key.vip);
+    let keeps = |service: &&Service| service.scheduler == Scheduler::Mh && service.stray == Stray::Hash;
+    let service = config.services.iter().filter(in_group).find(|service| !keeps(service))?;
+    let text =
+        format!("{}: connections break when routers send them to another director", service.name);
+    let mend = "set `sync: on`, or `scheduler: mh` with `stray: hash`, by which all directors pick alike";
+    Some(Advice { text, mend: mend.to_owned() })
 }
 
 /// What is left to the operator of a group that every director serves.
 fn anycast(config: &Config, group: &Group) -> Option<String> {
     let Anycast { device, .. } = group.anycast()?;
     let vips: Vec<String> = group.vips.iter().map(|vip| vip.address.to_string()).collect();
-    let mut told = format!(
+    Some(format!(
         "group {}: a routing daemon on each director announces {} while {device} has {}, see deploy/routing\n",
         group.name,
         vips.join(", "),
         if vips.len() == 1 { "it" } else { "them" }
-    );
-    let in_group = |service: &&Service| group.vips.iter().any(|vip| vip.address == service.key.vip);
-    let keeps = |service: &&Service| service.scheduler == Scheduler::Mh && service.stray == Stray::Hash;
-    let unkept = config.services.iter().filter(in_group).find(|service| !keeps(service));
-    if let Some(service) = unkept
-        && config.cluster.as_ref().is_some_and(|cluster| cluster.sync.is_none())
-    {
-        let _ = writeln!(
-            told,
-            "warning: {}: connections break when routers send them to another director; set `sync: on`, or \
-             `scheduler: mh` with `stray: hash`, by which all directors pick alike",
-            service.name
-        );
-    }
-    Some(told)
+    ))
 }
 
 fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_breaks_connections_of_an_anycast_group_is_advice() {
+        let advice = |cluster: &str, service: &str| {
+            let text = format!(
+                "interface: lo\ngroups: [{{ name: dns, kind: anycast, vips: [192.0.2.53] }}]\ncluster:\n  node: a\n  \
+                 nodes: [{{ name: a, address: 192.0.2.1 }}, {{ name: b, address: 192.0.2.2 }}]\n  \
+                 paths: [{{ type: unicast }}]\n{cluster}services:\n  - name: names\n    vip: 192.0.2.53:53\n{service}    \
+                 servers: [{{ address: 192.0.2.21 }}]\n"
+            );
+            let config = lb_config::parse(&text, "test.yaml").unwrap_or_else(|error| panic!("{error}"));
+            let advice = config.groups.iter().filter_map(|group| breaks_connections(&config, group));
+            advice.map(|Advice { text, .. }| text).collect::<Vec<_>>()
+        };
+        let breaks = "names: connections break when routers send them to another director";
+        assert_eq!(advice("  sync: off\n", ""), [breaks]);
+        assert_eq!(advice("", ""), [""; 0], "the directors tell each other of connections");
+        assert_eq!(advice("  sync: off\n", "    scheduler: mh\n    stray: hash\n"), [""; 0]);
+    }
 }

@@ -1,12 +1,14 @@
 //! `lb add`, `lb remove`, `lb overlay`, `lb save`: the configuration changed at run time, and what
 //! becomes of that.
 
+use std::fs;
+
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use lb_api::difference::Difference;
+use lb_api::wire::{Overlay, Saving};
 use lb_api::{client, schema};
-use lb_config::{Changed, Files};
-use lb_model::overlay::{CLI, Change, NewServer, NewService, Settings};
+use lb_model::overlay::{CLI, Change, ChangedFile, NewServer, NewService, Settings};
 use lb_system::whole_file;
 
 use super::output::{Director, json_line, print};
@@ -103,13 +105,13 @@ enum Remove {
 #[derive(Debug, Args)]
 pub(super) struct OverlayOptions {
     #[command(subcommand)]
-    what: Overlay,
+    what: What,
     #[command(flatten)]
     director: Director,
 }
 
 #[derive(Debug, Subcommand)]
-enum Overlay {
+enum What {
     /// Show what was changed at run time
     Show {
         /// Print it as a JSON object, for programs
@@ -169,8 +171,8 @@ fn told(differences: &[Difference]) -> Result<()> {
 
 pub(super) fn overlay(OverlayOptions { what, director }: OverlayOptions) -> Result<()> {
     match what {
-        Overlay::Show { json } => {
-            let overlay = client::request_overlay(&director.socket)?;
+        What::Show { json } => {
+            let overlay = client::request_overlay(&director.socket, false)?;
             if json {
                 return print(&json_line(schema::OVERLAY, &overlay)?);
             }
@@ -179,36 +181,51 @@ pub(super) fn overlay(OverlayOptions { what, director }: OverlayOptions) -> Resu
             });
             print(&lines.collect::<String>())
         }
-        Overlay::Clear { source } => told(&client::request_clear_overlay(&director.socket, source)?),
+        What::Clear { source } => told(&client::request_clear_overlay(&director.socket, source)?),
     }
 }
 
 /// Writes what was changed at run time into the files that have the services. They stay as they are
 /// otherwise.
 pub(super) fn save(director: &Director) -> Result<()> {
-    let overlay = client::request_overlay(&director.socket)?;
-    let changes: Vec<&Change> = overlay.sources.values().flatten().collect();
+    let Overlay { sources, saving, config: _ } = client::request_overlay(&director.socket, true)?;
+    let changes: Vec<&Change> = sources.values().flatten().collect();
     if changes.is_empty() {
         return print("nothing was changed at run time\n");
     }
-    let mut files = Files::open(&overlay.config)?;
-    let changed = files.changed(changes.iter().copied())?;
-    if let Some(lacks) = changed.lacks() {
+    let Some(Saving { files, unused, lacks }) = saving else {
+        bail!("this lb is of another version than the director, which does not say what to write: restart it");
+    };
+    if let Some(lacks) = lacks {
         bail!("{lacks}: the file stays as it was, and what was changed at run time stays in force");
     }
-    let Changed { texts, unused, config: _ } = changed;
     if unused.len() == changes.len() {
         bail!("no change has any effect any more; `lb overlay clear` forgets them");
     }
-    for (path, text) in &texts {
-        whole_file::replace(path, text.as_bytes()).context("it stays as it was")?;
+    // All of them before the first is written.
+    files.iter().try_for_each(is_as_it_was_read)?;
+    for ChangedFile { path, after, before: _ } in &files {
+        whole_file::replace(path, after.as_bytes()).context("it stays as it was")?;
     }
     client::request_clear_overlay(&director.socket, None)?;
-    let names = texts.iter().map(|(path, _)| path.display().to_string()).collect::<Vec<_>>();
+    let names = files.iter().map(|file| file.path.display().to_string()).collect::<Vec<_>>();
     let has = if names.len() == 1 { "has" } else { "have" };
     let mut told = format!("{} {has} what was changed at run time\n", names.join(", "));
     for (index, why) in unused {
-        told += &format!("without effect: {}: {why}\n", changes[index]);
+        if let Some(change) = changes.get(index) {
+            told += &format!("without effect: {change}: {why}\n");
+        }
     }
     print(&told)
+}
+
+/// What somebody has written since the director read the file must not be lost.
+fn is_as_it_was_read(ChangedFile { path, before, after: _ }: &ChangedFile) -> Result<()> {
+    let shown = path.display();
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
+    // The director reads a file without an editor's byte order mark.
+    if text.strip_prefix('\u{feff}').unwrap_or(&text) != before {
+        bail!("{shown} has changed since the director read it: `lb reload` first, then save again");
+    }
+    Ok(())
 }

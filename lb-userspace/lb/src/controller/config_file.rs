@@ -43,6 +43,11 @@ impl ConfigFile {
         self.file.read_all(read)
     }
 
+    /// The same for whoever may still refuse what is found.
+    pub(super) fn glance<T>(&self, read: impl FnMut(&Path) -> (T, Sources)) -> Option<T> {
+        self.file.glance(read)
+    }
+
     /// In words, that somebody has it open for writing.
     pub(super) fn being_written(&self) -> String {
         self.file.being_written()

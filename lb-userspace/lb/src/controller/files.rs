@@ -1,9 +1,10 @@
-//! Notices that the configuration changed: the file, what it includes, what values are read from.
+//! Notices that the configuration changed: the file, what it includes, and the files that values
+//! and lists of clients are read from.
 //!
-//! By asking for its metadata: that sees an editor's rename, a symlink that is switched
-//! (Kubernetes) and a file system that sends no events, and costs one stat(2) each time. A file
-//! that is still written to is not taken: half a configuration would take half of the services
-//! away.
+//! By asking for their metadata: that sees an editor's rename, a symlink that is switched
+//! (Kubernetes) and a file system that sends no events. Each look costs a stat(2) for every file
+//! and a search for every pattern of `include`. A file that is still written to is not taken: half
+//! a configuration would take half of the services away.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -75,23 +76,34 @@ impl Watched {
 
     /// The same of a file that names others. Where it names others than before it is read once
     /// more, so that none of them changes unseen.
-    pub(super) fn read_all<T>(&mut self, mut read: impl FnMut(&Path) -> (T, Sources)) -> Option<T> {
-        let (before, found) = loop {
-            let before = versions(&self.path, &self.sources);
-            let (found, sources) = read(&self.path);
-            if sources == self.sources {
-                break (before, found);
-            }
-            self.sources = sources;
-        };
-        let paths = before.iter().flatten().map(|(path, _)| path.as_path());
-        let is_written = Self::writers(paths) == Writers::Some;
-        if is_written || versions(&self.path, &self.sources) != before {
+    pub(super) fn read_all<T>(&mut self, read: impl FnMut(&Path) -> (T, Sources)) -> Option<T> {
+        let Some((versions, found)) = read_whole(&self.path, &mut self.sources, read) else {
             self.wanted = true;
             return None;
-        }
-        (self.read, self.settling, self.wanted, self.told) = (before, None, false, false);
+        };
+        (self.read, self.settling, self.wanted, self.told) = (versions, None, false, false);
         Some(found)
+    }
+
+    /// The same for whoever may still refuse what is found: what is new in the file stays new to
+    /// later looks.
+    pub(super) fn glance<T>(&self, read: impl FnMut(&Path) -> (T, Sources)) -> Option<T> {
+        read_whole(&self.path, &mut self.sources.clone(), read).map(|(_, found)| found)
+    }
+
+    /// Before a start: waits until all of it is whole. What takes too long is read as it is, and
+    /// again when a later look says that it is whole.
+    pub(super) fn read_patiently<T>(&mut self, mut read: impl FnMut(&Path) -> (T, Sources)) -> T {
+        let deadline = Instant::now() + START;
+        loop {
+            if let Some(found) = self.read_all(&mut read) {
+                return found;
+            }
+            if Instant::now() >= deadline {
+                return read(&self.path).0;
+            }
+            sleep(Duration::from_millis(100));
+        }
     }
 
     /// A file that is gone is no new version; one that belongs to it may go.
@@ -107,7 +119,7 @@ impl Watched {
             _ => now,
         };
         let there = versions.iter().filter(|(_, version)| version.is_some());
-        let writers = Self::writers(there.map(|(path, _)| path.as_path()));
+        let writers = writers_of(there.map(|(path, _)| path.as_path()));
         self.settling = Some((versions, since));
         let lasted = now - since;
         let settled = match writers {
@@ -123,19 +135,6 @@ impl Watched {
         if settled { FileChange::Whole } else { FileChange::None }
     }
 
-    /// Somebody if one of the files has a writer; unknown if that cannot be told of one.
-    fn writers<'p>(paths: impl Iterator<Item = &'p Path>) -> Writers {
-        let mut all = Writers::None;
-        for writers in paths.map(writers::of) {
-            match writers {
-                Writers::Some => return Writers::Some,
-                Writers::Unknown => all = Writers::Unknown,
-                Writers::None => {}
-            }
-        }
-        all
-    }
-
     /// In words, that it is being written and by whom.
     pub(super) fn being_written(&self) -> String {
         let mut paths = vec![self.path.clone()];
@@ -143,18 +142,43 @@ impl Watched {
         let written = paths.iter().find(|path| writers::of(path) == Writers::Some).unwrap_or(&self.path);
         let who = writers::name(written).unwrap_or_else(|| "another program".to_owned());
         format!(
-            "{}: {who} has it open for writing; it is taken as soon as that has closed it",
+            "{}: {who} has it open for writing; lb takes the file once it has been closed",
             written.display()
         )
     }
 }
 
-/// Before a start: waits for a file that is being written, if it does not take too long.
-pub(super) fn wait_until_whole(path: &Path) {
-    let deadline = Instant::now() + START;
-    while writers::of(path) == Writers::Some && Instant::now() < deadline {
-        sleep(Duration::from_millis(100));
+/// Reads a file and what belongs to it, as `sources` say; where it names others, once more. `None`:
+/// somebody is writing to one of them.
+fn read_whole<T>(
+    path: &Path,
+    sources: &mut Sources,
+    mut read: impl FnMut(&Path) -> (T, Sources),
+) -> Option<(Option<Versions>, T)> {
+    let (before, found) = loop {
+        let before = versions(path, sources);
+        let (found, named) = read(path);
+        if named == *sources {
+            break (before, found);
+        }
+        *sources = named;
+    };
+    let paths = before.iter().flatten().map(|(path, _)| path.as_path());
+    let is_whole = writers_of(paths) != Writers::Some && versions(path, sources) == before;
+    is_whole.then_some((before, found))
+}
+
+/// Somebody if one of the files has a writer; unknown if that cannot be told of one.
+fn writers_of<'p>(paths: impl Iterator<Item = &'p Path>) -> Writers {
+    let mut all = Writers::None;
+    for writers in paths.map(writers::of) {
+        match writers {
+            Writers::Some => return Writers::Some,
+            Writers::Unknown => all = Writers::Unknown,
+            Writers::None => {}
+        }
     }
+    all
 }
 
 /// `None`: the file is not there.
@@ -245,7 +269,7 @@ mod tests {
             watched.read_all(|path| {
                 reads += 1;
                 let mut files = lb_config::Files::open(path).unwrap();
-                (files.config().is_ok(), files.sources().clone())
+                (files.config().is_ok(), files.sources())
             })
         };
         assert_eq!(read(&mut watched), Some(false), "a file of a value is not there yet");
@@ -276,6 +300,72 @@ mod tests {
         assert_eq!(read(&mut watched), Some(true));
         assert_eq!(settled(&mut watched, 7), FileChange::None);
         assert_eq!(reads, 7, "once more only when there are others");
+    }
+
+    #[test]
+    fn a_list_of_clients_that_changes_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, deny] = ["lb.yaml", "deny"].map(|name| folder.path().join(name));
+        let text = format!(
+            "interface: eth0\nclients: {{ deny_file: {} }}\nservices: [{{ vip: '192.0.2.10:80', fallback: local }}]\n",
+            deny.display()
+        );
+        fs::write(&path, text).unwrap();
+        fs::write(&deny, "198.51.100.0/24\n").unwrap();
+        let mut watched = Watched::new(path);
+        let denied = |watched: &mut Watched| {
+            watched.read_all(|path| {
+                let mut files = lb_config::Files::open(path).unwrap();
+                let config = files.config();
+                (config.ok().map(|config| config.denied.lists.deny.len()), files.sources())
+            })
+        };
+        assert_eq!(denied(&mut watched), Some(Some(1)));
+        let start = Instant::now();
+        assert_eq!(watched.poll(start), FileChange::None);
+        fs::write(&deny, "198.51.100.0/24\n203.0.113.9\n").unwrap();
+        assert_eq!(watched.poll(start), FileChange::None, "it may still be written to");
+        assert_eq!(watched.poll(start + SETTLED), FileChange::Whole);
+        assert_eq!(denied(&mut watched), Some(Some(2)));
+        assert_eq!(watched.poll(start + SETTLED * 2), FileChange::None);
+        let writer = File::options().append(true).open(&deny).unwrap();
+        assert_eq!(denied(&mut watched), None, "a list may be half written, too");
+        drop(writer);
+    }
+
+    #[test]
+    fn a_glance_takes_no_half_written_file_and_leaves_what_is_new_to_later_looks() {
+        let (_folder, path, watched) = watched();
+        let glance =
+            |watched: &Watched| watched.glance(|path| (fs::read_to_string(path).unwrap(), Sources::default()));
+        let mut writer = File::create(&path).unwrap();
+        writer.write_all(b"half").unwrap();
+        assert_eq!(glance(&watched), None);
+        writer.write_all(b" and whole").unwrap();
+        drop(writer);
+        assert_eq!(glance(&watched).as_deref(), Some("half and whole"));
+        let (start, mut watched) = (Instant::now(), watched);
+        assert_eq!(watched.poll(start), FileChange::None);
+        assert_eq!(watched.poll(start + SETTLED), FileChange::Whole, "it is new to the director");
+    }
+
+    #[test]
+    fn a_start_waits_for_an_included_file_that_is_being_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, included] = ["lb.yaml", "more.yaml"].map(|name| folder.path().join(name));
+        fs::write(&path, "interface: eth0\ninclude: [more.yaml]\n").unwrap();
+        let mut writer = File::create(&included).unwrap();
+        let mut watched = Watched::new(path);
+        let writing = std::thread::spawn(move || {
+            sleep(Duration::from_millis(300));
+            writer.write_all(b"services: [{ vip: '192.0.2.10:80', fallback: local }]\n").unwrap();
+        });
+        let services = watched.read_patiently(|path| {
+            let mut files = lb_config::Files::open(path).unwrap();
+            (files.config().map(|config| config.services.len()).ok(), files.sources())
+        });
+        assert_eq!(services, Some(1));
+        writing.join().unwrap();
     }
 
     #[test]

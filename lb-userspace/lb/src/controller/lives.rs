@@ -15,7 +15,7 @@ use lb_model::Config;
 use lb_system::private_file::PrivateFileError;
 use nix::net::if_::if_nametoindex;
 
-use super::files::{self, FileChange, Watched};
+use super::files::{FileChange, Watched};
 use super::overlay::{self, Loaded, Overlay};
 use super::stop::{self, Signals, Told};
 use super::{Controller, HOUSEKEEPING, reload, service_manager};
@@ -48,13 +48,7 @@ pub(super) enum End {
 pub(crate) fn run(path: PathBuf, fresh: bool, unconfined: bool) -> Result<()> {
     // Before it is read, so that no change is missed.
     let mut file = Watched::new(path);
-    files::wait_until_whole(file.path());
-    // One that is being written still is read again later.
-    let loaded = file.read_all(overlay::load);
-    let Loaded { config, overlay, warnings } = match loaded {
-        Some(loaded) => loaded?,
-        None => overlay::load(file.path()).0?,
-    };
+    let Loaded { config, overlay, warnings } = file.read_patiently(overlay::load)?;
     let mut events = Events::default();
     reload::warn(&warnings, |record| events.record(record));
     // Before the first thread.

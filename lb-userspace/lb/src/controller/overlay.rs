@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use lb_api::difference::Difference;
 use lb_api::events::{Level, Record};
 use lb_api::status::OverlayStatus;
+use lb_api::wire::Saving;
 use lb_config::{Changed, ConfigError, Files, Mistake, Sources};
-use lb_model::overlay::{Change, Overlays};
+use lb_model::overlay::{Change, ChangedFile, Overlays};
 use lb_model::{Config, Server, Service};
 use lb_system::whole_file;
 
@@ -28,6 +29,10 @@ pub(super) struct Overlay {
     sources: Overlays,
     /// By number, counted over all sources.
     unused: Vec<(usize, String)>,
+    /// The files that the others would change.
+    files: Vec<ChangedFile>,
+    /// Why these cannot be written yet.
+    lacks: Option<String>,
     added: Added,
 }
 
@@ -44,7 +49,7 @@ pub(super) struct Loaded {
 /// file is what operators go by.
 pub(super) fn load(path: &Path) -> (Result<Loaded, ConfigError>, Sources) {
     match Files::open(path) {
-        Ok(mut files) => (load_files(&mut files), files.sources().clone()),
+        Ok(mut files) => (load_files(&mut files), files.sources()),
         Err(error) => (Err(error), Sources::default()),
     }
 }
@@ -64,9 +69,11 @@ fn load_files(files: &mut Files) -> Result<Loaded, ConfigError> {
 }
 
 fn load_with(files: &mut Files, overlay: PathBuf, sources: Overlays) -> Result<Loaded, ConfigError> {
-    let Changed { config, unused, texts: _ } = files.changed(sources.values().flatten())?;
+    let changed = files.changed(sources.values().flatten())?;
+    let lacks = changed.lacks();
+    let Changed { config, unused, files: changed } = changed;
     let added = Added::of(&config, &sources, &unused);
-    let overlay = Overlay { path: overlay, sources, unused, added };
+    let overlay = Overlay { path: overlay, sources, unused, files: changed, lacks, added };
     Ok(Loaded { config, overlay, warnings: files.warnings() })
 }
 
@@ -81,6 +88,11 @@ fn read(path: &Path) -> io::Result<Overlays> {
 impl Overlay {
     pub(super) const fn sources(&self) -> &Overlays {
         &self.sources
+    }
+
+    /// What `lb save` writes: in files as they were read, with what references stood for then.
+    pub(super) fn saving(&self) -> Saving {
+        Saving { files: self.files.clone(), unused: self.unused.clone(), lacks: self.lacks.clone() }
     }
 
     fn write(&self) -> io::Result<()> {
@@ -143,7 +155,7 @@ impl Controller {
         if !all.is_empty() {
             sources.insert(source, all);
         }
-        self.set_overlay(sources, &wanted, &text)
+        self.set_overlay(&sources, &wanted, &text)
     }
 
     /// Takes back what this source has changed, or all have.
@@ -153,24 +165,31 @@ impl Controller {
             Some(source) => drop(sources.remove(source)),
             None => sources.clear(),
         }
-        self.set_overlay(sources, &[], "what was changed at run time is undone")
+        self.set_overlay(&sources, &[], "what was changed at run time is undone")
     }
 
     /// `wanted`: the changes that must have an effect.
     fn set_overlay(
         &mut self,
-        sources: Overlays,
+        sources: &Overlays,
         wanted: &[usize],
         text: &str,
     ) -> Result<Vec<Difference>, String> {
         if self.leaving.is_some() {
             return Err("this director is stopping".to_owned());
         }
-        let path = self.config_file.path();
-        let loaded = Files::open(path)
-            .and_then(|mut files| load_with(&mut files, self.overlay.path.clone(), sources))
+        let read = |path: &Path| match Files::open(path) {
+            Ok(mut files) => {
+                let loaded = load_with(&mut files, self.overlay.path.clone(), sources.clone());
+                (loaded, files.sources())
+            }
+            Err(error) => (Err(error), Sources::default()),
+        };
+        let Some(loaded) = self.config_file.glance(read) else {
+            return Err(format!("nothing was changed, try again later: {}", self.config_file.being_written()));
+        };
+        let Loaded { config, overlay, warnings: _ } = loaded
             .map_err(|error| format!("the configuration file has a mistake, mend it first:\n{error}"))?;
-        let Loaded { config, overlay, warnings: _ } = loaded;
         if let Some((number, why)) = overlay.unused.iter().find(|(number, _)| wanted.contains(number)) {
             let of_several = overlay.sources.values().flatten().nth(*number).filter(|_| wanted.len() > 1);
             return Err(match of_several {

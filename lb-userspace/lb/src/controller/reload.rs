@@ -76,7 +76,9 @@ impl Controller {
 
     /// What [`Self::reload`] would change, or why it would not.
     pub(super) fn difference(&self) -> Result<Vec<Difference>, String> {
-        let (new, _) = overlay::load(self.config_file.path());
+        let Some(new) = self.config_file.glance(overlay::load) else {
+            return Err(format!("not compared yet: {}", self.config_file.being_written()));
+        };
         let new = new.map_err(anyhow::Error::from);
         let new = new.and_then(|new| self.accepted(new.config)).map_err(|error| format!("{error:#}"))?;
         Ok(difference::between(&self.config, &new))

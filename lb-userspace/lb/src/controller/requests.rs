@@ -28,9 +28,11 @@ impl Controller {
                 drop(reply.send(self.list_connections(&filter, bounds)));
             }
             ControlRequest::Reload(reply) => drop(reply.send(self.reload("lb reload"))),
-            ControlRequest::Overlay(reply) => {
+            ControlRequest::Overlay { to_save, reply } => {
                 let config = self.config_file.path().to_owned();
-                drop(reply.send(Overlay { config, sources: self.overlay.sources().clone() }));
+                let sources = self.overlay.sources().clone();
+                let saving = to_save.then(|| self.overlay.saving());
+                drop(reply.send(Overlay { config, sources, saving }));
             }
             ControlRequest::Change(source, changes, reply) => {
                 drop(reply.send(self.change_overlay(source, changes)));

@@ -37,7 +37,10 @@ pub(crate) enum ControlRequest {
     Connections(connections::Filter, connections::Bounds, oneshot::Sender<Result<Lines, String>>),
     /// The answer is what has changed, or why nothing has.
     Reload(oneshot::Sender<Result<Vec<Difference>, String>>),
-    Overlay(oneshot::Sender<Overlay>),
+    Overlay {
+        to_save: bool,
+        reply: oneshot::Sender<Overlay>,
+    },
     /// Changes of the configuration by this source, all or none; the answer is as of a reload.
     Change(String, Vec<Change>, oneshot::Sender<Result<Vec<Difference>, String>>),
     ClearOverlay(Option<String>, oneshot::Sender<Result<Vec<Difference>, String>>),
@@ -150,9 +153,9 @@ impl Requests {
         self.ask_within(LONGEST_RELOAD, ControlRequest::Reload).await
     }
 
-    /// What was changed at run time.
-    pub(crate) async fn overlay(&self) -> anyhow::Result<Overlay> {
-        self.ask(ControlRequest::Overlay).await
+    /// What was changed at run time; `to_save`: with what is to be written into the files.
+    pub(crate) async fn overlay(&self, to_save: bool) -> anyhow::Result<Overlay> {
+        self.ask(|reply| ControlRequest::Overlay { to_save, reply }).await
     }
 
     /// Changes the configuration at run time.
@@ -250,7 +253,7 @@ pub(crate) fn fixed(status: Status) -> Requests {
                 ControlRequest::Events(_, reply) => drop(reply.send(Vec::new())),
                 ControlRequest::Connections(_, _, reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Reload(reply) => drop(reply.send(Err("not today".to_owned()))),
-                ControlRequest::Overlay(reply) => drop(reply.send(Overlay::default())),
+                ControlRequest::Overlay { reply, .. } => drop(reply.send(Overlay::default())),
                 ControlRequest::Change(_, _, reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::ClearOverlay(_, reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Zero(_, reply) => drop(reply.send(Err("not today".to_owned()))),

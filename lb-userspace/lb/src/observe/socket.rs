@@ -213,7 +213,7 @@ pub(crate) async fn fulfil(request: Request, requests: &Requests) -> anyhow::Res
         Request::Status => Ok(Reply::Status(Box::new(requests.status().await?))),
         Request::Events { after } => Ok(Reply::Events(requests.events(after).await?)),
         Request::Reload => requests.reload().await?.map(Reply::Differences),
-        Request::Overlay => Ok(Reply::Overlay(requests.overlay().await?)),
+        Request::Overlay { to_save } => Ok(Reply::Overlay(requests.overlay(to_save).await?)),
         Request::Change { source, change } => {
             requests.change(source, vec![change]).await?.map(Reply::Differences)
         }
