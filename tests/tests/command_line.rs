@@ -164,7 +164,8 @@ fn commands_end_with_documented_exit_codes() {
         &["connections", "--state", "sleeping"],
         &["events", "--since", "yesterday"],
         &["ipvsadm", "-L", "-c", "--stats"],
-        &["ipvsadm", "-A", "-t", "192.0.2.10:80"],
+        &["ipvsadm", "-A", "-f", "1"],
+        &["ipvsadm", "--set", "1", "2", "3"],
     ] {
         let (code, out, said) = ended(&director, words);
         assert_eq!((code, out.as_str()), (Some(2), ""), "{words:?}");

@@ -110,8 +110,8 @@ pub fn request_order(path: &Path, order: &Request) -> anyhow::Result<Accepted> {
     }
 }
 
-/// Enables or disables a server and returns the director's message. A refusal is an error with its
-/// message.
+/// Enables or disables a server, or zeroes counters, and returns the director's message. A refusal
+/// is an error with its message.
 pub fn request_server_order(path: &Path, order: &Request) -> anyhow::Result<String> {
     match request(path, order)? {
         Reply::Done(message) => Ok(message),
@@ -155,6 +155,11 @@ pub fn request_diff(path: &Path) -> anyhow::Result<Vec<Difference>> {
 /// Changes the configuration at run time and returns what that has changed.
 pub fn request_change(path: &Path, source: &str, change: Change) -> anyhow::Result<Vec<Difference>> {
     differences(path, &Request::Change { source: source.to_owned(), change })
+}
+
+/// Makes several changes as one and returns what they have changed.
+pub fn request_changes(path: &Path, source: &str, changes: Vec<Change>) -> anyhow::Result<Vec<Difference>> {
+    differences(path, &Request::Changes { source: source.to_owned(), changes })
 }
 
 /// Undoes the changes of a source, or of all, and returns what that has changed.

@@ -38,6 +38,7 @@ pub fn server(number: u8, health: Health) -> ServerStatus {
         connections: 100,
         packets: 1000,
         bytes: 64000,
+        zeroed: Totals::default(),
     }
 }
 
@@ -166,6 +167,7 @@ pub fn cluster() -> Status {
             fallback_server: None,
             servers: vec![server(1, Health::Up), server(2, Health::Up)],
             departed: Totals::default(),
+            zeroed_departed: Totals::default(),
         }],
         drops: vec![count("malformed", 3), count("no_server", 0)],
         passes: vec![count("not_a_service", 12)],

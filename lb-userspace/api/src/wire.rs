@@ -51,10 +51,21 @@ pub enum Request {
         source: String,
         change: Change,
     },
+    /// Several changes as one: all of them, or none.
+    Changes {
+        source: String,
+        changes: Vec<Change>,
+    },
     /// Undo the changes of a source, or of all.
     ClearOverlay {
         #[serde(default)]
         source: Option<String>,
+    },
+    /// Have what `ipvsadm -L --stats` prints begin at 0 again: of a service, by its name or
+    /// VIP:PORT, or of all. The totals themselves only rise.
+    Zero {
+        #[serde(default)]
+        service: Option<String>,
     },
     /// Which clients do most, or are refused most; the reply takes a second or more.
     TopClients,
@@ -156,6 +167,9 @@ pub struct Saving {
     pub files: Vec<ChangedFile>,
     /// Changes that change nothing, by number, counted over all sources; and why.
     pub unused: Vec<(usize, String)>,
+    /// What a file must have that these do not, so that they are not to be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacks: Option<String>,
 }
 
 /// A reply: `{"status":{…}}`, `{"events":[…]}`, `{"top_clients":[…]}`,
@@ -190,4 +204,46 @@ pub enum Reply {
     Differences(Vec<Difference>),
     Overlay(Overlay),
     Error(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_model::overlay::{NewPersistence, Settings};
+
+    use super::*;
+
+    /// What earlier versions of `lb` have written is read, and written in the same way.
+    #[test]
+    fn overlays_are_read_again() {
+        let text = r#"{"cli":[{"change":"add_service","service":{"vip":"192.0.2.10:80","scheduler":"rr","servers":[{"address":"192.0.2.21","weight":2}]}},{"change":"remove_service","service":"web"}]}"#;
+        let overlays: Overlays = serde_json::from_str(text).expect("an overlay");
+        assert_eq!(serde_json::to_string(&overlays).expect("JSON"), text);
+        let Some(Change::AddService { service }) = overlays["cli"].first() else { panic!("{overlays:?}") };
+        let scheduler = Some("rr".to_owned());
+        assert_eq!(service.settings, Settings { scheduler, ..Settings::default() });
+    }
+
+    #[test]
+    fn requests_are_as_documented() {
+        let settings = Settings {
+            scheduler: Some("mh".into()),
+            hash_port: true,
+            persistence: Some(NewPersistence { timeout_s: 600, prefix: None }),
+            ..Settings::default()
+        };
+        let changes = vec![
+            Change::EditService { service: "web".into(), settings },
+            Change::RemoveService { service: "dns".into() },
+        ];
+        for (request, text) in [
+            (Request::Zero { service: None }, r#"{"command":"zero","service":null}"#),
+            (
+                Request::Changes { source: "cli".into(), changes },
+                r#"{"command":"changes","source":"cli","changes":[{"change":"edit_service","service":"web","settings":{"scheduler":"mh","hash_port":true,"persistence":{"timeout_s":600}}},{"change":"remove_service","service":"dns"}]}"#,
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&request).expect("JSON"), text);
+            assert_eq!(serde_json::from_str::<Request>(text).expect("a request"), request);
+        }
+    }
 }

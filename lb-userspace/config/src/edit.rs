@@ -1,5 +1,9 @@
 //! Changes of a file's text that keep the rest as it is, comments and layout included: entries of
-//! lists are added and removed.
+//! lists are added and removed, keys of services are set (`edit/keys.rs`).
+
+mod keys;
+
+pub(crate) use self::keys::{To, set};
 
 use super::source_map::{SourceMap, SourceSpan, flow_end};
 
@@ -11,9 +15,9 @@ pub(crate) enum List {
     Servers(usize),
 }
 
-/// The text with one more entry at the list's end: a mapping in flow style, such as
+/// The text with more entries at the list's end: mappings in flow style, such as
 /// `{ address: 192.0.2.23 }`. What cannot be changed is told.
-pub(crate) fn added(text: &str, list: List, entry: &str) -> Result<String, String> {
+pub(crate) fn added(text: &str, list: List, entries: &[&str]) -> Result<String, String> {
     let map = SourceMap::of(text);
     let root = map.root();
     let (span, owner, key) = place(root, list);
@@ -22,7 +26,7 @@ pub(crate) fn added(text: &str, list: List, entry: &str) -> Result<String, Strin
         if span.is_alias() {
             return Err(format!("`{key}` is an alias there, and whatever it stands for would change, too"));
         }
-        return with_list(&text, owner, key, entry);
+        return with_key(&text, owner, key, &format!("[{}]", entries.join(", ")));
     };
     if text.get(range.start) == Some(&'[') {
         let close = flow_end(&text, range.start) - 1;
@@ -31,7 +35,7 @@ pub(crate) fn added(text: &str, list: List, entry: &str) -> Result<String, Strin
         let (head, blanks) = before.split_at(before.trim_end().len());
         let head = head.strip_suffix(',').filter(|_| !comma.is_empty()).unwrap_or(head);
         let rest: String = text[close..].iter().collect();
-        return Ok(format!("{head}{comma}{entry}{blanks}{rest}"));
+        return Ok(format!("{head}{comma}{}{blanks}{rest}", entries.join(", ")));
     }
     let items = span.items();
     let (Some(first), Some(last)) = (span.item(0).own_text(), span.item(items - 1).leaf_end(&text)) else {
@@ -40,8 +44,8 @@ pub(crate) fn added(text: &str, list: List, entry: &str) -> Result<String, Strin
     let dash = text[..first.start].iter().rposition(|character| *character == '-').unwrap_or(first.start);
     let indent = dash - line_start(&text, dash);
     let end = comments_end(&text, line_end(&text, last), indent);
-    let line = format!("\n{}- {entry}", " ".repeat(indent));
-    Ok(spliced(&text, end, end, &line))
+    let line = |entry: &&str| format!("\n{}- {entry}", " ".repeat(indent));
+    Ok(spliced(&text, end, end, &entries.iter().map(line).collect::<String>()))
 }
 
 /// The text without an entry of the list.
@@ -73,19 +77,40 @@ pub(crate) fn removed(text: &str, list: List, index: usize) -> Result<String, St
         });
     }
     if span.items() == 1 {
-        // An empty list has no other form.
-        let start = text[..own.start].iter().rposition(|character| *character == '-').unwrap_or(own.start);
-        let end = comments_end(&text, line_end(&text, last), start - line_start(&text, start));
-        let (begin, behind) = (line_start(&text, start), (end + 1).min(text.len()));
-        let key = content_end(&text, begin);
-        let rest: String = text[key..begin].iter().chain(&text[behind..]).collect();
-        return Ok(spliced(&text, key, text.len(), " []") + &rest);
+        return Ok(emptied_block(&text, own.start, last));
     }
     let dash = text[..own.start].iter().rposition(|character| *character == '-').unwrap_or(own.start);
     let start = line_start(&text, dash);
     let end = comments_end(&text, line_end(&text, last), dash - start);
     // With the line's end.
     Ok(spliced(&text, start, (end + 1).min(text.len()), ""))
+}
+
+/// The text with nothing in the list.
+pub(crate) fn emptied(text: &str, list: List) -> Result<String, String> {
+    let map = SourceMap::of(text);
+    let (span, _, key) = place(map.root(), list);
+    let text: Vec<char> = text.chars().collect();
+    let Some(range) = span.own_text() else {
+        return Err(format!("`{key}` is an alias there, and whatever it stands for would change, too"));
+    };
+    if text.get(range.start) == Some(&'[') {
+        return Ok(spliced(&text, range.start, flow_end(&text, range.start), "[]"));
+    }
+    let (first, last) = (span.item(0).own_text(), span.leaf_end(&text));
+    let (Some(first), Some(last)) = (first, last) else { return Err(format!("`{key}` has no entry")) };
+    Ok(emptied_block(&text, first.start, last))
+}
+
+/// Without the items of a list in block style, of which the first begins at `first`. An empty list
+/// has no other form than `[]`.
+fn emptied_block(text: &[char], first: usize, last: usize) -> String {
+    let start = text[..first].iter().rposition(|character| *character == '-').unwrap_or(first);
+    let end = comments_end(text, line_end(text, last), start - line_start(text, start));
+    let (begin, behind) = (line_start(text, start), (end + 1).min(text.len()));
+    let key = content_end(text, begin);
+    let rest: String = text[key..begin].iter().chain(&text[behind..]).collect();
+    spliced(text, key, text.len(), " []") + &rest
 }
 
 /// The list, whose it is, and its key.
@@ -99,8 +124,8 @@ fn place(root: SourceSpan<'_>, list: List) -> (SourceSpan<'_>, SourceSpan<'_>, &
     }
 }
 
-/// A mapping gets the list that it lacks.
-fn with_list(text: &[char], owner: SourceSpan<'_>, key: &str, entry: &str) -> Result<String, String> {
+/// A mapping gets the key that it lacks.
+fn with_key(text: &[char], owner: SourceSpan<'_>, key: &str, value: &str) -> Result<String, String> {
     let (Some(range), Some(last)) = (owner.own_text(), owner.leaf_end(text)) else {
         return Err(format!("there is no place for `{key}`"));
     };
@@ -110,11 +135,12 @@ fn with_list(text: &[char], owner: SourceSpan<'_>, key: &str, entry: &str) -> Re
         let (head, blanks) = before.split_at(before.trim_end().len());
         let rest: String = text[close..].iter().collect();
         let head = head.strip_suffix(',').unwrap_or(head);
-        return Ok(format!("{head}, {key}: [{entry}]{blanks}{rest}"));
+        let comma = if head.ends_with('{') { " " } else { ", " };
+        return Ok(format!("{head}{comma}{key}: {value}{blanks}{rest}"));
     }
     let indent = range.start - line_start(text, range.start);
     let end = comments_end(text, line_end(text, last), indent);
-    Ok(spliced(text, end, end, &format!("\n{}{key}: [{entry}]", " ".repeat(indent))))
+    Ok(spliced(text, end, end, &format!("\n{}{key}: {value}", " ".repeat(indent))))
 }
 
 fn spliced(text: &[char], start: usize, end: usize, with: &str) -> String {
@@ -185,30 +211,35 @@ services:
     #[test]
     fn entries_are_added_where_lists_end() {
         assert_eq!(
-            added(FLOW, List::Servers(0), ENTRY).expect("a text"),
+            added(FLOW, List::Servers(0), &[ENTRY]).expect("a text"),
             FLOW.replace("192.0.2.22 }]", "192.0.2.22 }, { address: 192.0.2.23 }]")
         );
         assert_eq!(
-            added(BLOCK, List::Servers(0), ENTRY).expect("a text"),
+            added(BLOCK, List::Servers(0), &[ENTRY]).expect("a text"),
             BLOCK.replace("192.0.2.22 }\n", "192.0.2.22 }\n      - { address: 192.0.2.23 }\n")
         );
         assert_eq!(
-            added(BLOCK, List::Servers(1), ENTRY).expect("a text"),
+            added(BLOCK, List::Servers(1), &[ENTRY]).expect("a text"),
             BLOCK.to_owned() + "    servers: [{ address: 192.0.2.23 }]\n"
         );
         let service = "{ vip: '192.0.2.10:82' }";
         assert_eq!(
-            added(BLOCK, List::Services, service).expect("a text"),
+            added(BLOCK, List::Services, &[service]).expect("a text"),
             BLOCK.to_owned() + "  - { vip: '192.0.2.10:82' }\n"
         );
+        let two = added(FLOW, List::Servers(0), &[ENTRY, "{ address: 192.0.2.24 }"]).expect("a text");
+        assert!(two.contains("192.0.2.22 }, { address: 192.0.2.23 }, { address: 192.0.2.24 }]"), "{two}");
+        let two = added(BLOCK, List::Servers(0), &[ENTRY, "{ address: 192.0.2.24 }"]).expect("a text");
+        let lines = "192.0.2.22 }\n      - { address: 192.0.2.23 }\n      - { address: 192.0.2.24 }\n";
+        assert_eq!(two, BLOCK.replace("192.0.2.22 }\n", lines));
         let none = "services: [{ vip: '192.0.2.10:80', servers: [] }]";
         assert_eq!(
-            added(none, List::Servers(0), ENTRY).expect("a text"),
+            added(none, List::Servers(0), &[ENTRY]).expect("a text"),
             "services: [{ vip: '192.0.2.10:80', servers: [{ address: 192.0.2.23 }] }]"
         );
         let absent = "services: [{ vip: '192.0.2.10:80' }]";
         assert_eq!(
-            added(absent, List::Servers(0), ENTRY).expect("a text"),
+            added(absent, List::Servers(0), &[ENTRY]).expect("a text"),
             "services: [{ vip: '192.0.2.10:80', servers: [{ address: 192.0.2.23 }] }]"
         );
     }
@@ -239,9 +270,19 @@ services:
     }
 
     #[test]
+    fn a_list_is_emptied() {
+        let gone = emptied(BLOCK, List::Services).expect("a text");
+        assert_eq!(gone, "services: []\n  # The web.\n");
+        let gone = emptied(BLOCK, List::Servers(0)).expect("a text");
+        assert!(gone.contains("    servers: []                    # both\n    drain: 30s\n"), "{gone}");
+        let gone = emptied(FLOW, List::Servers(0)).expect("a text");
+        assert_eq!(gone, "services:\n  - { vip: '192.0.2.10:80', servers: [] } # web\n");
+    }
+
+    #[test]
     fn what_others_share_is_left_alone() {
         let text = "services:\n  - { vip: '192.0.2.10:80', servers: &all [{ address: 192.0.2.21 }] }\n  - { vip: '192.0.2.10:81', servers: *all }\n";
-        let error = added(text, List::Servers(1), ENTRY).expect_err("an alias");
+        let error = added(text, List::Servers(1), &[ENTRY]).expect_err("an alias");
         assert!(error.contains("is an alias"), "{error}");
         assert!(removed(text, List::Servers(1), 0).is_err());
     }

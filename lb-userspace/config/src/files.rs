@@ -91,6 +91,8 @@ pub struct Files {
     beside: Beside,
     /// Lists of clients that stand in files of their own are read, too.
     with_lists: bool,
+    /// With changes made at run time: there may be no service, and services may wait for servers.
+    pub(crate) at_run_time: bool,
 }
 
 impl Files {
@@ -115,6 +117,7 @@ impl Files {
             patterns: BTreeSet::new(),
             beside: Beside::default(),
             with_lists: false,
+            at_run_time: false,
         }
     }
 
@@ -166,7 +169,7 @@ impl Files {
         wrong.extend(self.join(&mut all));
         let surplus::Read { shape, map, mut found, touched } = all;
         let is_whole = found.is_empty();
-        let values = match shape.map(|file| validate::validate(&file, map.root(), host)) {
+        let values = match shape.map(|file| validate::validate(&file, map.root(), host, self.at_run_time)) {
             Some(Ok(mut config)) if is_whole && wrong.is_empty() => {
                 if with_lists {
                     lists::read(&mut config, map.root(), &mut self.beside)?;

@@ -1,13 +1,14 @@
 //! Changes that are made at run time, as changes of the file's text: so they are validated as if
 //! they stood there, and can be written there.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use lb_model::Config;
-use lb_model::overlay::{Change, ChangedFile, NewServer, NewService};
+use lb_model::overlay::{Change, ChangedFile, NewPersistence, NewServer, NewService, Settings};
+use lb_model::{Config, Fallback, Scheduler, Service};
 
 use super::ConfigError;
-use super::edit::{List, added, removed};
+use super::edit::{List, To, added, emptied, removed, set};
 use super::files::{Document, Files};
 use super::references::REFERENCE;
 use super::source_map::SourceMap;
@@ -22,6 +23,23 @@ pub struct Changed {
     pub unused: Vec<(usize, String)>,
 }
 
+impl Changed {
+    /// What a file must have that these would not, if they were written. Changes that come one by
+    /// one may be made without it: a service that `ipvsadm -A` has added waits for its servers.
+    pub fn lacks(&self) -> Option<String> {
+        let waits = |service: &&Service| {
+            service.servers.is_empty() && matches!(service.fallback, Fallback::None | Fallback::Refuse)
+        };
+        match self.config.services.as_slice() {
+            [] => Some("no service is left, and a configuration file has at least one".to_owned()),
+            services => services
+                .iter()
+                .find(waits)
+                .map(|one| format!("service {} has no server, and in a file it needs one", one.name)),
+        }
+    }
+}
+
 impl Files {
     /// Makes the changes in the texts, one after the other: each in the file in which the service
     /// stands. A new service comes into the first one.
@@ -34,12 +52,12 @@ impl Files {
     ) -> Result<Changed, ConfigError> {
         let mut config = self.config()?;
         let mut changed = self.clone();
-        let mut unused = Vec::new();
-        for (index, change) in changes.into_iter().enumerate() {
-            match changed.make(change, &config) {
-                Ok(with_change) => config = with_change,
-                Err(why) => unused.push((index, why)),
-            }
+        changed.at_run_time = true;
+        let changes: Vec<&Change> = changes.into_iter().collect();
+        let (mut unused, mut first) = (Vec::new(), 0);
+        for run in changes.chunk_by(|one, next| go_together(one, next)) {
+            changed.make(first, run, &mut config, &mut unused);
+            first += run.len();
         }
         // With all lists of clients again.
         let config = changed.config()?;
@@ -53,13 +71,38 @@ impl Files {
         Ok(Changed { config, files: files.collect(), unused })
     }
 
-    /// Makes one change in `config`, which is what the files say, or says why it cannot be made.
-    /// What is returned lacks lists of clients in files of their own: no change touches them.
-    fn make(&mut self, change: &Change, config: &Config) -> Result<Config, String> {
-        let (number, text) = self.text_with(change, config)?;
-        let before = std::mem::replace(&mut self.documents[number].text, text);
+    /// Makes changes that go together in `config`, which is what the files say; of those that
+    /// cannot be made it notes why, with their index. What cannot be made at once is tried by
+    /// halves, so thousands take few looks at the files.
+    fn make(
+        &mut self,
+        first: usize,
+        changes: &[&Change],
+        config: &mut Config,
+        unused: &mut Vec<(usize, String)>,
+    ) {
+        match self.try_to_make(changes, config) {
+            Ok(with_changes) => *config = with_changes,
+            Err(why) if changes.len() == 1 => unused.push((first, why)),
+            Err(_) => {
+                let (some, others) = changes.split_at(changes.len() / 2);
+                self.make(first, some, config, unused);
+                self.make(first + some.len(), others, config, unused);
+            }
+        }
+    }
+
+    /// Makes all of them or none, and says why. What is returned lacks lists of clients in files of
+    /// their own: no change touches them.
+    fn try_to_make(&mut self, changes: &[&Change], config: &Config) -> Result<Config, String> {
+        let mut before = Vec::new();
+        for (number, text) in self.texts_with(changes, config)? {
+            before.push((number, std::mem::replace(&mut self.documents[number].text, text)));
+        }
         self.config_without_lists().map_err(|error| {
-            self.documents[number].text = before;
+            for (number, text) in before {
+                self.documents[number].text = text;
+            }
             // Only the words of the mistake: the line is in no file.
             match error.mistakes().first() {
                 Some(mistake) => mistake.message.clone(),
@@ -68,16 +111,35 @@ impl Files {
         })
     }
 
+    /// The numbers of files, and their texts with the changes, which go together.
+    fn texts_with(&self, changes: &[&Change], config: &Config) -> Result<Vec<(usize, String)>, String> {
+        let added_services = changes.iter().map_while(|change| match change {
+            Change::AddService { service } => Some(service_text(service)),
+            _ => None,
+        });
+        let added_services: Vec<String> = added_services.collect();
+        if !added_services.is_empty() {
+            let entries: Vec<&str> = added_services.iter().map(String::as_str).collect();
+            return Ok(vec![(0, added(&self.documents[0].text, List::Services, &entries)?)]);
+        }
+        let removed_services = changes.iter().map_while(|change| match change {
+            Change::RemoveService { service } => Some(service.as_str()),
+            _ => None,
+        });
+        let removed_services: Vec<&str> = removed_services.collect();
+        if !removed_services.is_empty() {
+            return self.without_services(config, &removed_services);
+        }
+        let one = changes.first().map(|change| self.text_with(config, change));
+        one.transpose().map(Vec::from_iter)
+    }
+
     /// The number of a file, and its text with the change.
-    fn text_with(&self, change: &Change, config: &Config) -> Result<(usize, String), String> {
-        let service_index = |name: &String| {
-            let found = config.services.iter().position(|service| service.is_called(name));
-            found.ok_or_else(|| format!("there is no service {name:?}"))
-        };
+    fn text_with(&self, config: &Config, change: &Change) -> Result<(usize, String), String> {
         let text_of = |number: usize| &*self.documents[number].text;
         match change {
             Change::AddServer { service, server } => {
-                let index = service_index(service)?;
+                let index = service_index(config, service)?;
                 let known = &config.services[index].servers;
                 let names = [Some(&server.address), server.name.as_ref()];
                 let is_there = |name: &&String| known.iter().any(|known| known.is_called(name));
@@ -85,58 +147,149 @@ impl Files {
                     return Err(format!("{service} has a server {name:?} already"));
                 }
                 let (number, index) = self.place_of(index);
-                Ok((number, added(text_of(number), List::Servers(index), &server_text(server))?))
+                let text = added(text_of(number), List::Servers(index), &[&server_text(server)])?;
+                Ok((number, text))
             }
             Change::RemoveServer { service, server } => {
-                let index = service_index(service)?;
+                let index = service_index(config, service)?;
                 let known = config.services[index].servers.iter().position(|known| known.is_called(server));
                 let known = known.ok_or_else(|| format!("{service} has no server {server:?}"))?;
                 let (number, index) = self.place_of(index);
                 Ok((number, removed(text_of(number), List::Servers(index), known)?))
             }
-            Change::AddService { service } => {
-                Ok((0, added(text_of(0), List::Services, &service_text(service))?))
+            Change::EditService { service, settings } => {
+                let known = service_index(config, service)?;
+                let (number, index) = self.place_of(known);
+                Ok((number, edited(text_of(number), index, settings, &config.services[known])?))
             }
-            Change::RemoveService { service } => {
-                let (number, index) = self.place_of(service_index(service)?);
-                Ok((number, removed(text_of(number), List::Services, index)?))
+            Change::AddService { .. } | Change::RemoveService { .. } => {
+                Err("services come and go together".to_owned())
             }
         }
+    }
+
+    fn without_services(&self, config: &Config, names: &[&str]) -> Result<Vec<(usize, String)>, String> {
+        let places = self.places();
+        let mut gone: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+        for name in names {
+            let service = service_index(config, name)?;
+            let (number, index) = places.get(service).copied().ok_or("it stands in no file")?;
+            if !gone.entry(number).or_default().insert(index) {
+                return Err(format!("there is no second service {name:?}"));
+            }
+        }
+        let text_without = |(number, indices): (usize, BTreeSet<usize>)| {
+            let mut text = self.documents[number].text.clone();
+            if indices.len() == places.iter().filter(|(of, _)| *of == number).count() {
+                return Ok((number, emptied(&text, List::Services)?));
+            }
+            // From behind: indices of those before stay.
+            for index in indices.into_iter().rev() {
+                text = removed(&text, List::Services, index)?;
+            }
+            Ok((number, text))
+        };
+        gone.into_iter().map(text_without).collect()
     }
 
     /// The number of the file that has the service with this index, and its index there.
-    fn place_of(&self, mut index: usize) -> (usize, usize) {
-        for (number, document) in self.documents.iter().enumerate() {
-            let services = SourceMap::of(&document.text).root().key("services").items();
-            match index.checked_sub(services) {
-                None => return (number, index),
-                Some(rest) => index = rest,
-            }
-        }
-        (0, index)
+    fn place_of(&self, index: usize) -> (usize, usize) {
+        self.places().get(index).copied().unwrap_or_default()
+    }
+
+    /// The same of all services.
+    fn places(&self) -> Vec<(usize, usize)> {
+        let services = |text: &str| SourceMap::of(text).root().key("services").items();
+        let documents = self.documents.iter().enumerate();
+        documents
+            .flat_map(|(number, document)| (0..services(&document.text)).map(move |index| (number, index)))
+            .collect()
     }
 }
 
+/// Whether both can be made in one look at the files: whole services of which none needs another
+/// one.
+const fn go_together(one: &Change, next: &Change) -> bool {
+    matches!(
+        (one, next),
+        (Change::AddService { .. }, Change::AddService { .. })
+            | (Change::RemoveService { .. }, Change::RemoveService { .. })
+    )
+}
+
+fn service_index(config: &Config, name: &str) -> Result<usize, String> {
+    // Names are compared at once, addresses are written first.
+    let by_name = config.services.iter().position(|service| service.name == name);
+    let found = by_name.or_else(|| config.services.iter().position(|service| service.is_called(name)));
+    found.ok_or_else(|| format!("there is no service {name:?}"))
+}
+
+/// The text with these settings for the service with this index; what is so already stays as it
+/// stands.
+fn edited(text: &str, index: usize, settings: &Settings, known: &Service) -> Result<String, String> {
+    let Settings { scheduler, hash_port, hash_fallback, ops, persistence } = settings;
+    let mut text = text.to_owned();
+    let scheduler = scheduler.as_deref().unwrap_or(Scheduler::Wlc.name());
+    if scheduler != known.scheduler.name() {
+        text = set(&text, index, "scheduler", To::Value(&scalar(scheduler)))?;
+    }
+    let [port, fallback] = [*hash_port, *hash_fallback].map(switch);
+    if (*hash_port, *hash_fallback) != (known.hashing.port, known.hashing.fallback) {
+        text = set(&text, index, "hash", To::Keys(&[("port", port), ("fallback", fallback)]))?;
+    }
+    if *ops != known.ops {
+        text = set(&text, index, "ops", To::Value(switch(*ops)))?;
+    }
+    let Some(NewPersistence { timeout_s, prefix }) = persistence else {
+        return set(&text, index, "persistence", To::Nothing);
+    };
+    let longest = if known.key.vip.is_ipv4() { 32 } else { 128 };
+    let (timeout, prefix) = (format!("{timeout_s}s"), prefix.unwrap_or(longest));
+    let (own, is_longest) = (known.persistence.as_ref(), prefix == longest);
+    let prefix = prefix.to_string();
+    let keys = [("timeout", timeout.as_str()), ("prefix", prefix.as_str())];
+    match own {
+        Some(own) if own.timeout.as_secs() == *timeout_s && own.prefix.to_string() == prefix => Ok(text),
+        None if is_longest => set(&text, index, "persistence", To::Keys(&keys[..1])),
+        _ => set(&text, index, "persistence", To::Keys(&keys)),
+    }
+}
+
+const fn switch(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
+}
+
 fn server_text(server: &NewServer) -> String {
-    let NewServer { address, name, weight, forward, upper_threshold, lower_threshold } = server;
+    let NewServer { address, name, weight, forward, upper_threshold, lower_threshold, gue_port } = server;
     mapping([
         ("name", name.as_deref().map(scalar)),
         ("address", Some(scalar(address))),
         ("weight", weight.map(|weight| weight.to_string())),
         ("forward", forward.as_deref().map(scalar)),
+        ("gue_port", gue_port.map(|port| port.to_string())),
         ("upper_threshold", upper_threshold.map(|threshold| threshold.to_string())),
         ("lower_threshold", lower_threshold.map(|threshold| threshold.to_string())),
     ])
 }
 
 fn service_text(service: &NewService) -> String {
-    let NewService { vip, name, protocol, scheduler, fallback, check, servers } = service;
+    let NewService { vip, name, protocol, settings, fallback, check, servers } = service;
+    let Settings { scheduler, hash_port, hash_fallback, ops, persistence } = settings;
     let servers: Vec<String> = servers.iter().map(server_text).collect();
+    let on = |is_on: bool| is_on.then(|| "on".to_owned());
+    let hash = mapping([("port", on(*hash_port)), ("fallback", on(*hash_fallback))]);
+    let persistence = persistence.map(|NewPersistence { timeout_s, prefix }| {
+        let prefix = prefix.map(|prefix| prefix.to_string());
+        mapping([("timeout", Some(format!("{timeout_s}s"))), ("prefix", prefix)])
+    });
     mapping([
         ("name", name.as_deref().map(scalar)),
         ("vip", Some(scalar(vip))),
         ("protocol", protocol.as_deref().map(scalar)),
         ("scheduler", scheduler.as_deref().map(scalar)),
+        ("hash", (*hash_port || *hash_fallback).then_some(hash)),
+        ("ops", on(*ops)),
+        ("persistence", persistence),
         ("fallback", fallback.as_deref().map(scalar)),
         ("check", check.as_deref().map(|check| mapping([("type", Some(scalar(check)))]))),
         ("servers", (!servers.is_empty()).then(|| format!("[{}]", servers.join(", ")))),
@@ -242,6 +395,83 @@ services:
         assert!(unused[3].1.contains("expected one of direct"), "{unused:?}");
         assert_eq!(text, FILE.to_owned() + "      - { address: 192.0.2.24 }\n");
         assert!(files("interface: [").changed(&changes).is_err());
+    }
+
+    fn edit(service: &str, settings: Settings) -> Change {
+        Change::EditService { service: service.to_owned(), settings }
+    }
+
+    fn new(port: u16, servers: &[&str]) -> Change {
+        let service = NewService {
+            vip: format!("192.0.2.10:{port}"),
+            fallback: Some("refuse".into()),
+            servers: servers.iter().map(|address| server(address)).collect(),
+            ..NewService::default()
+        };
+        Change::AddService { service }
+    }
+
+    fn remove(service: &str) -> Change {
+        Change::RemoveService { service: service.to_owned() }
+    }
+
+    #[test]
+    fn settings_of_a_service_change_and_the_rest_stays() {
+        let persistence = Some(NewPersistence { timeout_s: 600, prefix: Some(24) });
+        let hashed = Settings {
+            scheduler: Some("sh".into()),
+            hash_port: true,
+            persistence,
+            ..Settings::default()
+        };
+        let (text, unused) = made(&[edit("web", hashed)]);
+        assert!(unused.is_empty(), "{unused:?}");
+        let hash = "    scheduler: sh\n    hash: { port: on, fallback: off }\n";
+        assert_eq!(text, FILE.to_owned() + hash + "    persistence: { timeout: 600s, prefix: 24 }\n");
+        // What is not said goes back to ipvsadm's default.
+        let changed = files(&text).changed(&[edit("web", Settings::default())]);
+        let changed = changed.unwrap_or_else(|error| panic!("{error}"));
+        let more = "    scheduler: wlc\n    hash: { port: off, fallback: off }\n";
+        assert_eq!(changed.files[0].after, FILE.to_owned() + more);
+        let (text, unused) = made(&[edit("web", Settings::default())]);
+        assert!(text == FILE && unused.is_empty(), "it is all default: {text}");
+        let (text, unused) = made(&[edit("web", Settings { ops: true, ..Settings::default() })]);
+        assert!(text == FILE && unused[0].1.contains("would break TCP"), "{unused:?}");
+    }
+
+    #[test]
+    fn what_is_made_bit_by_bit_is_no_file_before_it_is_whole() {
+        let of = |changes: &[Change]| {
+            let changed = files(FILE).changed(changes).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(changed.unused, [], "{changes:?}");
+            changed
+        };
+        let changed = of(&[new(81, &[])]);
+        assert_eq!(changed.config.services.len(), 2);
+        assert!(changed.lacks().is_some_and(|why| why.contains("tcp/192.0.2.10:81 has no server")));
+        let whole = of(&[new(81, &[]), add("tcp/192.0.2.10:81", server("192.0.2.22"))]);
+        assert_eq!(whole.lacks(), None);
+        let none = of(&[remove("web"), new(81, &["192.0.2.22"]), remove("tcp/192.0.2.10:81")]);
+        assert!(none.config.services.is_empty() && none.lacks().is_some());
+        let again = of(&[remove("web"), new(80, &["192.0.2.22"])]);
+        assert_eq!(again.lacks(), None);
+        crate::parse(&again.files[0].after, "lb.yaml").unwrap_or_else(|error| panic!("{error}"));
+        // Who is left alone by the last server of a file's service has asked for no such thing.
+        let last = Change::RemoveServer { service: "web".into(), server: "192.0.2.21".into() };
+        let (_, unused) = made(&[last]);
+        assert!(unused[0].1.contains("serves nobody"), "{unused:?}");
+    }
+
+    #[test]
+    fn of_thousands_each_bad_one_is_found() {
+        let mut changes: Vec<Change> = (1000..1100).map(|port| new(port, &["192.0.2.22"])).collect();
+        changes.insert(70, new(80, &["192.0.2.22"]));
+        changes.extend((1000..1100).map(|port| remove(&format!("tcp/192.0.2.10:{port}"))));
+        changes.insert(150, remove("mail"));
+        let (text, unused) = made(&changes);
+        let indices: Vec<usize> = unused.iter().map(|(index, _)| *index).collect();
+        assert_eq!(indices, [70, 150], "{unused:?}");
+        assert_eq!(text, FILE);
     }
 
     proptest! {

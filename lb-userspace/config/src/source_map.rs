@@ -190,6 +190,13 @@ impl<'a> SourceSpan<'a> {
         Some(Self { map: self.map, node: Some(entry.value), at, key_at: entry.key_at })
     }
 
+    /// Where `key` of this mapping begins, and where the key behind it does, in characters.
+    pub(crate) fn key_starts(self, key: &str) -> Option<(usize, Option<usize>)> {
+        let Content::Map(entries) = self.content()? else { return None };
+        let index = entries.iter().position(|entry| entry.key == key)?;
+        Some((entries[index].key_start, entries.get(index + 1).map(|next| next.key_start)))
+    }
+
     /// The item `index` of this list.
     pub(crate) fn item(self, index: usize) -> Self {
         let Some(Content::List(items)) = self.content() else { return Self { node: None, ..self } };

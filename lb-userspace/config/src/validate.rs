@@ -35,9 +35,14 @@ use super::values;
 use super::yaml::{self, Scalar};
 
 /// Builds the model of `file` for the host name `host`, or returns all mistakes. `root` is the
-/// source span of the whole file.
-pub(crate) fn validate(file: &yaml::File, root: SourceSpan<'_>, host: &str) -> Result<Config, Vec<Found>> {
-    let mut validator = Validator::default();
+/// source span of the whole file, `at_run_time` that of [`Files`](super::Files).
+pub(crate) fn validate(
+    file: &yaml::File,
+    root: SourceSpan<'_>,
+    host: &str,
+    at_run_time: bool,
+) -> Result<Config, Vec<Found>> {
+    let mut validator = Validator { found: Vec::new(), at_run_time };
     let cluster = file.cluster.as_ref().map(|cluster| (cluster, root.key("cluster")));
     let names = cluster.map(|(cluster, span)| validator.node_names(cluster, span));
     let timeouts = validator.timeouts(file.timeouts.as_ref(), root.key("timeouts"), Timeouts::default());
@@ -130,9 +135,9 @@ fn vips(groups: &[Group], services: &[Service]) -> HashSet<IpAddr> {
 
 /// Collects mistakes. A wrong value leaves a placeholder in the model; a model with mistakes is
 /// never returned.
-#[derive(Default)]
 struct Validator {
     found: Vec<Found>,
+    at_run_time: bool,
 }
 
 /// A scalar of the file: its text, its key and the source span of the mapping around it.

@@ -49,6 +49,15 @@ impl Totals {
         self.packets += packets;
         self.bytes += bytes;
     }
+
+    /// What has come since these were `earlier`.
+    pub const fn since(self, earlier: Self) -> Self {
+        Self {
+            connections: self.connections.saturating_sub(earlier.connections),
+            packets: self.packets.saturating_sub(earlier.packets),
+            bytes: self.bytes.saturating_sub(earlier.bytes),
+        }
+    }
 }
 
 /// A completed step of a probe.

@@ -20,6 +20,8 @@ pub enum Change {
     AddServer { service: String, server: NewServer },
     RemoveServer { service: String, server: String },
     AddService { service: NewService },
+    /// The service keeps whatever settings do not name.
+    EditService { service: String, settings: Settings },
     RemoveService { service: String },
 }
 
@@ -38,6 +40,8 @@ pub struct NewServer {
     pub upper_threshold: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lower_threshold: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gue_port: Option<u16>,
 }
 
 /// A service in the words of the file.
@@ -48,14 +52,53 @@ pub struct NewService {
     pub name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scheduler: Option<String>,
+    #[serde(flatten)]
+    pub settings: Settings,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<String>,
     /// The type of a check with nothing but defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<String>,
     pub servers: Vec<NewServer>,
+}
+
+impl NewService {
+    /// The name that it has in the configuration, unless its VIP is spelt in another way.
+    pub fn called(&self) -> String {
+        let protocol = self.protocol.as_deref().unwrap_or("tcp");
+        self.name.clone().unwrap_or_else(|| format!("{protocol}/{}", self.vip))
+    }
+}
+
+/// How a service finds a server for a client: what `ipvsadm -A` and `-E` can say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// `None`: the file's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<String>,
+    /// Key `port` of `hash`.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub hash_port: bool,
+    /// Key `fallback` of `hash`.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub hash_fallback: bool,
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub ops: bool,
+    /// `None`: clients are not bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence: Option<NewPersistence>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewPersistence {
+    pub timeout_s: u64,
+    /// `None`: each client by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<u8>,
+}
+
+const fn is_off(switch: &bool) -> bool {
+    !*switch
 }
 
 /// A file of the configuration that changes are to be written into.
@@ -80,6 +123,7 @@ impl fmt::Display for Change {
             Self::AddService { service } => {
                 write!(f, "+ service {}", service.name.as_ref().unwrap_or(&service.vip))
             }
+            Self::EditService { service, .. } => write!(f, "~ service {service}"),
             Self::RemoveService { service } => write!(f, "- service {service}"),
         }
     }

@@ -49,6 +49,9 @@ pub struct ServiceStatus {
     /// when a server leaves, which Prometheus takes for a restart.
     #[serde(default)]
     pub departed: Totals,
+    /// `departed` as it was at the last `ipvsadm -Z`.
+    #[serde(default)]
+    pub zeroed_departed: Totals,
 }
 
 /// What the schedulers sh and mh hash, and whom they take in place of a server of weight 0.
@@ -156,6 +159,10 @@ pub struct ServerStatus {
     pub packets: u64,
     /// Bytes of frames, including the Ethernet header.
     pub bytes: u64,
+    /// These totals as they were at the last `ipvsadm -Z` since start: `ipvsadm -L --stats` counts
+    /// from there.
+    #[serde(default)]
+    pub zeroed: Totals,
 }
 
 /// What an operator has ordered for a server until it is undone.

@@ -43,7 +43,7 @@ impl Validator {
         defaults: Defaults,
     ) -> Vec<Service> {
         let services = services.unwrap_or_default();
-        if services.is_empty() {
+        if services.is_empty() && !self.at_run_time {
             self.mistake(span.key_at(), "`services` is missing or empty, expected at least one service");
         }
         let each = services.iter().enumerate();
@@ -152,7 +152,8 @@ impl Validator {
         Quorum { weight, hysteresis: hysteresis.unwrap_or_default() }
     }
 
-    /// A service without servers needs a fallback that serves.
+    /// A service without servers needs a fallback that serves. One that is made at run time may say
+    /// that its clients are refused until there are some.
     fn fallback(&mut self, service: &yaml::Service, span: SourceSpan<'_>, protocol: Protocol) -> Fallback {
         let page = Value::of(&service.sorry_page, "sorry_page", span);
         let file = self.optional(page, |text| values::file_path(text, "/etc/lb/sorry.html"));
@@ -168,7 +169,8 @@ impl Validator {
             self.wrong(given, wrong);
         }
         let nobody = matches!(read, Some(Fallback::None | Fallback::Refuse)) || given.text.is_none();
-        if nobody && service.servers.as_ref().is_none_or(Vec::is_empty) {
+        let waits = self.at_run_time && matches!(read, Some(Fallback::Refuse));
+        if nobody && !waits && service.servers.as_ref().is_none_or(Vec::is_empty) {
             let message = "a service without servers serves nobody, expected `servers` or `fallback: local`";
             self.mistake(span.key("servers").key_at(), message);
         }

@@ -3,13 +3,15 @@
 //!
 //! - `options`, `help`: the command line, with ipvsadm's words for mistakes
 //! - `table`: the status as a table of IPVS; `listing`: that as text; `names`: addresses and ports
-//!   as names; `change`: servers that come, change and go
+//!   as names
+//! - `change`: services and servers that come, change and go; `restore`: many of them at once
 
 mod change;
 mod help;
 mod listing;
 mod names;
 mod options;
+mod restore;
 mod table;
 
 use std::ffi::OsString;
@@ -35,7 +37,9 @@ pub(super) struct Options {
     #[command(flatten)]
     director: Director,
     /// As for ipvsadm(8): -L with -n, -c, -t, -u, --stats, --rate, --timeout, --thresholds,
-    /// --persistent-conn, --tun-info, --exact, --nosort; -S with -n
+    /// --persistent-conn, --tun-info, --exact, --nosort; -S with -n; -R; -A and -E with -t or -u,
+    /// -s, -p, -M, -o, -b; -D; -C; -Z; -a, -e and -d with -r and a server's options. `lb ipvsadm
+    /// -h` says what they do here
     #[arg(value_name = "OPTION", trailing_var_arg = true, allow_hyphen_values = true)]
     words: Vec<OsString>,
 }
@@ -74,13 +78,19 @@ fn ipvsadm(name: &str, director: &Director, words: Vec<OsString>) -> Result<Exit
     match command {
         Command::Help => print(&help::help(name))?,
         Command::Version => print(&format!("ipvsadm v1.31 2019/12/24 (lb {})\n", env!("CARGO_PKG_VERSION")))?,
-        Command::Change(instead) => {
+        Command::Refused(instead) => {
             eprintln!("{name} does not do that: {instead}");
             return Ok(ExitCode::from(MISUSED));
         }
-        Command::AddServer | Command::EditServer | Command::DeleteServer | Command::DeleteService => {
-            return change::run(director, command, &listing);
-        }
+        Command::AddService
+        | Command::EditService
+        | Command::DeleteService
+        | Command::AddServer
+        | Command::EditServer
+        | Command::DeleteServer => return change::run(director, command, &listing),
+        Command::Clear => return change::clear(name, director),
+        Command::Zero => return change::zero(director, &listing),
+        Command::Restore => return restore::run(name, director),
         Command::List if listing.connections => connections(director, &listing)?,
         Command::List | Command::Save => return table(director, &listing, matches!(command, Command::Save)),
     }

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use lb_api::difference::Difference;
 use lb_api::wire::{Overlay, Saving};
 use lb_api::{client, schema};
-use lb_model::overlay::{CLI, Change, ChangedFile, NewServer, NewService};
+use lb_model::overlay::{CLI, Change, ChangedFile, NewServer, NewService, Settings};
 use lb_system::whole_file;
 
 use super::output::{Director, json_line, print};
@@ -131,14 +131,23 @@ pub(super) fn add(AddOptions { what, director }: AddOptions) -> Result<()> {
         Add::Server(options) => {
             let AddServer { service, address, name, weight, forward, upper_threshold, lower_threshold } =
                 options;
-            let server = NewServer { address, name, weight, forward, upper_threshold, lower_threshold };
+            let server = NewServer {
+                address,
+                name,
+                weight,
+                forward,
+                upper_threshold,
+                lower_threshold,
+                ..NewServer::default()
+            };
             change(&director, Change::AddServer { service, server })
         }
         Add::Service(options) => {
             let AddService { vip, servers, name, protocol, scheduler, fallback, check, forward } = options;
             let server = |address| NewServer { address, forward: forward.clone(), ..NewServer::default() };
             let servers = servers.into_iter().map(server).collect();
-            let service = NewService { vip, name, protocol, scheduler, fallback, check, servers };
+            let settings = Settings { scheduler, ..Settings::default() };
+            let service = NewService { vip, name, protocol, settings, fallback, check, servers };
             change(&director, Change::AddService { service })
         }
     }
@@ -184,9 +193,12 @@ pub(super) fn save(director: &Director) -> Result<()> {
     if changes.is_empty() {
         return print("nothing was changed at run time\n");
     }
-    let Some(Saving { files, unused }) = saving else {
+    let Some(Saving { files, unused, lacks }) = saving else {
         bail!("this lb is of another version than the director, which does not say what to write: restart it");
     };
+    if let Some(lacks) = lacks {
+        bail!("{lacks}: the file stays as it was, and what was changed at run time stays in force");
+    }
     if unused.len() == changes.len() {
         bail!("no change has any effect any more; `lb overlay clear` forgets them");
     }

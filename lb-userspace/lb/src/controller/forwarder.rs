@@ -328,6 +328,36 @@ impl Forwarder {
         totals
     }
 
+    /// Listings in ipvsadm's way count from here on, of one service or of all.
+    pub(super) fn zero(&mut self, service: Option<&ServiceKey>) {
+        let Self { data_path, accounts, .. } = self;
+        let read = |server| read_totals(&data_path.executor.maps().stats, server);
+        let services = &data_path.applied().services;
+        let (one, all) = (service.into_iter(), service.is_none().then(|| services.keys()));
+        for key in one.chain(all.into_iter().flatten()) {
+            let servers = services.get(key).into_iter().flat_map(|applied| &applied.servers);
+            for target in servers.map(|server| server.target).chain([Target::Local]) {
+                if let Some(server) = data_path.executor.server_id(key, target) {
+                    accounts.zero(server, read(server));
+                }
+            }
+            accounts.zero_departed(key, read);
+        }
+    }
+
+    /// Where such listings begin to count the server.
+    pub(super) fn zeroed(&self, service: &ServiceKey, target: Target) -> Totals {
+        let id = self.data_path.executor.server_id(service, target);
+        id.map(|id| self.accounts.zeroed(id)).unwrap_or_default()
+    }
+
+    /// The same of whom [`Self::departed_totals`] counts.
+    pub(super) fn zeroed_departed(&self, service: &ServiceKey) -> Totals {
+        let mut totals = self.accounts.zeroed_departed(service);
+        totals.add(self.zeroed(service, Target::Local));
+        totals
+    }
+
     /// Established connections and totals of each server that the service has or is about to lose.
     pub(super) fn carried(&self, service: &ServiceKey) -> Vec<(u32, Totals)> {
         let applied = self.applied().services.get(service);

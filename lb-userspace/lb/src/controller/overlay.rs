@@ -1,5 +1,10 @@
 //! What is changed in the configuration at run time: a layer above the file, by source. It outlives
 //! restarts in a file of its own, beside the folder of maintenance.
+//!
+//! - `list`: a change joins those of its source; `added`: who added what
+
+mod added;
+mod list;
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -14,6 +19,7 @@ use lb_model::overlay::{Change, ChangedFile, Overlays};
 use lb_model::{Config, Server, Service};
 use lb_system::whole_file;
 
+use self::added::Added;
 use super::Controller;
 
 /// The changes, and which of them change nothing.
@@ -25,6 +31,9 @@ pub(super) struct Overlay {
     unused: Vec<(usize, String)>,
     /// The files that the others would change.
     files: Vec<ChangedFile>,
+    /// Why these cannot be written yet.
+    lacks: Option<String>,
+    added: Added,
 }
 
 /// A configuration with what was changed in it.
@@ -60,8 +69,11 @@ fn load_files(files: &mut Files) -> Result<Loaded, ConfigError> {
 }
 
 fn load_with(files: &mut Files, overlay: PathBuf, sources: Overlays) -> Result<Loaded, ConfigError> {
-    let Changed { config, unused, files: changed } = files.changed(sources.values().flatten())?;
-    let overlay = Overlay { path: overlay, sources, unused, files: changed };
+    let changed = files.changed(sources.values().flatten())?;
+    let lacks = changed.lacks();
+    let Changed { config, unused, files: changed } = changed;
+    let added = Added::of(&config, &sources, &unused);
+    let overlay = Overlay { path: overlay, sources, unused, files: changed, lacks, added };
     Ok(Loaded { config, overlay, warnings: files.warnings() })
 }
 
@@ -80,7 +92,7 @@ impl Overlay {
 
     /// What `lb save` writes: in files as they were read, with what references stood for then.
     pub(super) fn saving(&self) -> Saving {
-        Saving { files: self.files.clone(), unused: self.unused.clone() }
+        Saving { files: self.files.clone(), unused: self.unused.clone(), lacks: self.lacks.clone() }
     }
 
     fn write(&self) -> io::Result<()> {
@@ -112,54 +124,38 @@ impl Overlay {
 
     /// Who added the service, if it is not the file's.
     pub(super) fn source_of_service(&self, service: &Service) -> Option<String> {
-        self.source(|change| match change {
-            Change::AddService { service: new } => {
-                let protocol = new.protocol.as_deref().unwrap_or("tcp");
-                let same = service.key.protocol.name() == protocol && service.is_called(&new.vip);
-                same || new.name.as_ref() == Some(&service.name)
-            }
-            _ => false,
-        })
+        self.added.services.get(&service.key).cloned()
     }
 
     pub(super) fn source_of_server(&self, service: &Service, server: &Server) -> Option<String> {
-        let added = self.source(|change| match change {
-            Change::AddServer { service: of, server: new } => {
-                service.is_called(of) && server.is_called(&new.address)
-            }
-            _ => false,
-        });
-        added.or_else(|| self.source_of_service(service))
-    }
-
-    fn source(&self, is_it: impl Fn(&Change) -> bool) -> Option<String> {
-        let all = self
-            .sources
-            .iter()
-            .flat_map(|(source, changes)| changes.iter().map(move |change| (source, change)));
-        let mut used = all.enumerate().filter(|(number, _)| self.unused(*number).is_none());
-        used.find(|(_, (_, change))| is_it(change)).map(|(_, (source, _))| source.clone())
+        let added = self.added.servers.get(&(service.key, server.address));
+        added.cloned().or_else(|| self.source_of_service(service))
     }
 }
 
 impl Controller {
-    /// Makes one more change; a change that undoes an earlier one of its source takes that back
-    /// instead. Returns what it has changed, or why it is refused.
+    /// Makes more changes, all or none; one that undoes an earlier one of its source takes that
+    /// back instead. Returns what they have changed, or why they are refused.
     pub(super) fn change_overlay(
         &mut self,
         source: String,
-        change: Change,
+        changes: Vec<Change>,
     ) -> Result<Vec<Difference>, String> {
+        let text = format!("{source}: {}", words(&changes));
         let mut sources = self.overlay.sources.clone();
-        let text = format!("{source}: {change}");
-        let changes = sources.entry(source.clone()).or_default();
-        match changes.iter().position(|earlier| undoes(&change, earlier)) {
-            Some(earlier) => drop(changes.remove(earlier)),
-            None => changes.push(change),
+        let earlier = sources.remove(&source).unwrap_or_default();
+        let mut all: Vec<(Change, bool)> = earlier.into_iter().map(|change| (change, false)).collect();
+        for change in changes {
+            list::add(&mut all, change, &self.config.services);
         }
-        let number: usize = sources.range(..=source).map(|(_, changes)| changes.len()).sum();
-        sources.retain(|_, changes| !changes.is_empty());
-        self.set_overlay(sources, number.checked_sub(1), &text)
+        let before: usize = sources.range(..source.clone()).map(|(_, changes)| changes.len()).sum();
+        let wanted = all.iter().enumerate().filter(|(_, (_, is_new))| *is_new);
+        let wanted: Vec<usize> = wanted.map(|(index, _)| before + index).collect();
+        let all: Vec<Change> = all.into_iter().map(|(change, _)| change).collect();
+        if !all.is_empty() {
+            sources.insert(source, all);
+        }
+        self.set_overlay(&sources, &wanted, &text)
     }
 
     /// Takes back what this source has changed, or all have.
@@ -169,21 +165,19 @@ impl Controller {
             Some(source) => drop(sources.remove(source)),
             None => sources.clear(),
         }
-        self.set_overlay(sources, None, "what was changed at run time is undone")
+        self.set_overlay(&sources, &[], "what was changed at run time is undone")
     }
 
-    /// `wanted`: the change that must have an effect.
+    /// `wanted`: the changes that must have an effect.
     fn set_overlay(
         &mut self,
-        sources: Overlays,
-        wanted: Option<usize>,
+        sources: &Overlays,
+        wanted: &[usize],
         text: &str,
     ) -> Result<Vec<Difference>, String> {
         if self.leaving.is_some() {
             return Err("this director is stopping".to_owned());
         }
-        let count: usize = sources.values().map(Vec::len).sum();
-        let before: usize = self.overlay.sources.values().map(Vec::len).sum();
         let read = |path: &Path| match Files::open(path) {
             Ok(mut files) => {
                 let loaded = load_with(&mut files, self.overlay.path.clone(), sources.clone());
@@ -196,10 +190,12 @@ impl Controller {
         };
         let Loaded { config, overlay, warnings: _ } = loaded
             .map_err(|error| format!("the configuration file has a mistake, mend it first:\n{error}"))?;
-        if count > before
-            && let Some(why) = wanted.and_then(|wanted| overlay.unused(wanted))
-        {
-            return Err(why.to_owned());
+        if let Some((number, why)) = overlay.unused.iter().find(|(number, _)| wanted.contains(number)) {
+            let of_several = overlay.sources.values().flatten().nth(*number).filter(|_| wanted.len() > 1);
+            return Err(match of_several {
+                Some(change) => format!("{change}: {why}"),
+                None => why.clone(),
+            });
         }
         let config = self.accepted(config).map_err(|error| format!("{error:#}"))?;
         let kept = overlay.write();
@@ -209,15 +205,25 @@ impl Controller {
     }
 }
 
-/// Whether nothing is left of both.
-fn undoes(change: &Change, earlier: &Change) -> bool {
-    match (change, earlier) {
-        (Change::RemoveServer { service, server }, Change::AddServer { service: of, server: new }) => {
-            service == of && (*server == new.address || Some(server) == new.name.as_ref())
-        }
-        (Change::RemoveService { service }, Change::AddService { service: new }) => {
-            *service == new.vip || Some(service) == new.name.as_ref()
-        }
-        _ => false,
+/// The first ones, and how many there are.
+fn words(changes: &[Change]) -> String {
+    const TOLD: usize = 3;
+    let told: Vec<String> = changes.iter().take(TOLD).map(Change::to_string).collect();
+    match changes.len().checked_sub(TOLD) {
+        Some(more @ 1..) => format!("{} and {more} more", told.join(", ")),
+        _ => told.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_changes_are_told_in_a_line() {
+        let all = ["a", "b", "c", "d", "e"].map(|name| Change::RemoveService { service: name.to_owned() });
+        assert_eq!(words(&all[..1]), "- service a");
+        assert_eq!(words(&all[..3]), "- service a, - service b, - service c");
+        assert_eq!(words(&all), "- service a, - service b, - service c and 2 more");
     }
 }

@@ -34,9 +34,10 @@ impl Controller {
                 let saving = to_save.then(|| self.overlay.saving());
                 drop(reply.send(Overlay { config, sources, saving }));
             }
-            ControlRequest::Change(source, change, reply) => {
-                drop(reply.send(self.change_overlay(source, change)));
+            ControlRequest::Change(source, changes, reply) => {
+                drop(reply.send(self.change_overlay(source, changes)));
             }
+            ControlRequest::Zero(service, reply) => drop(reply.send(self.zero(service.as_deref()))),
             ControlRequest::ClearOverlay(source, reply) => {
                 drop(reply.send(self.clear_overlay(source.as_deref())));
             }
@@ -57,6 +58,25 @@ impl Controller {
             ControlRequest::Probe(order, reply) => drop(reply.send(self.checks.probe(&order, &self.config))),
             ControlRequest::TestAlerts(receiver, reply) => drop(reply.send(self.alerts.test(receiver))),
         }
+    }
+
+    /// `ipvsadm -Z`; returns what there is to say of it, or why it is refused.
+    fn zero(&mut self, name: Option<&str>) -> Result<String, String> {
+        let mut known = self.config.services.iter().chain(self.runtime.draining.services());
+        let service = name.map(|name| {
+            let found = known.find(|service| service.is_called(name));
+            found.ok_or_else(|| format!("there is no service {name:?}"))
+        });
+        let service = service.transpose()?;
+        self.forwarder.zero(service.map(|service| &service.key));
+        let whose = service.map_or_else(|| "all services".to_owned(), |one| format!("service {}", one.name));
+        let told = format!("what ipvsadm -L --stats prints of {whose} begins at 0 again");
+        let record = Record::new(Level::Info, "counters_zeroed", told.clone());
+        self.notifier.record(match service {
+            Some(service) => record.service(&service.name),
+            None => record,
+        });
+        Ok(told)
     }
 
     fn view(&self) -> View<'_> {

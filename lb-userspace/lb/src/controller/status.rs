@@ -167,6 +167,7 @@ impl View<'_> {
             servers: configured.chain(draining).collect(),
             fallback_server: fallback_server.map(|server| status(&server, Health::Unchecked)),
             departed: self.forwarder.departed_totals(&service.key),
+            zeroed_departed: self.forwarder.zeroed_departed(&service.key),
         }
     }
 
@@ -294,6 +295,7 @@ impl View<'_> {
             connections: totals.connections,
             packets: totals.packets,
             bytes: totals.bytes,
+            zeroed: self.forwarder.zeroed(&service.key, target),
         }
     }
 

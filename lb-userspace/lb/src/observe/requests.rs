@@ -42,9 +42,11 @@ pub(crate) enum ControlRequest {
         to_save: bool,
         reply: oneshot::Sender<Overlay>,
     },
-    /// A change of the configuration by this source; the answer is as of a reload.
-    Change(String, Change, oneshot::Sender<Result<Vec<Difference>, String>>),
+    /// Changes of the configuration by this source, all or none; the answer is as of a reload.
+    Change(String, Vec<Change>, oneshot::Sender<Result<Vec<Difference>, String>>),
     ClearOverlay(Option<String>, oneshot::Sender<Result<Vec<Difference>, String>>),
+    /// The answer is what there is to say of it.
+    Zero(Option<String>, oneshot::Sender<Result<String, String>>),
     /// The answer is what a reload would change, or why it would be refused.
     Diff(oneshot::Sender<Result<Vec<Difference>, String>>),
     TopClients(oneshot::Sender<Result<Vec<TopClient>, String>>),
@@ -166,9 +168,14 @@ impl Requests {
     pub(crate) async fn change(
         &self,
         source: String,
-        change: Change,
+        changes: Vec<Change>,
     ) -> anyhow::Result<Result<Vec<Difference>, String>> {
-        self.ask_within(LONGEST_RELOAD, |reply| ControlRequest::Change(source, change, reply)).await
+        self.ask_within(LONGEST_RELOAD, |reply| ControlRequest::Change(source, changes, reply)).await
+    }
+
+    /// Has what ipvsadm's listings count begin at 0 again, of one service or of all.
+    pub(crate) async fn zero(&self, service: Option<String>) -> anyhow::Result<Result<String, String>> {
+        self.ask(|reply| ControlRequest::Zero(service, reply)).await
     }
 
     /// Undoes what a source has changed, or all have.
@@ -266,6 +273,7 @@ pub(crate) fn fixed(status: Status) -> Requests {
                 ControlRequest::Overlay { reply, .. } => drop(reply.send(Overlay::default())),
                 ControlRequest::Change(_, _, reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::ClearOverlay(_, reply) => drop(reply.send(Err("not today".to_owned()))),
+                ControlRequest::Zero(_, reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Diff(reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::TopClients(reply) => drop(reply.send(Ok(Vec::new()))),
                 ControlRequest::Order(_, reply) => drop(reply.send(Err("not today".to_owned()))),

@@ -20,8 +20,8 @@ use tracing::{debug, warn};
 
 use crate::observe::requests::{Lines, Order, ProbeOrder, Requests, ServerOrder, Trace};
 
-/// Longest request there can be, in bytes.
-const REQUEST_LIMIT: usize = 64 * 1024;
+/// Longest request there can be, in bytes: `ipvsadm -R` brings all services and servers at once.
+const REQUEST_LIMIT: usize = 16 * 1024 * 1024;
 
 /// A connection on which nothing is asked, or whose replies nobody takes, is closed after this
 /// long.
@@ -214,7 +214,13 @@ pub(crate) async fn fulfil(request: Request, requests: &Requests) -> anyhow::Res
         Request::Events { after } => Ok(Reply::Events(requests.events(after).await?)),
         Request::Reload => requests.reload().await?.map(Reply::Differences),
         Request::Overlay { to_save } => Ok(Reply::Overlay(requests.overlay(to_save).await?)),
-        Request::Change { source, change } => requests.change(source, change).await?.map(Reply::Differences),
+        Request::Change { source, change } => {
+            requests.change(source, vec![change]).await?.map(Reply::Differences)
+        }
+        Request::Changes { source, changes } => {
+            requests.change(source, changes).await?.map(Reply::Differences)
+        }
+        Request::Zero { service } => requests.zero(service).await?.map(Reply::Done),
         Request::ClearOverlay { source } => requests.clear_overlay(source).await?.map(Reply::Differences),
         Request::Diff => requests.diff().await?.map(Reply::Differences),
         Request::TopClients => requests.top_clients().await?.map(Reply::TopClients),

@@ -1,17 +1,18 @@
-//! -a, -d and -D: the overlay's changes; -e: the order `lb weight`. With ipvsadm's words for what
-//! is there already, or is not.
+//! What changes the table: -A, -E, -D, -C, -a and -d are changes of the overlay, -e is the order
+//! `lb weight`, -Z has listings count from 0. With ipvsadm's words for what is there already, or is
+//! not.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use lb_api::client;
-use lb_api::status::{ServerStatus, ServiceStatus};
+use lb_api::status::{ServerStatus, ServiceStatus, Status};
 use lb_api::wire::{Request, ServerRequest};
-use lb_model::overlay::{CLI, Change, NewServer};
-use lb_model::{Forwarding, Health};
+use lb_model::overlay::{self, CLI, Change, NewPersistence};
+use lb_model::{Forwarding, Health, Ports, Scheduler};
 
-use super::options::{self, Address, Command, Listing};
+use super::options::{self, Address, Command, Listing, Refusal};
 use crate::cli::output::Director;
 use crate::cli::servers;
 
@@ -20,47 +21,154 @@ const REFUSED: u8 = 255;
 
 pub(super) fn run(director: &Director, command: Command, listing: &Listing) -> Result<ExitCode> {
     let status = client::request_status(&director.socket)?;
-    let found = listing.service.as_ref().and_then(|wanted| {
-        let is_it = |one: &&ServiceStatus| {
-            let Address { protocol, address, port } = wanted;
-            (one.protocol.as_str(), one.vip, one.port) == (protocol.name(), *address, *port)
-        };
-        status.services.iter().filter(|one| !one.draining).find(is_it)
-    });
-    let Some(service) = found else {
-        let text = if command == Command::DeleteService { "No such service" } else { "Service not defined" };
-        return refused(text);
-    };
-    let name = service.name.clone();
-    let Some((address, port)) = listing.server.address else {
-        return change(director, Change::RemoveService { service: name });
-    };
-    // With direct routing and tunnels ipvsadm takes the service's port, whatever is said.
-    let port = port.filter(|_| listing.server.method == Some("masq")).unwrap_or(service.port);
-    let known = service.servers.iter().find(|server| {
-        let same_port = listing.server.method != Some("masq") || server.port == port;
-        server.address == address && same_port && server.health != Health::Draining
-    });
-    match (command, known) {
-        (Command::DeleteServer | Command::EditServer, None) => refused("No such destination"),
-        (Command::DeleteServer, Some(known)) => {
-            change(director, Change::RemoveServer { service: name, server: known.address.to_string() })
+    let found = listing.service.as_ref().and_then(|wanted| find(&status, wanted));
+    let made = match (command, found, &listing.service) {
+        (Command::AddService, known, Some(address)) => {
+            options::check_port(listing).and_then(|()| added(address, &listing.settings, known.is_some()))
         }
-        (Command::EditServer, Some(known)) => edit(director, &name, known, &listing.server),
-        (_, Some(_)) => refused("Destination already exists"),
-        (_, None) => {
-            let with_port = SocketAddr::new(address, port).to_string();
-            let server = NewServer {
-                address: if port == service.port { address.to_string() } else { with_port },
-                name: None,
-                weight: listing.server.weight,
-                forward: listing.server.method.map(str::to_owned),
-                upper_threshold: listing.server.upper,
-                lower_threshold: listing.server.lower,
-            };
-            change(director, Change::AddServer { service: name, server })
+        (Command::EditService, Some(service), _) => {
+            options::check_port(listing).and_then(|()| edited(service, &listing.settings))
         }
+        (Command::DeleteService, Some(service), _) => {
+            Ok(Change::RemoveService { service: service.name.clone() })
+        }
+        (Command::EditService | Command::DeleteService, None, _) => no("No such service"),
+        (Command::EditServer, Some(service), _) => match known(service, listing) {
+            Some(server) => return edit(director, &service.name, server, &listing.server),
+            None => no("No such destination"),
+        },
+        (_, Some(service), _) => of_server(command, service, listing),
+        (_, None, _) => no("Service not defined"),
+    };
+    match made {
+        // Says nothing, as ipvsadm.
+        Ok(change) => client::request_change(&director.socket, CLI, change).map(|_| ExitCode::SUCCESS),
+        Err(refusal) => Ok(refused(&refusal)),
     }
+}
+
+/// As what the kernel refuses.
+pub(super) fn no<T>(text: &str) -> Result<T, Refusal> {
+    Err(Refusal { code: REFUSED, text: text.to_owned() })
+}
+
+fn refused(Refusal { code, text }: &Refusal) -> ExitCode {
+    eprintln!("{text}");
+    ExitCode::from(*code)
+}
+
+/// The service that takes new connections.
+pub(super) fn find<'s>(status: &'s Status, wanted: &Address) -> Option<&'s ServiceStatus> {
+    status.services.iter().filter(|one| !one.draining).find(|one| is(one, wanted))
+}
+
+fn is(service: &ServiceStatus, wanted: &Address) -> bool {
+    let Address { protocol, address, port } = wanted;
+    (service.protocol.as_str(), service.vip, service.port) == (protocol.name(), *address, *port)
+}
+
+/// A new service. While it has no servers, and when none of them is usable, its clients are
+/// refused, as IPVS refuses them.
+pub(super) fn added(
+    address: &Address,
+    settings: &options::Settings,
+    is_there: bool,
+) -> Result<Change, Refusal> {
+    if is_there {
+        return no("Service already exists");
+    }
+    let Address { protocol, address, port } = *address;
+    let service = overlay::NewService {
+        vip: Ports::of_key(port).after(address),
+        protocol: Some(protocol.name().to_owned()),
+        settings: self::settings(settings)?,
+        fallback: Some("refuse".to_owned()),
+        ..overlay::NewService::default()
+    };
+    Ok(Change::AddService { service })
+}
+
+/// What is not given goes back to ipvsadm's default, as it does with IPVS.
+fn edited(service: &ServiceStatus, settings: &options::Settings) -> Result<Change, Refusal> {
+    Ok(Change::EditService { service: service.name.clone(), settings: self::settings(settings)? })
+}
+
+fn settings(given: &options::Settings) -> Result<overlay::Settings, Refusal> {
+    let options::Settings { scheduler, persistence, prefix, ops, hash_port, hash_fallback } = given;
+    let scheduler = scheduler.as_deref().unwrap_or(Scheduler::Wlc.name());
+    if ["lblc", "lblcr"].contains(&scheduler) {
+        let text = format!(
+            "lb has no {scheduler}, which is for caches that see the addresses of all sites: use wlc, or mh for caches \
+             behind one VIP"
+        );
+        return Err(Refusal { code: super::MISUSED, text });
+    }
+    if !Scheduler::ALL.iter().any(|known| known.name() == scheduler) {
+        return no("Scheduler or persistence engine not found");
+    }
+    Ok(overlay::Settings {
+        scheduler: Some(scheduler.to_owned()),
+        hash_port: *hash_port,
+        hash_fallback: *hash_fallback,
+        ops: *ops,
+        persistence: persistence.map(|timeout_s| NewPersistence { timeout_s, prefix: *prefix }),
+    })
+}
+
+/// With direct routing and tunnels ipvsadm takes the service's port, whatever is said.
+fn own_port(server: &options::NewServer) -> Option<u16> {
+    let (_, port) = server.address?;
+    port.filter(|_| server.method == Some("masq"))
+}
+
+fn known<'s>(service: &'s ServiceStatus, listing: &Listing) -> Option<&'s ServerStatus> {
+    let (address, _) = listing.server.address?;
+    let own_port = own_port(&listing.server);
+    service.servers.iter().find(|server| {
+        let same_port = own_port.is_none_or(|port| server.port == port);
+        server.address == address && same_port && server.health != Health::Draining
+    })
+}
+
+/// -a and -d.
+pub(super) fn of_server(
+    command: Command,
+    service: &ServiceStatus,
+    listing: &Listing,
+) -> Result<Change, Refusal> {
+    let name = service.name.clone();
+    match (command, known(service, listing)) {
+        (Command::DeleteServer, Some(known)) => {
+            let with_port = SocketAddr::new(known.address, known.port).to_string();
+            let server = if known.port == service.port { known.address.to_string() } else { with_port };
+            Ok(Change::RemoveServer { service: name, server })
+        }
+        (Command::DeleteServer, None) => no("No such destination"),
+        (_, Some(_)) => no("Destination already exists"),
+        (_, None) => match new_server(&listing.server, service.port) {
+            Some(server) => Ok(Change::AddServer { service: name, server }),
+            None => no("Service not defined"),
+        },
+    }
+}
+
+/// `port` is the service's. `None`: no server was given.
+pub(super) fn new_server(given: &options::NewServer, port: u16) -> Option<overlay::NewServer> {
+    let options::NewServer { address, weight, method, upper, lower, gue_port } = given;
+    let (address, _) = (*address)?;
+    let address = match own_port(given).filter(|own| *own != port && *own != 0) {
+        Some(own) => SocketAddr::new(address, own).to_string(),
+        None => address.to_string(),
+    };
+    Some(overlay::NewServer {
+        address,
+        name: None,
+        weight: *weight,
+        forward: method.map(str::to_owned),
+        upper_threshold: *upper,
+        lower_threshold: *lower,
+        gue_port: *gue_port,
+    })
 }
 
 /// The weight, which is 1 where none is given. What else a server has stands in the file.
@@ -77,11 +185,11 @@ fn edit(
         Forwarding::Direct | Forwarding::Local => "direct",
     };
     let same_method = new.method.is_none_or(|new| new == method);
-    if !same_method || new.upper.is_some() || new.lower.is_some() {
-        return refused(
-            "only weights are changed here: methods and thresholds stand in the configuration file, and `lb reload` \
-             takes what is new there",
-        );
+    let same_port = new.gue_port.is_none_or(|port| known.tunnel_port == Some(port));
+    if !same_method || !same_port || new.upper.is_some() || new.lower.is_some() {
+        let text = "only weights are changed here: methods and thresholds stand in the configuration file, and \
+                    `lb reload` takes what is new there";
+        return Ok(refused(&Refusal { code: REFUSED, text: text.to_owned() }));
     }
     let about = ServerRequest {
         server: known.address.to_string(),
@@ -93,12 +201,41 @@ fn edit(
     client::request_server_order(&director.socket, &order).map(|_| ExitCode::SUCCESS)
 }
 
-fn refused(text: &str) -> Result<ExitCode> {
-    eprintln!("{text}");
-    Ok(ExitCode::from(REFUSED))
+/// -C. Says, unlike ipvsadm, what an operator must know who did not mean it.
+pub(super) fn clear(name: &str, director: &Director) -> Result<ExitCode> {
+    let status = client::request_status(&director.socket)?;
+    let there = status.services.iter().filter(|service| !service.draining);
+    let (of_file, changes): (Vec<bool>, Vec<Change>) = there
+        .map(|service| {
+            (service.source.is_none(), Change::RemoveService { service: service.name.clone() })
+        })
+        .unzip();
+    if changes.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    client::request_changes(&director.socket, CLI, changes)?;
+    let count = of_file.len();
+    let services = if count == 1 { "service is" } else { "services are" };
+    let back = match of_file.iter().filter(|of_file| **of_file).count() {
+        0 => "the configuration file has none of them",
+        _ => "the configuration file is as it was, and `lb overlay clear` brings back what it has",
+    };
+    eprintln!("{name}: {count} {services} removed at run time; {back}");
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Says nothing, as ipvsadm.
-fn change(director: &Director, change: Change) -> Result<ExitCode> {
-    client::request_change(&director.socket, CLI, change).map(|_| ExitCode::SUCCESS)
+/// -Z, of one service or of all.
+pub(super) fn zero(director: &Director, listing: &Listing) -> Result<ExitCode> {
+    let service = match &listing.service {
+        None => None,
+        Some(wanted) => {
+            let status = client::request_status(&director.socket)?;
+            match status.services.iter().find(|service| is(service, wanted)) {
+                Some(service) => Some(service.name.clone()),
+                None => return Ok(refused(&Refusal { code: REFUSED, text: "No such service".to_owned() })),
+            }
+        }
+    };
+    let order = Request::Zero { service };
+    client::request_server_order(&director.socket, &order).map(|_| ExitCode::SUCCESS)
 }

@@ -6,16 +6,20 @@ pub(super) fn help(program: &str) -> String {
         "Usage:
   {program} -L|l [-t|-u service-address] [options]
   {program} -S [-n]
+  {program} -A|E -t|-u service-address [-s scheduler] [-p [timeout]] [-M netmask] [-o] [-b sched-flags]
+  {program} -D -t|-u service-address
+  {program} -C
+  {program} -R
+  {program} -Z [-t|-u service-address]
   {program} -a -t|-u service-address -r server-address [-g|-i|-m] [-w weight] [-x|-y threshold] [--tun-type type]
   {program} -e -t|-u service-address -r server-address [-w weight]
   {program} -d -t|-u service-address -r server-address
-  {program} -D -t|-u service-address
   {program} -h | -v
 
 Options of -L:
   --numeric         -n   addresses and ports as numbers
   --connection      -c   the connections that the director knows
-  --stats                connections, packets and bytes
+  --stats                connections, packets and bytes, since -Z
   --rate                 the same of one second, which it takes
   --exact           -X   all digits
   --timeout              time-outs (tcp tcpfin udp)
@@ -24,9 +28,19 @@ Options of -L:
   --tun-info             tunnels
   --sort, --nosort       accepted: services and servers are always in order
 
--a, -d and -D are `lb add server`, `lb remove server` and `lb remove service`: `lb overlay clear` undoes them, and
-`lb save` writes them into the configuration file, see lb(8). -e is `lb weight`, for all directors of the cluster:
-`lb weight SERVER configured` undoes it. What else changes the table is refused.
+Options of -A and -E, which resets those that are not given:
+  --scheduler       -s   rr, wrr, lc, wlc (default), sed, nq, sh, dh, mh, fo, ovf or twos
+  --persistent      -p   clients stay with their server, for so many seconds (300)
+  --netmask         -M   clients whose addresses have these bits in common are one
+  --ops             -o   each datagram by itself
+  --sched-flags     -b   sh-port, sh-fallback, mh-port, mh-fallback
+
+-A, -E, -D, -C, -a and -d change the configuration at run time, as `lb add` and `lb remove` do: `lb overlay clear` undoes
+them, and `lb save` writes them into the configuration file, see lb(8). A service of -A has no health checks and puts its
+VIP on no interface; without a usable server it refuses clients. Connections of what goes may end first. -R makes the
+services and servers of -S, which it reads from standard input, in one change: all or none. -e is `lb weight`, for all
+directors of the cluster: `lb weight SERVER configured` undoes it. -Z is about --stats alone, until the director's next
+start: metrics only rise. Firewall marks, SCTP, --pe, --set and the sync daemon are refused.
 The environment variable LB_SOCKET names another control socket.
 "
     )

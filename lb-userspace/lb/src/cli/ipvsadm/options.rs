@@ -1,9 +1,16 @@
 //! ipvsadm's command line, as popt reads it, and its words for mistakes.
+//!
+//! - `known`: what there is of options; `values`: their values
+
+mod known;
+mod values;
 
 use std::net::IpAddr;
 use std::vec;
 
-use lb_model::Protocol;
+use lb_model::{Protocol, Scheduler};
+
+use self::known::{Argument, EXCLUSIVE, KNOWN, Kind, Known, OF_LISTINGS, OF_SERVERS, OF_SERVICES, OF_TUNNELS};
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,9 +28,14 @@ pub(super) enum Command {
     AddServer,
     EditServer,
     DeleteServer,
+    AddService,
+    EditService,
     DeleteService,
-    /// It would change the table in a way that there is not here; with what does so.
-    Change(&'static str),
+    Clear,
+    Zero,
+    Restore,
+    /// There is no such thing here; with what does so.
+    Refused(&'static str),
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -40,6 +52,7 @@ pub(super) struct Listing {
     pub exact: bool,
     pub tunnels: bool,
     pub server: NewServer,
+    pub settings: Settings,
 }
 
 /// What is said of a server that is to come or to go.
@@ -51,9 +64,23 @@ pub(super) struct NewServer {
     pub method: Option<&'static str>,
     pub upper: Option<u32>,
     pub lower: Option<u32>,
+    pub gue_port: Option<u16>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is said of a service that is to come or to change.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Settings {
+    pub scheduler: Option<String>,
+    /// For how many seconds clients stay bound.
+    pub persistence: Option<u64>,
+    /// Of the mask.
+    pub prefix: Option<u8>,
+    pub ops: bool,
+    pub hash_port: bool,
+    pub hash_fallback: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Address {
     pub protocol: Protocol,
     pub address: IpAddr,
@@ -74,126 +101,6 @@ fn refuse<T>(text: String) -> Result<T, Refusal> {
 
 /// popt's own mistakes: ipvsadm returns -1.
 const POPT: u8 = 255;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Command(Command, &'static str),
-    /// By ipvsadm's name for it.
-    Option(&'static str),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Argument {
-    No,
-    Must,
-    May,
-}
-
-type Known = (&'static str, Option<char>, Argument, Kind);
-
-const fn option(long: &'static str, short: Option<char>, argument: Argument, name: &'static str) -> Known {
-    (long, short, argument, Kind::Option(name))
-}
-
-const fn change(long: &'static str, short: Option<char>, instead: &'static str) -> Known {
-    (long, short, Argument::No, Kind::Command(Command::Change(instead), long))
-}
-
-const SERVICES: &str = "a service comes with its servers, `lb add service VIP:PORT SERVER…`, or stands in the \
-                        configuration file: `lb reload` takes what is new there";
-const COUNTERS: &str = "counters only rise, because Prometheus goes by them; `lb status --watch` shows rates";
-const TIMEOUTS: &str = "time-outs are those of the configuration file, key `timeouts`";
-const SYNC: &str =
-    "directors tell each other about connections by the configuration file's `cluster`, key `sync`";
-const RESTORE: &str =
-    "tables are those of the configuration file, and nothing is restored from standard input";
-
-/// In ipvsadm's order, which its words for mistakes follow.
-const KNOWN: [Known; 51] = [
-    change("add-service", Some('A'), SERVICES),
-    change("edit-service", Some('E'), SERVICES),
-    ("delete-service", Some('D'), Argument::No, Kind::Command(Command::DeleteService, "delete-service")),
-    change("clear", Some('C'), SERVICES),
-    ("list", Some('L'), Argument::No, Kind::Command(Command::List, "list")),
-    ("list", Some('l'), Argument::No, Kind::Command(Command::List, "list")),
-    change("zero", Some('Z'), COUNTERS),
-    ("add-server", Some('a'), Argument::No, Kind::Command(Command::AddServer, "add-server")),
-    ("edit-server", Some('e'), Argument::No, Kind::Command(Command::EditServer, "edit-server")),
-    ("delete-server", Some('d'), Argument::No, Kind::Command(Command::DeleteServer, "delete-server")),
-    change("set", None, TIMEOUTS),
-    ("help", Some('h'), Argument::No, Kind::Command(Command::Help, "help")),
-    ("version", Some('v'), Argument::No, Kind::Command(Command::Version, "version")),
-    change("restore", Some('R'), RESTORE),
-    ("save", Some('S'), Argument::No, Kind::Command(Command::Save, "save")),
-    ("start-daemon", None, Argument::Must, Kind::Command(Command::Change(SYNC), "start-daemon")),
-    ("stop-daemon", None, Argument::Must, Kind::Command(Command::Change(SYNC), "stop-daemon")),
-    option("numeric", Some('n'), Argument::No, "numeric"),
-    option("connection", Some('c'), Argument::No, "connection"),
-    option("tcp-service", Some('t'), Argument::Must, "service-address"),
-    option("udp-service", Some('u'), Argument::Must, "service-address"),
-    option("sctp-service", None, Argument::Must, "service-address"),
-    option("fwmark-service", Some('f'), Argument::Must, "service-address"),
-    option("scheduler", Some('s'), Argument::Must, "scheduler"),
-    option("persistent", Some('p'), Argument::May, "persistent"),
-    option("netmask", Some('M'), Argument::Must, "netmask"),
-    option("real-server", Some('r'), Argument::Must, "real-server"),
-    option("masquerading", Some('m'), Argument::No, "forwarding-method"),
-    option("ipip", Some('i'), Argument::No, "forwarding-method"),
-    option("gatewaying", Some('g'), Argument::No, "forwarding-method"),
-    option("weight", Some('w'), Argument::Must, "weight"),
-    option("u-threshold", Some('x'), Argument::Must, "u-threshold"),
-    option("l-threshold", Some('y'), Argument::Must, "l-threshold"),
-    option("mcast-interface", None, Argument::Must, "mcast-interface"),
-    option("timeout", None, Argument::No, "timeout"),
-    option("daemon", None, Argument::No, "daemon"),
-    option("stats", None, Argument::No, "stats"),
-    option("rate", None, Argument::No, "rate"),
-    option("thresholds", None, Argument::No, "thresholds"),
-    option("persistent-conn", None, Argument::No, "persistent-conn"),
-    option("nosort", None, Argument::No, "nosort"),
-    option("sort", None, Argument::No, "sort"),
-    option("syncid", None, Argument::Must, "syncid"),
-    option("exact", Some('X'), Argument::No, "exact"),
-    option("ipv6", Some('6'), Argument::No, "ipv6"),
-    option("ops", Some('o'), Argument::No, "ops"),
-    option("pe", None, Argument::Must, "pe"),
-    option("sched-flags", Some('b'), Argument::Must, "sched-flags"),
-    option("tun-info", None, Argument::No, "tun-info"),
-    option("tun-type", None, Argument::Must, "tun-type"),
-    option("tun-port", None, Argument::Must, "tun-port"),
-];
-
-/// Those that a listing may have.
-const OF_LISTINGS: [&str; 14] = [
-    "numeric",
-    "connection",
-    "service-address",
-    "timeout",
-    "daemon",
-    "stats",
-    "rate",
-    "thresholds",
-    "persistent-conn",
-    "nosort",
-    "sort",
-    "syncid",
-    "exact",
-    "tun-info",
-];
-
-/// Those that a new server may have; the first two it must.
-const OF_SERVERS: [&str; 7] = [
-    "service-address",
-    "real-server",
-    "forwarding-method",
-    "weight",
-    "u-threshold",
-    "l-threshold",
-    "tun-type",
-];
-
-/// Of which a listing has one.
-const EXCLUSIVE: [&str; 4] = ["connection", "service-address", "timeout", "daemon"];
 
 /// One option as it stands on the command line.
 struct Given {
@@ -218,7 +125,7 @@ pub(super) fn parse(program: &str, words: Vec<String>) -> Result<What, Refusal> 
         Err(refusal) => return Err(refusal),
         Ok((mut given, rest)) => {
             let Kind::Command(command, name) = given.remove(0).kind else { return Err(try_help) };
-            if let Command::Change(_) | Command::Help | Command::Version = command {
+            if let Command::Refused(_) | Command::Help | Command::Version = command {
                 return Ok(What { command, listing: Listing::default() });
             }
             if let Some(word) = rest.first() {
@@ -293,9 +200,17 @@ fn take(
     Ok(Given { kind: *kind, long, argument })
 }
 
+/// What is read of options, and is checked behind the last one.
+#[derive(Default)]
+struct Read {
+    listing: Listing,
+    tunnel: Option<&'static str>,
+    flags: Option<String>,
+    names: Vec<&'static str>,
+}
+
 fn listing((command, name): (Command, &str), given: &mut Vec<Given>) -> Result<Listing, Refusal> {
-    let mut listing = Listing::default();
-    let mut names: Vec<&'static str> = Vec::new();
+    let mut read = Read::default();
     for Given { kind, long, argument } in given.drain(..) {
         let option = match kind {
             Kind::Option(option) => option,
@@ -307,18 +222,27 @@ fn listing((command, name): (Command, &str), given: &mut Vec<Given>) -> Result<L
         if option == "ipv6" {
             return refuse("-6 used before -f\n".to_owned());
         }
-        if names.contains(&option) && option != "sort" {
+        if read.names.contains(&option) && option != "sort" {
             return refuse(format!("multiple '{option}' options specified"));
         }
-        set(&mut listing, option, long, argument.as_deref().unwrap_or_default())?;
-        names.push(option);
+        read.set(option, long, argument.as_deref().unwrap_or_default())?;
+        read.names.push(option);
+    }
+    let Read { mut listing, tunnel, flags, names } = read;
+    if let Some(flags) = flags {
+        let scheduler = listing.settings.scheduler.as_deref().unwrap_or(Scheduler::Wlc.name());
+        [listing.settings.hash_port, listing.settings.hash_fallback] = values::hashing(scheduler, &flags)?;
     }
     check(command, name, &names)?;
+    match command {
+        Command::AddServer | Command::EditServer => check_server(&mut listing, tunnel, &names)?,
+        Command::AddService | Command::EditService => check_service(&listing, &names)?,
+        _ => {}
+    }
     let has = |option| names.contains(&option);
     Ok(Listing {
         numeric: has("numeric"),
         connections: has("connection"),
-        service: listing.service,
         timeout: has("timeout"),
         daemon: has("daemon"),
         stats: has("stats"),
@@ -327,45 +251,57 @@ fn listing((command, name): (Command, &str), given: &mut Vec<Given>) -> Result<L
         persistent: has("persistent-conn"),
         exact: has("exact"),
         tunnels: has("tun-info"),
-        server: listing.server,
+        ..listing
     })
 }
 
-/// Notes the option's argument.
-fn set(listing: &mut Listing, option: &str, long: &str, argument: &str) -> Result<(), Refusal> {
-    let illegal = |what: &str| Refusal { code: 2, text: format!("illegal {what} specified") };
-    let server = &mut listing.server;
-    match option {
-        "service-address" => listing.service = Some(service(long, argument)?),
-        "real-server" => {
-            let found = socket(argument, libc::SOCK_STREAM);
-            server.address = Some(found.ok_or_else(|| illegal("real server address[:port]"))?);
+impl Read {
+    /// Notes the option's argument.
+    fn set(&mut self, option: &str, long: &str, argument: &str) -> Result<(), Refusal> {
+        let illegal = |what: &str| Refusal { code: 2, text: format!("illegal {what} specified") };
+        let Listing { service, server, settings, .. } = &mut self.listing;
+        match option {
+            "service-address" => *service = Some(values::service(long, argument)?),
+            "scheduler" => settings.scheduler = Some(argument.to_owned()),
+            "persistent" => settings.persistence = Some(values::timeout(argument)?),
+            "netmask" => settings.prefix = Some(values::prefix(argument, service.as_ref())?),
+            "ops" => settings.ops = true,
+            "sched-flags" => self.flags = Some(argument.to_owned()),
+            "real-server" => {
+                let found = values::socket(argument, libc::SOCK_STREAM);
+                server.address = Some(found.ok_or_else(|| illegal("real server address[:port]"))?);
+            }
+            "weight" => server.weight = Some(argument.parse().map_err(|_| illegal("weight"))?),
+            "u-threshold" => server.upper = Some(argument.parse().map_err(|_| illegal("u_threshold"))?),
+            "l-threshold" => server.lower = Some(argument.parse().map_err(|_| illegal("l_threshold"))?),
+            "forwarding-method" => {
+                server.method = Some(match long {
+                    "masquerading" => "masq",
+                    "ipip" => "ipip",
+                    _ => "direct",
+                });
+            }
+            "tun-type" => {
+                let kind = ["ipip", "gue", "gre"].into_iter().find(|kind| *kind == argument);
+                self.tunnel = Some(kind.ok_or_else(|| illegal("tunnel type"))?);
+            }
+            "tun-port" => {
+                let port = argument.parse().ok().filter(|port| *port > 0);
+                server.gue_port = Some(port.ok_or_else(|| illegal("tunnel port"))?);
+            }
+            _ => {}
         }
-        "weight" => server.weight = Some(argument.parse().map_err(|_| illegal("weight"))?),
-        "u-threshold" => server.upper = Some(argument.parse().map_err(|_| illegal("u_threshold"))?),
-        "l-threshold" => server.lower = Some(argument.parse().map_err(|_| illegal("l_threshold"))?),
-        "forwarding-method" => {
-            server.method = Some(match long {
-                "masquerading" => "masq",
-                "ipip" => "ipip",
-                _ => "direct",
-            });
-        }
-        // Of -i alone.
-        "tun-type" => {
-            let kinds = ["ipip", "gue", "gre"];
-            let kind = kinds.into_iter().find(|kind| *kind == argument);
-            server.method = Some(kind.ok_or_else(|| illegal("tunnel type"))?);
-        }
-        _ => {}
+        Ok(())
     }
-    Ok(())
 }
 
 /// Whether these go together.
 fn check(command: Command, name: &str, given: &[&str]) -> Result<(), Refusal> {
     let (legal, needed): (&[&str], &[&str]) = match command {
         Command::Save => (&["numeric", "sort"], &[]),
+        Command::Clear | Command::Restore => (&[], &[]),
+        Command::Zero => (&OF_SERVICES[..1], &[]),
+        Command::AddService | Command::EditService => (&OF_SERVICES, &OF_SERVICES[..1]),
         Command::AddServer | Command::EditServer => (&OF_SERVERS, &OF_SERVERS[..2]),
         Command::DeleteServer => (&OF_SERVERS[..2], &OF_SERVERS[..2]),
         Command::DeleteService => (&OF_SERVERS[..1], &OF_SERVERS[..1]),
@@ -403,34 +339,74 @@ fn check(command: Command, name: &str, given: &[&str]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// `host[:port]`. There are no services of firewall marks and of SCTP.
-fn service(option: &str, text: &str) -> Result<Address, Refusal> {
-    let (protocol, kind) = match option {
-        "tcp-service" => (Protocol::Tcp, libc::SOCK_STREAM),
-        "udp-service" => (Protocol::Udp, libc::SOCK_DGRAM),
-        _ => return refuse(format!("lb balances TCP and UDP to VIPs, and has no {option}")),
+/// Tunnels go with -i, and each kind has options of its own; the method is the tunnel's kind then.
+fn check_server(listing: &mut Listing, tunnel: Option<&'static str>, given: &[&str]) -> Result<(), Refusal> {
+    let Listing { service, server, .. } = listing;
+    let is_tunnel = server.method == Some("ipip");
+    let other_family = service.as_ref().is_some_and(|service| {
+        server.address.is_some_and(|(address, _)| address.is_ipv4() != service.address.is_ipv4())
+    });
+    if other_family && !is_tunnel {
+        return refuse("Different address family is allowed only for tunneling servers".to_owned());
+    }
+    if !is_tunnel && OF_TUNNELS.iter().any(|option| given.contains(option)) {
+        return refuse("Tunnel options conflict with forward method".to_owned());
+    }
+    let kind = tunnel.unwrap_or("ipip");
+    let legal: &[&str] = match kind {
+        "gue" => &OF_TUNNELS[1..],
+        "gre" => &OF_TUNNELS[2..4],
+        _ => &[],
     };
-    let Some((address, port)) = socket(text, kind) else {
-        return refuse("illegal virtual server address[:port] specified".to_owned());
-    };
-    Ok(Address { protocol, address, port: port.unwrap_or_default() })
+    let mut sum = None;
+    for option in &OF_TUNNELS[1..] {
+        if !given.contains(option) {
+            if (kind, *option) == ("gue", "tun-port") {
+                let text = "You need to supply the 'tun-port' option for the 'gue' tunnel type";
+                return refuse(text.to_owned());
+            }
+            continue;
+        }
+        if !legal.contains(option) {
+            return refuse(format!("Illegal '{option}' option with the '{kind}' tunnel type"));
+        }
+        if *option != "tun-port"
+            && let Some(last) = sum.replace(*option)
+        {
+            return refuse(format!(
+                "The option '{option}' conflicts with the '{last}' option in the '{kind}' tunnel type"
+            ));
+        }
+    }
+    if let Some(option) = sum.filter(|sum| *sum != "tun-nocsum") {
+        return refuse(format!("tunnels of lb have no checksum: leave out --{option}, or say --tun-nocsum"));
+    }
+    if is_tunnel {
+        server.method = Some(kind);
+    }
+    Ok(())
 }
 
-/// Names are looked up.
-fn socket(text: &str, kind: i32) -> Option<(IpAddr, Option<u16>)> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
+fn check_service(listing: &Listing, given: &[&str]) -> Result<(), Refusal> {
+    if given.contains(&"pe") {
+        let text = "lb does not read the call IDs of SIP, and has no --pe: -p binds clients by address";
+        return refuse(text.to_owned());
     }
-    let (host, port) = match text.strip_prefix('[') {
-        Some(bracketed) => bracketed.split_once("]:").map(|(host, port)| (host, Some(port)))?,
-        None if text.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6()) => (text, None),
-        None => text.rsplit_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
-    };
-    let hints = dns_lookup::AddrInfoHints { socktype: kind, ..dns_lookup::AddrInfoHints::default() };
-    let mut found =
-        dns_lookup::getaddrinfo(Some(host), Some(port.unwrap_or("0")), Some(hints)).ok()?.flatten();
-    let socket = found.next()?.sockaddr;
-    Some((socket.ip(), port.map(|_| socket.port())))
+    let is_tcp = listing.service.as_ref().is_some_and(|service| service.protocol == Protocol::Tcp);
+    if listing.settings.ops && is_tcp {
+        return refuse("One-Packet Scheduling is only for UDP virtual services".to_owned());
+    }
+    Ok(())
+}
+
+/// Of a new service. `lb` has services of all ports that bind nobody, and -S prints them; who
+/// forgets the port does not mean one.
+pub(super) fn check_port(listing: &Listing) -> Result<(), Refusal> {
+    let all_ports = listing.service.as_ref().is_some_and(|service| service.port == 0);
+    if all_ports && listing.settings.persistence.is_none() {
+        return refuse("Zero port specified for non-persistent service".to_owned());
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use lb_api::rates::{Rate, Rates};
 use lb_api::status::{ServerStatus, ServiceStatus, Status};
-use lb_model::{Forwarding, Health, Protocol};
+use lb_model::{Forwarding, Health, Protocol, Totals};
 
 use super::options::Address;
 
@@ -90,8 +90,7 @@ impl Service {
         let mut counts = Counts::default();
         servers.iter().for_each(|server| counts.add(server.counts));
         if rates.is_none() {
-            let lb_model::Totals { connections, packets, bytes } = status.departed;
-            counts.add(Counts::of(connections, packets, bytes));
+            counts.add(Counts::of(status.departed.since(status.zeroed_departed)));
         }
         Self {
             protocol,
@@ -145,7 +144,10 @@ fn fallback(service: &ServiceStatus, rates: Option<&Rates>) -> Option<Server> {
 impl Server {
     fn of(service: &ServiceStatus, status: &ServerStatus, rates: Option<&Rates>, save: bool) -> Self {
         let counts = match rates {
-            None => Counts::of(status.connections, status.packets, status.bytes),
+            None => {
+                let ServerStatus { connections, packets, bytes, zeroed, .. } = *status;
+                Counts::of(Totals { connections, packets, bytes }.since(zeroed))
+            }
             Some(rates) => Counts::of_rate(rates.of(service, status).unwrap_or_default()),
         };
         Self {
@@ -171,7 +173,7 @@ impl Server {
 impl Counts {
     /// What servers send does not pass the director, or is not counted: it is 0, as in IPVS with
     /// direct routing.
-    fn of(connections: u64, packets: u64, bytes: u64) -> Self {
+    fn of(Totals { connections, packets, bytes }: Totals) -> Self {
         Self([connections, packets, 0, bytes.saturating_sub(packets.saturating_mul(ETHERNET)), 0])
     }
 
@@ -182,7 +184,7 @@ impl Counts {
             reason = "rates are small and positive"
         )]
         let [connections, packets, bytes] = [connections, packets, bytes].map(|rate| rate.round() as u64);
-        Self::of(connections, packets, bytes)
+        Self::of(Totals { connections, packets, bytes })
     }
 
     fn add(&mut self, other: Self) {

@@ -84,7 +84,7 @@ async fn bad_requests_are_told_and_lose_nothing() {
     let (_folder, path) = folder();
     serving(&path);
     let mut text = b"{\"command\":\"dance\"}\nnot json\n\xff\xfe\n[1]\n".to_vec();
-    text.extend(std::iter::repeat_n(b'x', 200_000));
+    text.extend(std::iter::repeat_n(b'x', REQUEST_LIMIT + 100_000));
     text.extend(b"\n{\"command\":\"status\"}\n");
     let replies = replies(&path, text.leak()).await;
     assert_eq!(replies.len(), 6, "{replies:?}");
@@ -92,7 +92,7 @@ async fn bad_requests_are_told_and_lose_nothing() {
     for reply in &replies[..4] {
         assert!(error(reply).starts_with("request not understood: "), "{reply:?}");
     }
-    assert_eq!(error(&replies[4]), "request longer than 65536 bytes");
+    assert_eq!(error(&replies[4]), "request longer than 16777216 bytes");
     assert_eq!(replies[5], Reply::Status(Box::new(samples::cluster())));
 }
 

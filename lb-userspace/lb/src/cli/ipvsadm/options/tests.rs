@@ -66,6 +66,46 @@ fn mistakes_are_told_in_its_words() {
             "The option 'daemon' conflicts with the 'timeout' option in the 'list' command",
         ),
         ("-L -p", 2, "Illegal 'persistent' option with the 'list' command"),
+        ("-A", 2, "You need to supply the 'service-address' option for the 'add-service' command"),
+        ("-E -s rr", 2, "You need to supply the 'service-address' option for the 'edit-service' command"),
+        ("-A -t 1.2.3.4:80 -w 3", 2, "Illegal 'weight' option with the 'add-service' command"),
+        ("-A -t 1.2.3.4:80 -E", 2, "invalid option `-E'"),
+        ("-A -t 1.2.3.4:80 -s", 255, "-s: missing argument"),
+        ("-A -t 1.2.3.4:80 -p 0", 2, "invalid timeout value `0' specified"),
+        ("-A -t 1.2.3.4:80 -p 2678401", 2, "invalid timeout value `2678401' specified"),
+        ("-A -t 1.2.3.4:80 -M mask.invalid", 2, "illegal virtual server persistent mask specified"),
+        ("-A -t [2001:db8::1]:80 -M 129", 2, "illegal ipv6 netmask specified"),
+        ("-A -t 1.2.3.4:80 -o", 2, "One-Packet Scheduling is only for UDP virtual services"),
+        ("-A -t 1.2.3.4:80 -s sh -b mh-port", 2, "incompatible scheduler flag `mh-port'"),
+        ("-A -t 1.2.3.4:80 -b sh-port", 2, "incompatible scheduler flag `sh-port'"),
+        ("-A -t 1.2.3.4:80 -b sideways", 2, "invalid scheduler flag `sideways'"),
+        ("-A -f many", 2, "invalid fwmark value `many' specified"),
+        ("-C -n", 2, "Illegal 'numeric' option with the 'flush' command"),
+        ("-C -t 1.2.3.4:80", 2, "Illegal 'service-address' option with the 'flush' command"),
+        ("-R -n", 2, "Illegal 'numeric' option with the 'restore' command"),
+        ("-R rules", 2, "unexpected argument rules"),
+        ("-Z -r 1.2.3.4", 2, "Illegal 'real-server' option with the 'zero' command"),
+        (
+            "-a -t 1.2.3.4:80 -r [2001:db8::1]:80",
+            2,
+            "Different address family is allowed only for tunneling servers",
+        ),
+        ("-a -t 1.2.3.4:80 -r 5.6.7.8 --tun-type gre", 2, "Tunnel options conflict with forward method"),
+        (
+            "-a -t 1.2.3.4:80 -r 5.6.7.8 -i --tun-type gue",
+            2,
+            "You need to supply the 'tun-port' option for the 'gue' tunnel type",
+        ),
+        (
+            "-a -t 1.2.3.4:80 -r 5.6.7.8 -i --tun-type gre --tun-port 5",
+            2,
+            "Illegal 'tun-port' option with the 'gre' tunnel type",
+        ),
+        (
+            "-a -t 1.2.3.4:80 -r 5.6.7.8 -i --tun-type gre --tun-nocsum --tun-csum",
+            2,
+            "The option 'tun-csum' conflicts with the 'tun-nocsum' option in the 'gre' tunnel type",
+        ),
         ("-L -6", 2, "-6 used before -f\n"),
         ("-L -t 80", 2, "illegal virtual server address[:port] specified"),
     ] {
@@ -73,12 +113,82 @@ fn mistakes_are_told_in_its_words() {
     }
 }
 
+/// What `lb` has not, with what there is.
 #[test]
-fn what_would_change_the_table_names_what_does() {
-    for line in ["-A -t 1.2.3.4:80 -s wlc", "-C", "-Z", "--set 1 2 3"] {
-        let what = parsed(line).unwrap_or_else(|refusal| panic!("{line}: {refusal:?}"));
-        assert!(matches!(what.command, Command::Change(instead) if !instead.is_empty()), "{line}");
+fn what_there_is_not_is_told_in_plain_words() {
+    for (line, words) in [
+        ("-A -f 1 -s wlc", "lb has no firewall marks"),
+        ("-L -f 1", "lb has no firewall marks"),
+        ("-A --sctp-service 1.2.3.4:80", "lb balances TCP and UDP"),
+        ("-A -u 1.2.3.4:5060 -p --pe sip", "has no --pe: -p binds clients by address"),
+        ("-A -t 1.2.3.4:80 -p -M 255.0.255.0", "255.0.255.0 is none"),
+        ("-A -t 1.2.3.4:80 -p -M 0.0.0.0", "0.0.0.0 is none"),
+        ("-A -t 1.2.3.4:80 -s sh -b flag-3", "flag-3 means nothing to sh"),
+        ("-a -t 1.2.3.4:80 -r 5.6.7.8 -i --tun-type gre --tun-csum", "no checksum"),
+    ] {
+        let refusal = parsed(line).expect_err(line);
+        assert!(refusal.code == 2 && refusal.text.contains(words), "{line}: {refusal:?}");
     }
+    for line in ["--set 1 2 3", "--start-daemon master", "--stop-daemon backup"] {
+        let what = parsed(line).unwrap_or_else(|refusal| panic!("{line}: {refusal:?}"));
+        assert!(matches!(what.command, Command::Refused(instead) if !instead.is_empty()), "{line}");
+    }
+    let nowhere = parsed("-A -t 1.2.3.4").unwrap_or_else(|refusal| panic!("{refusal:?}"));
+    let text = "Zero port specified for non-persistent service".to_owned();
+    assert_eq!(check_port(&nowhere.listing), Err(Refusal { code: 2, text }));
+    let all = parsed("-A -t 1.2.3.4 -p").unwrap_or_else(|refusal| panic!("{refusal:?}"));
+    assert_eq!(check_port(&all.listing), Ok(()));
+}
+
+#[test]
+fn services_are_described() {
+    let none = Settings::default;
+    for (line, wanted) in [
+        ("-A -t 1.2.3.4:80", none()),
+        ("-A -t 1.2.3.4:80 -s wrr", Settings { scheduler: Some("wrr".into()), ..none() }),
+        ("--add-service --tcp-service 1.2.3.4:80 -p", Settings { persistence: Some(300), ..none() }),
+        ("-A -t 1.2.3.4:80 -p600", Settings { persistence: Some(600), ..none() }),
+        (
+            "-A -t 1.2.3.4:80 -p 600 -M 255.255.255.0",
+            Settings { persistence: Some(600), prefix: Some(24), ..none() },
+        ),
+        (
+            "-A -t [2001:db8::1]:80 -p 600 -M 64",
+            Settings { persistence: Some(600), prefix: Some(64), ..none() },
+        ),
+        ("-A -u 1.2.3.4:53 -o", Settings { ops: true, ..none() }),
+        ("-A -u 1.2.3.4:53 -O", Settings { ops: true, ..none() }),
+        ("-A -u 1.2.3.4:53 --ops", Settings { ops: true, ..none() }),
+        (
+            "-A -t 1.2.3.4:80 -b sh-port -s sh",
+            Settings { scheduler: Some("sh".into()), hash_port: true, ..none() },
+        ),
+        (
+            "-E -t 1.2.3.4:80 -s mh -b mh-fallback,mh-port",
+            Settings {
+                scheduler: Some("mh".into()),
+                hash_port: true,
+                hash_fallback: true,
+                ..none()
+            },
+        ),
+        (
+            "-E -t 1.2.3.4:80 -s mh --sched-flags flag-1",
+            Settings { scheduler: Some("mh".into()), hash_fallback: true, ..none() },
+        ),
+    ] {
+        let what = parsed(line).unwrap_or_else(|refusal| panic!("{line}: {refusal:?}"));
+        assert_eq!(what.listing.settings, wanted, "{line}");
+    }
+    for (line, command) in [("-C", Command::Clear), ("-Z", Command::Zero), ("-R", Command::Restore)] {
+        assert_eq!(parsed(line).map(|what| what.command), Ok(command), "{line}");
+    }
+    let one = parsed("-Z -t 1.2.3.4:80").unwrap_or_else(|refusal| panic!("{refusal:?}"));
+    assert!(one.command == Command::Zero && one.listing.service.is_some());
+}
+
+#[test]
+fn servers_are_described() {
     let added = parsed("-a -t 1.2.3.4:80 -r 5.6.7.8:8080 -m -w 3 -x 9");
     let added = added.unwrap_or_else(|refusal| panic!("{refusal:?}"));
     assert_eq!(added.command, Command::AddServer);
@@ -88,16 +198,29 @@ fn what_would_change_the_table_names_what_does() {
         method: Some("masq"),
         upper: Some(9),
         lower: None,
+        gue_port: None,
     };
     assert_eq!(added.listing.server, wanted);
     let edited = parsed("-e -t 1.2.3.4:80 -r 5.6.7.8:8080 -m -w 3 -x 9");
     let edited = edited.unwrap_or_else(|refusal| panic!("{refusal:?}"));
     assert_eq!((edited.command, edited.listing.server), (Command::EditServer, wanted));
+    for (options, method, gue_port) in [
+        ("-i", "ipip", None),
+        ("-i --tun-type ipip", "ipip", None),
+        ("-i --tun-type gue --tun-port 6080 --tun-nocsum", "gue", Some(6080)),
+        ("-i --tun-type gre --tun-nocsum", "gre", None),
+        ("-g", "direct", None),
+    ] {
+        let what = parsed(&format!("-a -t 1.2.3.4:80 -r 5.6.7.8 {options}"));
+        let server = what.unwrap_or_else(|refusal| panic!("{options}: {refusal:?}")).listing.server;
+        assert_eq!((server.method, server.gue_port), (Some(method), gue_port), "{options}");
+    }
     for (line, text) in [
         ("-a -t 1.2.3.4:80", "You need to supply the 'real-server' option for the 'add-server' command"),
         ("-D", "You need to supply the 'service-address' option for the 'delete-service' command"),
         ("-d -t 1.2.3.4:80 -r 5.6.7.8 -w 1", "Illegal 'weight' option with the 'delete-server' command"),
         ("-a -t 1.2.3.4:80 -r 5.6.7.8 -w 70000", "illegal weight specified"),
+        ("-a -t 1.2.3.4:80 -r 5.6.7.8 -i --tun-type gue --tun-port 0", "illegal tunnel port specified"),
     ] {
         assert_eq!(parsed(line), Err(Refusal { code: 2, text: text.to_owned() }), "{line}");
     }
