@@ -10,10 +10,18 @@ use anyhow::{Context as _, Result, ensure};
 pub(crate) use lb_lab::workspace::root;
 use lb_lab::workspace::target;
 
-/// The cargo that runs this program.
+/// The cargo that runs this program, as a user would start it: what cargo tells this program of
+/// its own package is taken away. Build scripts of dependencies look at it, and would run again
+/// each time `cargo xtask` and `cargo` take turns, with all that depends on them.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).stdin(Stdio::null());
+    for (name, _) in env::vars_os() {
+        let own = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        if name.to_str().is_some_and(own) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
