@@ -4,8 +4,11 @@
 //! - `look`: what has changed in the table since it was last looked at
 //! - `take`: what others tell, into the table
 //! - `bindings`: clients that are bound to servers
+//! - `footprint`: the memory that it takes
 
 mod bindings;
+#[cfg(any(test, feature = "simulation"))]
+mod footprint;
 mod look;
 mod take;
 
@@ -21,6 +24,8 @@ use lb_common::table::Layout as _;
 use lb_model::ids::{GroupId, NodeId};
 
 use self::bindings::Bindings;
+#[cfg(any(test, feature = "simulation"))]
+pub use self::footprint::Footprint;
 pub(crate) use self::bindings::Waiting;
 use self::look::Look;
 use self::take::Take;

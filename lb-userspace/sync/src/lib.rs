@@ -11,7 +11,10 @@
 //! - `peer`: what that director has been told, and what is to come
 //! - [`engine`]: all of it, without I/O
 //! - [`service`]: the thread and its sockets
+//! - `allowance`: how many bytes may be sent now
 //! - [`status`]: how it stands
+//! - `simulation`: directors in simulated time, for tests and for `cargo xtask simulate`; not in the
+//!   product
 //!
 //! # Rules
 //! - The director that balances a group tells about its connections; all others take what they are
@@ -26,6 +29,7 @@
 //! - What got lost all the same (a table that was full, a change while a peer was away) is found by
 //!   comparing digests, and told again.
 
+mod allowance;
 pub mod backend;
 mod digest;
 pub mod directory;
@@ -35,6 +39,8 @@ mod message;
 mod mirror;
 mod peer;
 pub mod service;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 pub mod status;
 pub mod table;
 mod wire;

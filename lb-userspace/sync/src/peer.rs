@@ -291,4 +291,15 @@ impl Peer {
             self.knows_theirs = false;
         }
     }
+
+    /// Bytes on the heap, see `engine::Footprint`.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn footprint(&self) -> usize {
+        let servers = self.named.capacity() * size_of::<(ServerId, u64)>()
+            + self.theirs.capacity() * size_of::<(ServerId, (GroupId, Backend))>();
+        let digests = self.their_digests.values().map(|Digests(digests)| size_of_val(&digests[..]));
+        let mentions = self.mentions.values().map(|Mentions { v4, v6, .. }| size_of_val(&v4[..]) + size_of_val(&v6[..]));
+        let waiting = self.batch.capacity() + self.jobs.capacity() * size_of::<Job>();
+        self.link.footprint() + servers + digests.chain(mentions).sum::<usize>() + waiting
+    }
 }

@@ -5,17 +5,7 @@ use super::*;
 impl World {
     /// As [`World::new`], and all of them balance.
     fn shared(seed: u64, pages: &[usize], loss: u8) -> Self {
-        let mut world = Self::new(seed, pages, loss);
-        for Director { directory, table, .. } in &world.directors {
-            let known = directory.get();
-            let servers = (1..=2 * SERVERS).map(ServerId).map(|id| {
-                let known = known.known(id).expect("a server").known;
-                (id, Known { shared: true, ..known })
-            });
-            directory.set(Directory::new(servers).with_bindings([(BINDINGS, GROUP)]));
-            table.balances.store(1, SeqCst);
-        }
-        (0..world.directors.len()).for_each(|node| world.start(node));
+        let mut world = Self::of(seed, pages, loss, true);
         world.run_all(Duration::from_millis(500));
         world
     }
@@ -169,15 +159,15 @@ proptest! {
                 1 => world.start(rng.usize(..nodes)),
                 2 => {
                     // Everybody knows what there is, and then the routers change their minds.
-                    world.loss = 0;
+                    world.network.loss = 0.0;
                     world.run_all(Duration::from_secs(12));
-                    world.loss = loss;
+                    world.network.loss = loss.into();
                     way += 1;
                 }
                 _ => world.run_all(Duration::from_millis(rng.u64(..200))),
             }
         }
-        world.loss = 0;
+        world.network.loss = 0.0;
         world.run_all(Duration::from_secs(25));
         let living = state.iter().filter(|(_, state)| **state != State::Closed);
         let living: Vec<u32> = living.map(|(client, _)| *client).collect();
