@@ -16,7 +16,7 @@ use crate::workspace;
 
 /// Each crate, and the crates of this workspace that it may use. Arrows go downwards: a crate is
 /// listed after all crates that it uses. Dev-dependencies are not listed.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("lb-common", &[]),
     ("lb-ebpf", &["lb-common"]),
     ("lb-ebpf-bench", &["lb-common", "lb-ebpf"]),
@@ -52,6 +52,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ),
     ("lb-fuzz", &[]),
     ("lb-lab", &["lb-common", "lb-model", "lb-api"]),
+    ("lb-simulation", &["lb-common", "lb-model", "lb-sync"]),
     ("lb-tests", &["lb-api", "lb-common", "lb-model", "lb-system", "lb-datapath", "lb-lab"]),
     ("xtask", &["lb-common", "lb-lab"]),
 ];
