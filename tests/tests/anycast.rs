@@ -2,11 +2,12 @@
 //! whatever becomes of one of them, no connection is lost.
 
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use lb_lab::lab::Link;
+use lb_lab::cluster::pair::PATIENCE;
 use lb_lab::lab::director::wait_for;
-use lb_lab::lab::routing::Daemon;
+use lb_lab::lab::routing::{Daemon, Routing};
+use lb_lab::lab::{Lab, Link, unique_name};
 use lb_lab::scenario::anycast::{Anycast, GROUP, SERVICE, TWO, VIP};
 use lb_lab::scenario::steady::Steady;
 
@@ -127,6 +128,40 @@ fn each_routing_daemon_of_the_examples_announces_and_withdraws() {
 
 const fn director_ends(kill: bool) -> &'static str {
     if kill { "a kill" } else { "a stop" }
+}
+
+#[test]
+fn frr_announces_the_ipv6_vips_of_the_device_and_nothing_else() {
+    let lab = Lab::new(&unique_name("frrsix")).expect("a lab");
+    let node = |name: &str, address: &str| {
+        let node = lab.node(name, address.parse().expect("an address")).expect("a node");
+        node.add_ipv6(&format!("{}/64", node.ipv6())).expect("an IPv6 address");
+        node
+    };
+    let (router, director) = (node("router", "10.8.0.1/24"), node("d1", "10.8.0.11/24"));
+    director.ip("link add lb-anycast type dummy").expect("a device");
+    director.ip("link set lb-anycast up").expect("it is up");
+    for address in ["2001:db8:53::53/128", "2001:db8:54::1/64"] {
+        director.add_ipv6_to("lb-anycast", address).expect("an address");
+    }
+    let bird = Routing::on_router_over_ipv6(&router, &director).expect("BIRD starts");
+    let frr = Routing::frr_over_ipv6(&director, &router).expect("FRR starts");
+    let is_announced = |wanted: bool| {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let routes = router.ip("-6 route show proto bird").expect("ip works");
+            assert!(!routes.contains("2001:db8:54:"), "what is no VIP is announced: {routes}");
+            if routes.contains("2001:db8:53::53 ") == wanted {
+                return;
+            }
+            let logs = || [&bird, &frr].map(Routing::log_tail).join("\n");
+            assert!(Instant::now() < deadline, "announced: {}; {routes}\n{}", !wanted, logs());
+            sleep(Duration::from_millis(50));
+        }
+    };
+    is_announced(true);
+    director.ip("address delete 2001:db8:53::53/128 dev lb-anycast").expect("it goes");
+    is_announced(false);
 }
 
 #[test]

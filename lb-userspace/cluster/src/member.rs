@@ -169,7 +169,7 @@ impl Member {
         let numbers = numbers::numbers(&config.groups).collect();
         self.handle.command(Command::Changed(settings::change(config, cluster), numbers));
         self.holders.orders().set_rate(config.announce_rate);
-        self.holders.orders().set_groups(config);
+        self.holders.set_groups(config);
     }
 
     /// From now on these keys.

@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use lb_net::icmp::Echo;
+use lb_system::clock::sleep_until;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use self::reach::Reach;
@@ -94,12 +95,5 @@ async fn watch(echo: Echo, mut reach: Reach, report: impl Fn(u8)) {
             reported = Some(reached);
             report(reached);
         }
-    }
-}
-
-async fn sleep_until(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }

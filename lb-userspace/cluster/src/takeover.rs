@@ -7,7 +7,8 @@
 //! - [`lb_net::announce`]: gratuitous ARP and unsolicited neighbour advertisements
 //! - [`holder`]: the thread that carries all that out, as it is ordered; [`segments`]: one for each
 //!   interface
-//! - [`signal`]: of groups that every director serves the VIPs are there for a routing daemon
+//! - [`vip_device`]: the device that has the VIPs of groups that every director serves, for a
+//!   routing daemon to announce
 //!
 //! The order that keeps packets safe is the caller's: on taking, address, then data path, then the
 //! announcement; on giving up, data path and address first, and only then a word to the peer.
@@ -18,6 +19,6 @@ pub mod holder;
 mod ledger;
 mod report;
 pub mod segments;
-mod signal;
 #[cfg(test)]
 mod tests;
+mod vip_device;

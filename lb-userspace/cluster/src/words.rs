@@ -237,8 +237,18 @@ pub const fn is_meant(cause: &Cause) -> bool {
     matches!(cause, Cause::Start | Cause::Maintenance | Cause::StandbyCommand | Cause::Removed)
 }
 
-/// The ids of causes for which a node takes a group.
-pub const TAKING: [&str; 4] = ["peer_dead", "peer_gave_up", "offered", "nobody_has_it"];
+/// The ids of causes for which a node takes a group that one node has at a time.
+const TAKING: [&str; 4] = ["peer_dead", "peer_gave_up", "offered", "nobody_has_it"];
+/// The same of a group that every node serves.
+const TAKING_ANYCAST: [&str; 1] = ["ready"];
+
+/// The ids of causes for which a node takes the group.
+pub const fn taking(group: &Group) -> &'static [&'static str] {
+    match group.anycast() {
+        None => &TAKING,
+        Some(_) => &TAKING_ANYCAST,
+    }
+}
 
 /// The cause's id in events.
 pub const fn cause_id(cause: &Cause) -> &'static str {
@@ -346,6 +356,7 @@ mod tests {
         let causes =
             [Cause::PeerDead { peer }, Cause::PeerGaveUp { peer }, Cause::Offered { by }, Cause::NobodyHasIt];
         assert_eq!(causes.each_ref().map(cause_id), TAKING);
+        assert_eq!([cause_id(&Cause::Ready)], TAKING_ANYCAST);
     }
 
     /// Every name is the configuration's, and the fields say what the text says.

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use lb_model::Check;
+use lb_system::clock::sleep_until;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::debug;
@@ -156,18 +157,12 @@ async fn next_event(machine: &Machine, begin: Instant, flight: &mut Option<Fligh
             None => std::future::pending().await,
         }
     };
-    let timer = async {
-        match timeout {
-            Some(at) => tokio::time::sleep_until(begin + at).await,
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
         biased;
         (id, report) = running => {
             *flight = None;
             Event::Done(id, report)
         }
-        () = timer => Event::Timer,
+        () = sleep_until(timeout.map(|at| begin + at)) => Event::Timer,
     }
 }

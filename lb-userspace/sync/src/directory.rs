@@ -1,6 +1,6 @@
 //! Which number each real server has in this director's maps, and whose lease it is under.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use lb_common::server::ServerId;
@@ -12,11 +12,18 @@ use crate::backend::Backend;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
     pub backend: Backend,
-    /// The group of its VIP: its number here, and its name everywhere.
-    pub group: u8,
-    pub group_id: GroupId,
-    /// Several directors balance the group at once.
-    pub shared: bool,
+    /// The group of its VIP.
+    pub group: KnownGroup,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownGroup {
+    /// Its number here.
+    pub number: u8,
+    /// Its name everywhere.
+    pub id: GroupId,
+    /// Several directors balance it at once.
+    pub anycast: bool,
 }
 
 /// The servers of all groups, by number and by name. Servers of services without a group, and the
@@ -25,9 +32,8 @@ pub struct Known {
 pub struct Directory {
     by_number: Vec<Option<Entry>>,
     by_name: HashMap<Backend, ServerId>,
-    groups: BTreeMap<u8, GroupId>,
-    /// Those that several directors balance at once.
-    shared: BTreeSet<u8>,
+    /// By their numbers here.
+    groups: BTreeMap<u8, KnownGroup>,
     /// The groups of services that bind clients, by the number that their bindings bear.
     bindings: BTreeMap<u64, u8>,
 }
@@ -49,10 +55,7 @@ impl Directory {
             }
             directory.by_number[index] = Some(Entry { known, hash: known.backend.hash() });
             directory.by_name.insert(known.backend, id);
-            directory.groups.insert(known.group, known.group_id);
-            if known.shared {
-                directory.shared.insert(known.group);
-            }
+            directory.groups.insert(known.group.number, known.group);
         }
         directory
     }
@@ -76,17 +79,18 @@ impl Directory {
         self.bindings.get(&number).copied()
     }
 
-    /// The groups that have servers, by their numbers here.
-    pub(crate) fn groups(&self) -> impl Iterator<Item = (u8, GroupId)> + '_ {
-        self.groups.iter().map(|(group, id)| (*group, *id))
+    /// The groups that have servers.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = KnownGroup> + '_ {
+        self.groups.values().copied()
     }
 
-    pub(crate) fn is_shared(&self, group: u8) -> bool {
-        self.shared.contains(&group)
+    /// Whether several directors balance the group of this number at once.
+    pub(crate) fn is_anycast(&self, number: u8) -> bool {
+        self.groups.get(&number).is_some_and(|group| group.anycast)
     }
 
-    pub(crate) fn group(&self, wanted: GroupId) -> Option<u8> {
-        self.groups().find(|(_, id)| *id == wanted).map(|(group, _)| group)
+    pub(crate) fn group(&self, wanted: GroupId) -> Option<KnownGroup> {
+        self.groups().find(|group| group.id == wanted)
     }
 
     pub(crate) fn number(&self, backend: &Backend) -> Option<ServerId> {

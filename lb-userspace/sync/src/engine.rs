@@ -2,13 +2,15 @@
 //! they tell.
 //!
 //! - `look`: what has changed in the table since it was last looked at
-//! - `take`: what others tell, into the table
+//! - `take`: what others tell, into the table; `last_use`: whose word counts if two know different
+//!   things
 //! - `bindings`: clients that are bound to servers
 //! - `footprint`: the memory that it takes
 
 mod bindings;
 #[cfg(any(test, feature = "simulation"))]
 mod footprint;
+mod last_use;
 mod look;
 mod take;
 
@@ -21,16 +23,16 @@ use std::time::Duration;
 use lb_cluster::auth::{ClusterId, Keys};
 use lb_common::connection::{KeyV4, KeyV6};
 use lb_common::table::Layout as _;
-use lb_model::ids::{GroupId, NodeId};
+use lb_model::ids::NodeId;
 
 use self::bindings::Bindings;
+pub(crate) use self::bindings::Waiting;
 #[cfg(any(test, feature = "simulation"))]
 pub use self::footprint::Footprint;
-pub(crate) use self::bindings::Waiting;
 use self::look::Look;
 use self::take::Take;
 use crate::digest::{Digest, Digests, Regions};
-use crate::directory::{Directory, SharedDirectory};
+use crate::directory::{Directory, KnownGroup, SharedDirectory};
 use crate::link::Lot;
 use crate::message::{self, Message, Reader};
 use crate::mirror::{Owner, REGIONS, Seen};
@@ -86,9 +88,10 @@ impl Mirrors {
         self.v4.iter().chain(&self.v6).copied()
     }
 
-    /// Of a group; of a shared one what `owner` speaks for.
-    fn digests(&self, group: u8, shared: bool, owner: Owner) -> Digests {
-        Digests::of(self.all().filter(|seen| !shared || seen.owner() == owner), group)
+    /// Of a group; of one that several directors balance what `owner` speaks for.
+    fn digests(&self, group: KnownGroup, owner: Owner) -> Digests {
+        let told = self.all().filter(|seen| !group.anycast || seen.owner() == owner);
+        Digests::of(told, group.number)
     }
 
     fn disown(&mut self, node: NodeId) {
@@ -227,11 +230,10 @@ impl<T: Table> Engine<T> {
                 }
                 continue;
             };
-            let shared = self.directory.is_shared(group);
-            if !shared && self.table.balances(group) {
+            if !group.anycast && self.table.balances(group.number) {
                 continue;
             }
-            let ours = self.mirrors.digests(group, shared, Owner::Other(self.peers[index].id));
+            let ours = self.mirrors.digests(group, Owner::Other(self.peers[index].id));
             let mut differ = Regions::default();
             for (region, (ours, theirs)) in ours.0.iter().zip(&theirs.0).enumerate() {
                 let [one, other] = [ours, theirs].map(|digest| digest.connections());
@@ -242,11 +244,11 @@ impl<T: Table> Engine<T> {
                 }
             }
             // What it knows by hearsay no digest tells: all of it once.
-            if shared && !self.peers[index].has_told_all.contains(&group_id) {
+            if group.anycast && !self.peers[index].has_told_all.contains(&group_id) {
                 differ = Regions::ALL;
             }
-            if !shared {
-                self.confirm(group, &differ);
+            if !group.anycast {
+                self.confirm(group.number, &differ);
             }
             if !differ.is_empty() {
                 self.peers[index].wanted.insert(group_id, differ);
@@ -270,6 +272,7 @@ impl<T: Table> Engine<T> {
     /// Looks at what has changed, and says what is to be said. Call it every few milliseconds.
     pub fn work(&mut self, now: Duration) {
         self.follow_directory(now);
+        self.disown_absent(now);
         self.note_balanced();
         self.look_at_changes(now);
         self.walk(now);
@@ -282,6 +285,16 @@ impl<T: Table> Engine<T> {
                 }
             }
             self.go_on_with_job(index, now);
+        }
+    }
+
+    /// What a director spoke for that is silent is nobody's: whoever gets the next packet of it
+    /// goes on, and tells the others.
+    fn disown_absent(&mut self, now: Duration) {
+        for peer in &mut self.peers {
+            if peer.falls_absent(now) {
+                self.mirrors.disown(peer.id);
+            }
         }
     }
 
@@ -309,8 +322,8 @@ impl<T: Table> Engine<T> {
 
     /// A director that has taken a group compares with the others at once.
     fn note_balanced(&mut self) {
-        let balanced = self.directory.groups().filter(|(group, _)| self.table.balances(*group));
-        let balanced = balanced.fold(0, |bits, (group, _)| bits | 1 << (group % 64));
+        let balanced = self.directory.groups().filter(|group| self.table.balances(group.number));
+        let balanced = balanced.fold(0, |bits, group| bits | 1 << (group.number % 64));
         if balanced & !self.balanced != 0 {
             self.peers.iter_mut().for_each(Peer::compare_soon);
         }
@@ -354,14 +367,12 @@ impl<T: Table> Engine<T> {
     }
 
     fn tell_digests(&mut self, index: usize, now: Duration) {
-        let groups: Vec<(u8, GroupId)> =
-            self.directory.groups().filter(|(group, _)| self.table.balances(*group)).collect();
-        for (group, id) in groups {
-            let digests = self.mirrors.digests(group, self.directory.is_shared(group), Owner::Me);
+        for group in self.directory.groups().filter(|group| self.table.balances(group.number)) {
+            let digests = self.mirrors.digests(group, Owner::Me);
             for first in (0..REGIONS).step_by(message::DIGESTS) {
                 let digests: Vec<Digest> =
                     digests.0.iter().skip(first).take(message::DIGESTS).copied().collect();
-                self.peers[index].say(&Message::Digests { group: id, first, digests }, now);
+                self.peers[index].say(&Message::Digests { group: group.id, first, digests }, now);
             }
         }
         self.peers[index].end_round(now);

@@ -33,6 +33,8 @@ const HELLO: Duration = Duration::from_millis(200);
 const SILENT: Duration = Duration::from_secs(1);
 /// What was for a silent director is forgotten after so long.
 const GIVEN_UP: Duration = Duration::from_secs(3);
+/// A director that is silent for so long speaks for no connection any more.
+const ABSENT: Duration = Duration::from_secs(10);
 /// A session that has proven nothing gives way to another one after so long.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -150,6 +152,11 @@ impl Link {
     /// Whether the other director is there.
     pub(crate) fn is_up(&self, now: Duration) -> bool {
         self.proof.is_some() && self.silence(now) < SILENT
+    }
+
+    /// Whether the other director has been silent for so long that nobody waits for its word.
+    pub(crate) fn is_absent(&self, now: Duration) -> bool {
+        self.silence(now) >= ABSENT
     }
 
     fn silence(&self, now: Duration) -> Duration {

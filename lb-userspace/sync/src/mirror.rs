@@ -32,8 +32,10 @@ impl Identity {
 }
 
 /// A slot: bits 0 to 31 tell the connection and its state apart from others (the upper ones are its
-/// region), 32 to 47 about when it expires, 48 to 53 its group's number here, 54 whether the
-/// director that balances the group says so, 55 to 63 its owner. 0: nothing worth telling.
+/// region), 32 to 47 about when it expires, 48 to 53 its group's number here, 54 whether it is a
+/// successor, 55 to 63 its owner or, in a group that one director balances, whether that one says
+/// so. With bits 0 to 31 at 0 it is nothing worth telling; of one that has ended the owner says who
+/// has ended it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Seen(u64);
 
@@ -41,8 +43,8 @@ pub(crate) struct Seen(u64);
 /// changed it last. Only its owner can say that it is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// It was found, or is known by hearsay, or its owner begins a new life. Also of groups that
-    /// one director balances.
+    /// It was found, or is known by hearsay, or its owner begins a new life or is silent. Also of
+    /// groups that one director balances.
     Nobody,
     Me,
     Other(NodeId),
@@ -57,10 +59,13 @@ const _: () = assert!(GROUPS == 64);
 impl Seen {
     pub(crate) const NOTHING: Self = Self(0);
     const GROUPS: u8 = GROUPS as u8 - 1;
-    const CONFIRMED: u64 = 1 << 54;
+    const SUCCESSOR: u64 = 1 << 54;
     const OWNER: u32 = 55;
     /// Nobody, this director, and as many others as a byte tells apart.
     const OWNERS: u64 = 0x1ff << Self::OWNER;
+    /// In the place of an owner: nobody's, and confirmed. Nobody owns a connection of a group that
+    /// one director balances.
+    const CONFIRMED: u64 = 2 + 1 + u8::MAX as u64;
     const LOW: u32 = u32::BITS - REGION_BITS;
 
     pub(crate) fn new(identity: Identity, state: State, expires: Tick, group: u8) -> Self {
@@ -72,7 +77,7 @@ impl Seen {
     }
 
     pub(crate) const fn is_nothing(self) -> bool {
-        self.0 == 0
+        self.fingerprint() == 0
     }
 
     const fn fingerprint(self) -> u32 {
@@ -99,29 +104,53 @@ impl Seen {
         later < 1 << 15 && later as u32 > (timeout >> COARSE) / 4 + 1
     }
 
+    /// Whether the director that balances the group says so.
     pub(crate) const fn is_confirmed(self) -> bool {
-        self.0 & Self::CONFIRMED != 0
+        self.owner_number() == Self::CONFIRMED
     }
 
+    /// Of a group that one director balances: it is nobody's then.
     pub(crate) const fn confirmed(self) -> Self {
-        Self(self.0 | Self::CONFIRMED)
+        self.with_owner_number(Self::CONFIRMED)
+    }
+
+    const fn owner_number(self) -> u64 {
+        (self.0 & Self::OWNERS) >> Self::OWNER
+    }
+
+    const fn with_owner_number(self, number: u64) -> Self {
+        Self(self.0 & !Self::OWNERS | number << Self::OWNER & Self::OWNERS)
     }
 
     pub(crate) const fn owner(self) -> Owner {
-        match (self.0 & Self::OWNERS) >> Self::OWNER {
-            0 => Owner::Nobody,
+        match self.owner_number() {
+            0 | Self::CONFIRMED => Owner::Nobody,
             1 => Owner::Me,
             other => Owner::Other(NodeId((other - 2) as u8)),
         }
     }
 
     pub(crate) const fn owned_by(self, owner: Owner) -> Self {
-        let number = match owner {
+        self.with_owner_number(match owner {
             Owner::Nobody => 0,
             Owner::Me => 1,
             Owner::Other(NodeId(node)) => node as u64 + 2,
-        };
-        Self(self.0 & !Self::OWNERS | number << Self::OWNER & Self::OWNERS)
+        })
+    }
+
+    /// A connection that began here in the place of another one, whose end others may still tell.
+    pub(crate) const fn successor(self) -> Self {
+        Self(self.0 | Self::SUCCESSOR)
+    }
+
+    pub(crate) const fn is_successor(self) -> bool {
+        self.0 & Self::SUCCESSOR != 0
+    }
+
+    /// Whether it was last told some seconds ago at most (four to nine): `expires` is the expiry of
+    /// one that is told now.
+    pub(crate) const fn is_recent(self, expires: Tick) -> bool {
+        ((expires.0 >> COARSE) as u16).wrapping_sub((self.0 >> 32) as u16) <= 1
     }
 
     /// What it adds to the digest of its region.
@@ -156,15 +185,37 @@ mod tests {
 
     #[test]
     fn an_owner_is_a_thing_of_its_own() {
-        let one = Seen::new(identity(1), State::Established, Tick(100), 31).confirmed();
+        let one = Seen::new(identity(1), State::Established, Tick(100), 31).successor();
         assert_eq!(one.owner(), Owner::Nobody);
         let others = (0..=u8::MAX).map(|node| Owner::Other(NodeId(node)));
         for owner in others.chain([Owner::Me, Owner::Nobody]) {
             let owned = one.owned_by(Owner::Other(NodeId(7))).owned_by(owner);
             assert_eq!((owned.owner(), owned.group()), (owner, 31));
-            assert!(owned.is_confirmed());
+            assert!(owned.is_successor() && !owned.is_confirmed());
+            let confirmed = owned.confirmed();
+            assert!(confirmed.is_confirmed() && confirmed.is_same(one) && confirmed.is_successor());
+            assert_eq!(confirmed.owner(), Owner::Nobody);
             assert!(owned.is_same(one) && owned.weight() == one.weight() && !owned.is_nothing());
         }
+    }
+
+    #[test]
+    fn of_one_that_has_ended_it_is_known_who_has_ended_it() {
+        let ended = Seen::NOTHING.owned_by(Owner::Me);
+        assert!(ended.is_nothing() && ended.owner() == Owner::Me);
+        let next = Seen::new(identity(1), State::Established, Tick(100), 0);
+        assert!(!next.is_same(ended) && !next.is_successor());
+        let next = next.owned_by(Owner::Me).successor();
+        assert!(next.is_successor() && next.owner() == Owner::Me && !next.is_nothing());
+        assert!(next.owned_by(Owner::Nobody).is_successor());
+    }
+
+    #[test]
+    fn it_is_recent_for_some_seconds() {
+        let seen = Seen::new(identity(1), State::Established, Tick(0x00ff_fff8), 0);
+        let is_recent = |later: u32| seen.is_recent(Tick(0x00ff_fff8).plus(later));
+        assert!(is_recent(0) && is_recent(16));
+        assert!(!is_recent(32) && !is_recent(3600));
     }
 
     #[test]

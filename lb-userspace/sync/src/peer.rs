@@ -68,6 +68,8 @@ pub(crate) struct Peer {
     pub has_bindings: bool,
     /// It begins a new life: what it spoke for is nobody's.
     pub has_begun: bool,
+    /// It has been silent for long, or was never heard.
+    is_absent: bool,
     /// Groups that several directors balance of which it has told all that it knows.
     pub has_told_all: BTreeSet<GroupId>,
 }
@@ -125,6 +127,7 @@ impl Peer {
             bindings: Waiting::new(),
             has_bindings: false,
             has_begun: false,
+            is_absent: true,
             has_told_all: BTreeSet::new(),
         }
     }
@@ -146,6 +149,14 @@ impl Peer {
             self.has_told_all.clear();
         }
         messages
+    }
+
+    /// Whether it has been silent for so long by now, and was not before: what it spoke for is
+    /// nobody's.
+    pub(crate) fn falls_absent(&mut self, now: Duration) -> bool {
+        let is_absent = self.link.is_absent(now);
+        let was_absent = std::mem::replace(&mut self.is_absent, is_absent);
+        is_absent && !was_absent
     }
 
     /// Our stream begins again: what it was told of servers is forgotten.
@@ -171,7 +182,7 @@ impl Peer {
         if self.named.insert(connection.server, server.hash) != Some(server.hash) {
             let Entry { known, .. } = server;
             let number = connection.server;
-            self.say(&Message::Server { number, group: known.group_id, backend: known.backend }, now);
+            self.say(&Message::Server { number, group: known.group.id, backend: known.backend }, now);
         }
         let begin = self.batch.len();
         connection.encode(&mut self.batch);
@@ -298,7 +309,8 @@ impl Peer {
         let servers = self.named.capacity() * size_of::<(ServerId, u64)>()
             + self.theirs.capacity() * size_of::<(ServerId, (GroupId, Backend))>();
         let digests = self.their_digests.values().map(|Digests(digests)| size_of_val(&digests[..]));
-        let mentions = self.mentions.values().map(|Mentions { v4, v6, .. }| size_of_val(&v4[..]) + size_of_val(&v6[..]));
+        let bits = |Mentions { v4, v6, .. }: &Mentions| size_of_val(&v4[..]) + size_of_val(&v6[..]);
+        let mentions = self.mentions.values().map(bits);
         let waiting = self.batch.capacity() + self.jobs.capacity() * size_of::<Job>();
         self.link.footprint() + servers + digests.chain(mentions).sum::<usize>() + waiting
     }

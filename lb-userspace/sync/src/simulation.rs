@@ -18,7 +18,7 @@ use lb_cluster::auth::{ClusterId, KeyId, Keys};
 use lb_common::addr::{Address as _, V4, V6};
 use lb_common::connection::{KeyV4, KeyV6, State};
 use lb_common::service::Protocol;
-use lb_model::ids::NodeId;
+use lb_model::ids::{GroupId, NodeId};
 
 pub use self::director::{Director, Traffic};
 pub use self::memory::{Kind, MemoryPages, MemoryTable};
@@ -29,6 +29,8 @@ use crate::service;
 
 /// The one group of VIPs, by its number on each director.
 pub const GROUP: u8 = 0;
+/// Its name.
+pub const GROUP_ID: GroupId = GroupId(77);
 /// The number that bindings of its services bear.
 pub const BINDINGS: u64 = 5;
 /// Ticks until a connection expires.
@@ -99,7 +101,7 @@ pub struct World {
 pub struct Setting {
     pub seed: u64,
     /// All directors balance the group at once; else one of them does.
-    pub shared: bool,
+    pub anycast: bool,
     /// Bytes a second that a director sends at most.
     pub rate: u64,
     pub network: Network,
@@ -118,7 +120,7 @@ impl World {
         for node in 0..world.directors.len() {
             world.start(node);
         }
-        if !setting.shared {
+        if !setting.anycast {
             world.activate(0);
         }
         world

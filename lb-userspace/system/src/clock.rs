@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
+use tokio::time::Instant;
 
 /// Time since some moment in the past that is the same for all processes until the next boot.
 pub fn now() -> Duration {
@@ -13,4 +14,12 @@ pub fn now() -> Duration {
 /// [`now`] in nanoseconds.
 pub fn now_ns() -> u64 {
     u64::try_from(now().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Waits until then, or for ever.
+pub async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }

@@ -66,7 +66,7 @@ impl<'a> Run<'a> {
         // At most at a quarter of its slots: at every moment there is room.
         let pages = KeyV4::pages_for(2 * each * directors as u32) as usize;
         let network = Network { loss: plan.loss, delay: DELAY, reorders: false };
-        let setting = Setting { seed: plan.seed, shared: true, rate: Plan::sync_rate(), network };
+        let setting = Setting { seed: plan.seed, anycast: true, rate: Plan::sync_rate(), network };
         let mut world = World::build(setting, &vec![[pages, 1]; directors]);
         (world.step, world.threads) = (REST, plan.threads);
         let population = Population::new(world, plan.seed);

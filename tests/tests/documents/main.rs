@@ -1,4 +1,4 @@
-//! The commands of README.md and docs/*.md.
+//! The commands of README.md, docs/*.md and deploy/routing/README.md.
 //!
 //! - ```` ```console ```` blocks are transcripts: their commands run in the order of the document,
 //!   and print what stands below them ([`transcript`]), on the machines of a lab ([`machines`]) or

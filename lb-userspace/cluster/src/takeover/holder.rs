@@ -19,6 +19,7 @@ use lb_model::{ANNOUNCE_RATE, Group};
 use lb_net::addresses::{Answer, Kernel, Request};
 use lb_net::announce::Announcer;
 use lb_net::vips::Vips;
+use lb_system::clock::sleep_until;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
@@ -409,11 +410,4 @@ impl HolderThread {
 
 fn is_full(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS))
-}
-
-async fn sleep_until(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
-    }
 }

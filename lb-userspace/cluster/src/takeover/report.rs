@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 /// Addresses that are told one by one; of more, how many there are. A log that is slow must not
 /// hold a take-over up.
-const TOLD: usize = 16;
+pub(super) const TOLD: usize = 16;
 
 /// From one line about a trouble to the next one.
 const PACE: Duration = Duration::from_secs(60);

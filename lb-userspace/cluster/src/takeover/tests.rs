@@ -16,6 +16,8 @@ use lb_net::segment::claims::{Claim, Listener};
 
 use super::holder::{GroupNumber, Holder, Outcome, orders};
 
+mod vip_device;
+
 const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 0x5a]);
 const PATIENCE: Duration = Duration::from_secs(60);
 

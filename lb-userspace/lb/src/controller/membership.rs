@@ -183,7 +183,7 @@ impl Membership {
             findings: findings.clone(),
             paths: member.statistics().iter().map(|statistics| statistics.name.clone()).collect(),
             groups: Groups::new(&config.groups),
-            roles: config.groups.iter().map(|group| (group.id(), RoleHere::starting())).collect(),
+            roles: config.groups.iter().map(|group| (group.id(), RoleHere::starting(group))).collect(),
             hooks: Hooks::new(cluster.hooks.clone()),
             out: Out { standby: false, maintenance },
             segments,
@@ -235,7 +235,7 @@ impl Membership {
                 clustered.member.set_config(config, &clustered.cluster);
                 clustered.groups.follow(&config.groups);
                 for group in &config.groups {
-                    clustered.roles.entry(group.id()).or_insert_with(RoleHere::starting);
+                    clustered.roles.entry(group.id()).or_insert_with(|| RoleHere::starting(group));
                 }
             }
         }

@@ -58,7 +58,7 @@ fn give_up_vips(config: &Config, stations: &[Station]) -> Result<()> {
     let tell = move |outcome| drop(sender.send(outcome));
     let orders = segments::orders(stations.len());
     let holders = Holders::start(stations, orders, &Findings::default(), |_| true, tell)?;
-    holders.orders().set_groups(config);
+    holders.set_groups(config);
     for group in &config.groups {
         holders.orders().release(group.number);
     }

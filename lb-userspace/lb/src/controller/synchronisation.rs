@@ -21,7 +21,7 @@ use lb_model::ids::NodeId;
 use lb_model::lease::Leases;
 use lb_model::{Cluster, ConnectionSync, Group, HeartbeatPath, ServiceKey};
 use lb_sync::backend::Backend;
-use lb_sync::directory::{Directory, Known, SharedDirectory};
+use lb_sync::directory::{Directory, Known, KnownGroup, SharedDirectory};
 use lb_sync::engine::Me;
 use lb_sync::service::{Path, Settings, Synchroniser};
 use lb_sync::status::{Drops, PeerStatus, Status};
@@ -81,20 +81,20 @@ impl Synchronisation {
 
     /// Nodes that do not know yet what this one knows, a bit each.
     pub(super) fn behind(&self, cluster: &Cluster) -> u16 {
-        let peers = self.synchroniser.status().get().peers;
-        let is_behind =
-            |node: NodeId| !peers.iter().any(|peer| peer.node == node && peer.is_up && peer.knows_ours);
-        let others = nodes(cluster).map(|(node, _)| node).filter(|node| *node != NodeId(cluster.me));
-        others.filter(|node| is_behind(*node)).fold(0, |bits, node| bits | 1 << node.0)
+        self.without(cluster, |peer| peer.knows_ours)
     }
 
     /// Nodes of which this one does not know yet what they know, a bit each.
     pub(super) fn unlearned(&self, cluster: &Cluster) -> u16 {
+        self.without(cluster, |peer| peer.knows_theirs)
+    }
+
+    /// The other nodes that do not answer, or of which that is not so: a bit each.
+    fn without(&self, cluster: &Cluster, is_so: impl Fn(&PeerStatus) -> bool) -> u16 {
         let peers = self.synchroniser.status().get().peers;
-        let is_known =
-            |node: NodeId| peers.iter().any(|peer| peer.node == node && peer.is_up && peer.knows_theirs);
+        let has = |node: NodeId| peers.iter().any(|peer| peer.node == node && peer.is_up && is_so(peer));
         let others = nodes(cluster).map(|(node, _)| node).filter(|node| *node != NodeId(cluster.me));
-        others.filter(|node| !is_known(*node)).fold(0, |bits, node| bits | 1 << node.0)
+        others.filter(|node| !has(*node)).fold(0, |bits, node| bits | 1 << node.0)
     }
 
     pub(super) fn status(&self, name: impl Fn(NodeId) -> String) -> SyncStatus {
@@ -170,9 +170,7 @@ fn known(service: &ServiceKey, server: IpAddr, group: &Group) -> Known {
     let ServiceKey { vip, port, protocol } = *service;
     Known {
         backend: Backend { vip: V6::from(vip), port, protocol, server: V6::from(server) },
-        group: group.number,
-        group_id: group.id(),
-        shared: group.anycast().is_some(),
+        group: KnownGroup { number: group.number, id: group.id(), anycast: group.anycast().is_some() },
     }
 }
 

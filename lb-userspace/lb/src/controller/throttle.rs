@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use lb_system::clock::sleep_until;
 use nix::time::{ClockId, clock_gettime};
 
 /// After a refresh the next one waits for this many times the processor time that it took,
@@ -35,10 +36,7 @@ impl Throttle {
 
     /// Comes when it is time to refresh; never, if the maps are as they should be.
     pub(super) async fn due(&self) {
-        match self.next() {
-            Some(at) => tokio::time::sleep_until(at.into()).await,
-            None => std::future::pending().await,
-        }
+        sleep_until(self.next().map(Into::into)).await;
     }
 
     fn next(&self) -> Option<Instant> {

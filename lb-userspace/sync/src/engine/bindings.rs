@@ -93,7 +93,7 @@ impl<T: Table> Engine<T> {
             self.drops.unknown_server += 1;
             return;
         };
-        if self.directory.is_shared(group) {
+        if self.directory.is_anycast(group) {
             if !self.is_newer(binding, now) {
                 return;
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Mirrors;
 use crate::digest::Regions;
-use crate::directory::{self, Directory};
+use crate::directory::{self, Directory, KnownGroup};
 use crate::message::{Connection, WireKey};
 use crate::mirror::{Identity, Owner, Seen};
 use crate::peer::Peer;
@@ -81,28 +81,37 @@ impl<T: Table> Look<'_, T> {
             *seen = Seen::NOTHING;
             return;
         };
-        let (identity, group) = (identity(key, server.hash), server.known.group);
-        let balances = self.balanced >> (group % 64) & 1 != 0;
+        let (identity, KnownGroup { number, anycast, .. }) = (identity(key, server.hash), server.known.group);
+        let balances = self.balanced >> (number % 64) & 1 != 0;
+        let owned = |seen: Seen| if anycast && balances { seen.owned_by(Owner::Me) } else { seen };
         if !is_alive(state) {
+            if seen.is_nothing() {
+                return; // whoever has ended it, it stays so
+            }
             // Its end, if it was alive before.
-            if balances && !seen.is_nothing() && seen.region() == identity.region() {
+            if balances && seen.region() == identity.region() {
                 self.tell(key, entry, state, server);
             }
-            *seen = Seen::NOTHING;
+            *seen = owned(Seen::NOTHING);
             return;
         }
-        let now = Seen::new(identity, state, entry.expires(), group);
-        let shared = server.known.shared;
-        let mine = if shared && balances { now.owned_by(Owner::Me) } else { now };
+        let now = Seen::new(identity, state, entry.expires(), number);
+        let mine = owned(now);
         if !seen.is_same(now) {
-            let found = shared && self.finds && seen.is_nothing();
-            *seen = if found { now } else { mine };
+            let found = anycast && self.finds && seen.is_nothing();
+            // Nothing but a client's new connection is established after another one was there.
+            let succeeds = state.is_active() && (!seen.is_nothing() || seen.owner() == Owner::Me);
+            *seen = match found {
+                true => now,
+                false if anycast && succeeds => mine.successor(),
+                false => mine,
+            };
             if balances && !found {
                 self.tell(key, entry, state, server);
             }
         } else if balances {
             // What is nobody's is this director's as soon as a packet comes.
-            let timeout = || match shared && seen.owner() == Owner::Nobody {
+            let timeout = || match anycast && seen.owner() == Owner::Nobody {
                 true => 0,
                 false => self.table.service(entry.server()).timeouts[state.timeout_index()],
             };
@@ -111,7 +120,7 @@ impl<T: Table> Look<'_, T> {
                 self.tell(key, entry, state, server);
             }
         } else if seen.is_confirmed() {
-            let next = self.table.generation(group).next();
+            let next = self.table.generation(number).next();
             if entry.generation() != next {
                 // A packet may be faster; the next look tries again.
                 page.swap_entry(slot, entry, entry.with_generation(next));
@@ -132,7 +141,7 @@ impl<T: Table> Look<'_, T> {
 
     /// Tells one peer what the page has of these regions of the group.
     pub(super) fn again(&mut self, index: usize, peer: usize, group: GroupId, regions: &Regions) {
-        if self.directory.group(group).is_some_and(|group| self.directory.is_shared(group)) {
+        if self.directory.group(group).is_some_and(|group| group.anycast) {
             // Whoever speaks for what is there must be known.
             self.page(index);
         }
@@ -169,8 +178,8 @@ impl<T: Table> Look<'_, T> {
             let Some((key, entry, state)) = read(page, slot) else { continue };
             let Some(server) = self.directory.known(entry.server()) else { continue };
             let wanted = || regions.contains(identity(key, server.hash).region());
-            if is_alive(state) && server.known.group_id == group && wanted() {
-                let hearsay = server.known.shared && seen.owner() != Owner::Me;
+            if is_alive(state) && server.known.group.id == group && wanted() {
+                let hearsay = server.known.group.anycast && seen.owner() != Owner::Me;
                 let connection = Connection { hearsay, ..self.connection(key, entry, state) };
                 self.peers[peer].tell(&connection, server, self.now);
             }

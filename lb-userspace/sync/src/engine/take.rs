@@ -9,8 +9,9 @@ use lb_common::table::{self, Layout, Page, Place, Seen as Slot};
 use lb_model::ids::{GroupId, NodeId};
 
 use super::Mirrors;
+use super::last_use::{self, Here, idle};
 use super::look::{identity, is_alive};
-use crate::directory::Directory;
+use crate::directory::{Directory, KnownGroup};
 use crate::message::{Connection, WireKey};
 use crate::mirror::{Owner, Seen};
 use crate::peer::{Mentions, Peer, is_mentioned, mention};
@@ -19,9 +20,6 @@ use crate::table::{Pages, Table};
 
 /// Packets may change an entry at the same moment.
 const TRIES: usize = 4;
-
-/// Ticks by which two directors' times may differ that mean the same.
-const ALIKE: u32 = 16;
 
 pub(super) struct Take<'a, T> {
     pub me: NodeId,
@@ -83,22 +81,20 @@ impl<T: Table> Take<'_, T> {
             self.drops.malformed += 1;
             return;
         };
-        let number = self.directory.number(backend).zip(self.directory.group(*group));
-        let Some((server, group_here)) = number else {
+        let known = self.directory.number(backend).zip(self.directory.group(*group));
+        let Some((server, group)) = known else {
             self.drops.unknown_server += 1;
             self.peer.note_lack(now);
             return;
         };
-        let shared = self.directory.is_shared(group_here);
-        if !shared && (told.hearsay || self.table.holds(group_here)) {
+        if !group.anycast && (told.hearsay || self.table.holds(group.number)) {
             self.drops.balanced_here += 1;
             return;
         }
-        let group = *group;
         self.peer.taken += 1;
-        match self.enter(told, server, (group, group_here, shared)) {
+        match self.enter(told, server, group, now) {
             Some(slot) => {
-                if let Some(mentions) = self.peer.mentions.get_mut(&group) {
+                if let Some(mentions) = self.peer.mentions.get_mut(&group.id) {
                     mention(K::mentions_mut(mentions), slot);
                 }
             }
@@ -112,7 +108,8 @@ impl<T: Table> Take<'_, T> {
         &mut self,
         told: &Connection<K>,
         server: ServerId,
-        (group_id, group, shared): (GroupId, u8, bool),
+        group: KnownGroup,
+        at: Duration,
     ) -> Option<usize> {
         let service = self.table.service(server);
         let flow = Flow::<K::Address>::of_connection(told.key, &service)?;
@@ -125,8 +122,8 @@ impl<T: Table> Take<'_, T> {
             let timeout = service.timeouts[told.state.timeout_index()];
             let expires = now.plus(told.remaining.min(timeout + connection::slack(timeout)));
             // Of a group that one director balances it is of the lease to come.
-            let generation = self.table.generation(group);
-            let generation = if shared { generation } else { generation.next() };
+            let generation = self.table.generation(group.number);
+            let generation = if group.anycast { generation } else { generation.next() };
             Entry::new(server, told.state, expires, generation).written(now)
         };
         for _ in 0..TRIES {
@@ -134,7 +131,7 @@ impl<T: Table> Take<'_, T> {
             let found = table::find(&page, &place, told.key, is_its).map(|(seen, ())| seen);
             let index = |slot: u32| place.page as usize * K::SLOTS_PER_PAGE as usize + slot as usize;
             let taken = match found {
-                Some(seen) if shared && self.stays(told, seen.entry, index(seen.slot), group_id) => {
+                Some(seen) if group.anycast && self.stays(told, seen.entry, index(seen.slot), at) => {
                     return Some(index(seen.slot));
                 }
                 Some(seen) => {
@@ -151,23 +148,10 @@ impl<T: Table> Take<'_, T> {
             if let Some(Slot { slot, entry: before }) = taken {
                 self.table.count(entry, before);
                 self.note::<K>(index(slot), told, entry, group);
-                let has_ended = before.state().is_some_and(|state| state.is_over());
-                if shared && has_ended && (told.hearsay || self.peer.mentions.contains_key(&group_id)) {
-                    // Its end may be on its way to whoever tells of it: should it begin again here,
-                    // it is this director's.
-                    self.forget::<K>(index(slot));
-                }
                 return Some(index(slot));
             }
         }
         None
-    }
-
-    /// The next look finds the connection as if this director had opened it.
-    fn forget<K: Family<T>>(&mut self, slot: usize) {
-        if let Some(seen) = K::mirror(self.mirrors).get_mut(slot) {
-            *seen = Seen::NOTHING;
-        }
     }
 
     /// Whether what a slot has of the connection is better than what is told: in a group that
@@ -177,47 +161,66 @@ impl<T: Table> Take<'_, T> {
         told: &Connection<K>,
         entry: Entry,
         slot: usize,
-        group: GroupId,
+        at: Duration,
     ) -> bool {
-        let (other, is_told_again) = (self.peer.id, self.peer.mentions.contains_key(&group));
         let Some(known) = self.directory.known(entry.server()) else { return false };
+        let (service, now) = (self.table.service(entry.server()), self.table.now());
+        let Some(state) = entry.state().filter(|_| !entry.expires().is_past(now)) else { return false };
         let Some(seen) = K::mirror(self.mirrors).get_mut(slot) else { return false };
-        let state = entry.state().filter(|state| is_alive(*state));
-        let now = state.map(|state| {
-            Seen::new(identity(told.key, known.hash), state, entry.expires(), known.known.group)
-        });
-        // A packet has changed it here, and the next look tells.
-        let is_news = now.is_some_and(|now| !now.is_same(*seen));
-        if told.hearsay && now.is_some() {
-            if seen.owner() == Owner::Other(other) {
+        let remaining = entry.expires().ticks_after(now);
+        let known_here = last_use::Known { state, idle: idle(&service, state, remaining) };
+        let here = Here { known: known_here, owner: seen.owner() };
+        let there = last_use::Known {
+            state: told.state,
+            idle: idle(&service, told.state, told.remaining),
+        };
+        let (peer, group) = (self.peer.id, known.known.group);
+        let found = Seen::new(identity(told.key, known.hash), state, entry.expires(), group.number);
+        if told.hearsay && is_alive(state) {
+            if here.owner == Owner::Other(peer) {
                 *seen = seen.owned_by(Owner::Nobody);
             }
             return true;
         }
-        // What is told again may be older than what this director would tell.
-        let is_ours = is_told_again && now.is_some() && seen.owner() == Owner::Me;
-        is_news || is_ours && self.was_used_last(told.remaining, entry)
+        // A packet has changed it here, and the next look tells.
+        let is_news = if is_alive(state) { !found.is_same(*seen) } else { !seen.is_nothing() };
+        if is_news {
+            return true;
+        }
+        // Nobody tells an end again.
+        let is_told_again = is_alive(told.state) && self.peer.mentions.contains_key(&group.id);
+        if is_alive(state) {
+            let timeout = service.timeouts[state.timeout_index()];
+            let told_now = now.plus(timeout + connection::slack(timeout));
+            let began_now = seen.is_successor() && seen.is_recent(told_now);
+            return here.may_succeed(there, peer) && (began_now || here.is_later(there))
+                // What is told again may be older than what this director would tell.
+                || is_told_again && here.owner == Owner::Me && here.prevails(there, self.me < peer);
+        }
+        if !told.hearsay && !is_told_again {
+            return here.may_succeed(there, peer);
+        }
+        let stays = here.has_gone_on(there, peer);
+        if stays && here.owner == Owner::Me && state.is_over() && here.is_later(there) {
+            // It has missed the end, which nobody else tells it.
+            let end = Connection { server: entry.server(), state, remaining, hearsay: false, ..*told };
+            self.peer.tell(&end, known, at);
+        }
+        stays
     }
 
-    /// Of two directors that both speak for a connection the one that has seen its last packet goes
-    /// on, as far as the times tell: by those both come to the same.
-    fn was_used_last(&self, told: u32, here: Entry) -> bool {
-        let here = here.expires().ticks_after(self.table.now());
-        if here.abs_diff(told) <= ALIKE { self.me < self.peer.id } else { here > told }
-    }
-
-    fn note<K: Family<T>>(&mut self, slot: usize, told: &Connection<K>, entry: Entry, group: u8) {
+    fn note<K: Family<T>>(&mut self, slot: usize, told: &Connection<K>, entry: Entry, group: KnownGroup) {
         let Some(hash) = self.directory.known(entry.server()).map(|known| known.hash) else { return };
         let alive = is_alive(told.state);
-        let seen = || {
-            let seen = Seen::new(identity(told.key, hash), told.state, entry.expires(), group);
-            match (self.directory.is_shared(group), told.hearsay) {
-                (false, _) => seen.confirmed(),
-                (true, false) => seen.owned_by(Owner::Other(self.peer.id)),
-                (true, true) => seen,
-            }
+        let seen = match alive {
+            true => Seen::new(identity(told.key, hash), told.state, entry.expires(), group.number),
+            false => Seen::NOTHING,
         };
-        let seen = if alive { seen() } else { Seen::NOTHING };
+        let seen = match (group.anycast, told.hearsay) {
+            (false, _) if alive => seen.confirmed(),
+            (true, false) => seen.owned_by(Owner::Other(self.peer.id)),
+            (false, _) | (true, true) => seen,
+        };
         if let Some(to) = K::mirror(self.mirrors).get_mut(slot) {
             *to = seen;
         }
@@ -227,19 +230,19 @@ impl<T: Table> Take<'_, T> {
     /// group that several directors balance only what it has spoken for.
     pub(super) fn remove_unmentioned(&mut self, group: GroupId, mentions: &Mentions) {
         if let Some(group) = self.directory.group(group)
-            && (self.directory.is_shared(group) || !self.table.balances(group))
+            && (group.anycast || !self.table.balances(group.number))
         {
             self.remove_unmentioned_of::<KeyV4>(group, mentions);
             self.remove_unmentioned_of::<KeyV6>(group, mentions);
         }
     }
 
-    fn remove_unmentioned_of<K: Family<T>>(&mut self, group: u8, mentions: &Mentions) {
+    fn remove_unmentioned_of<K: Family<T>>(&mut self, group: KnownGroup, mentions: &Mentions) {
         let mentioned = <K as Family<T>>::mentions(mentions);
         let per_page = K::SLOTS_PER_PAGE as usize;
-        let (shared, its) = (self.directory.is_shared(group), Owner::Other(self.peer.id));
+        let (KnownGroup { number, anycast, .. }, its) = (group, Owner::Other(self.peer.id));
         for (index, seen) in K::mirror(self.mirrors).iter_mut().enumerate() {
-            let wanted = !seen.is_nothing() && seen.group() == group && (!shared || seen.owner() == its);
+            let wanted = !seen.is_nothing() && seen.group() == number && (!anycast || seen.owner() == its);
             if !wanted || !mentions.regions.contains(seen.region()) || is_mentioned(mentioned, index) {
                 continue;
             }
@@ -249,14 +252,14 @@ impl<T: Table> Take<'_, T> {
             let state = entry.state().filter(|state| is_alive(*state));
             let known = self.directory.known(entry.server());
             // A packet may have made it this director's own.
-            if shared && let (Some(state), Some(known)) = (state, known) {
+            if anycast && let (Some(state), Some(known)) = (state, known) {
                 let identity = identity(page.key(slot), known.hash);
-                if !Seen::new(identity, state, entry.expires(), group).is_same(*seen) {
+                if !Seen::new(identity, state, entry.expires(), number).is_same(*seen) {
                     continue;
                 }
             }
             let is_alive = state.is_some();
-            let is_of_group = || known.is_some_and(|known| known.known.group == group);
+            let is_of_group = || known.is_some_and(|known| known.known.group.number == number);
             if is_alive && is_of_group() && page.swap_entry(slot, entry, Entry::EMPTY) {
                 self.table.count(Entry::EMPTY, entry);
             }

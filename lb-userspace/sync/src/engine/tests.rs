@@ -9,12 +9,10 @@ use lb_common::table::{self, Page};
 use proptest::prelude::*;
 
 use super::*;
-use crate::simulation::{
-    BINDINGS, Director, GROUP, Kind, MemoryTable, Network, SERVERS, STEP, Setting, World,
-};
+use crate::simulation::{BINDINGS, Director, GROUP, Kind, MemoryTable, Network, STEP, Setting, World};
 use crate::table::Pages;
 
-mod shared;
+mod anycast;
 
 /// Connections by client and ports: the server's address, and the state.
 type Alive = BTreeMap<(V6, [u16; 2]), (Vec<u8>, State)>;
@@ -65,10 +63,10 @@ impl World {
         Self::of(seed, pages, loss, false)
     }
 
-    fn of(seed: u64, pages: &[usize], loss: u8, shared: bool) -> Self {
+    fn of(seed: u64, pages: &[usize], loss: u8, anycast: bool) -> Self {
         let network = Network { loss: loss.into(), delay: Duration::ZERO, reorders: true };
         let tables: Vec<[usize; 2]> = pages.iter().map(|pages| [*pages, *pages]).collect();
-        Self::build(Setting { seed, shared, rate: u64::MAX, network }, &tables)
+        Self::build(Setting { seed, anycast, rate: u64::MAX, network }, &tables)
     }
 
     fn assert_alike(&self, one: usize, other: usize) {

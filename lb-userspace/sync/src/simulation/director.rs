@@ -53,7 +53,7 @@ impl Director {
         let mut order: Vec<(u16, bool)> =
             (1..=SERVERS).flat_map(|number| [(number, false), (number, true)]).collect();
         Rng::with_seed(seed).shuffle(&mut order);
-        let (table, directory) = MemoryTable::new(pages, seed, &order, setting.shared);
+        let (table, directory) = MemoryTable::new(pages, seed, &order, setting.anycast);
         table.set_time(now);
         let table = Arc::new(table);
         // It knows nobody before it is started.
@@ -99,13 +99,14 @@ impl Director {
 
     /// What the thread does once something has come, or once it is time for a look at the table.
     pub(super) fn round(&mut self, now: Duration) {
+        // The clock goes on for the program, whether this thread runs or not.
+        self.table.set_time(now);
         let has_come = self.inbox.front().is_some_and(|(arrival, _)| *arrival <= now);
         if self.side.is_none() || !has_come && now < self.looked + STEP {
             return;
         }
         let begun = processor_time();
         self.looked = now;
-        self.table.set_time(now);
         self.receive(now, BATCH);
         self.engine.work(now);
         self.allowance.refill(now);

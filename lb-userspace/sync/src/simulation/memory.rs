@@ -8,17 +8,16 @@ use std::time::Duration;
 
 use lb_common::addr::V6;
 use lb_common::binding;
-use lb_common::connection::{Entry, Generation, Key, KeyV4, KeyV6, State, Tick};
+use lb_common::connection::{Entry, Generation, Key, KeyV4, KeyV6, State, Tick, slack};
 use lb_common::frame::Flow;
 use lb_common::lease::GroupIndex;
 use lb_common::server::ServerId;
 use lb_common::service::ServiceInfo;
 use lb_common::spills::{Pressed, Spills};
 use lb_common::table::{self, Page, Place, WORDS_PER_PAGE};
-use lb_model::ids::GroupId;
 
-use super::{BINDINGS, GROUP, TIMEOUT, backend, vip};
-use crate::directory::{Directory, Known, SharedDirectory};
+use super::{BINDINGS, GROUP, GROUP_ID, TIMEOUT, backend, vip};
+use crate::directory::{Directory, Known, KnownGroup, SharedDirectory};
 use crate::table::{Bound, Pages, Table};
 
 /// The pages of a table in memory, without the words for spills that a program would look at.
@@ -118,7 +117,7 @@ impl MemoryTable {
         [v4, v6]: [usize; 2],
         seed: u64,
         order: &[(u16, bool)],
-        shared: bool,
+        anycast: bool,
     ) -> (Self, SharedDirectory) {
         let mut services = vec![ServiceInfo::UNSET];
         let mut known = Vec::new();
@@ -131,9 +130,8 @@ impl MemoryTable {
                 group: GroupIndex::group(GROUP),
                 timeouts: [TIMEOUT; 8],
             });
-            let known_here =
-                Known { backend: backend(*number, *v6), group: GROUP, group_id: GroupId(77), shared };
-            known.push((ServerId(index as u16 + 1), known_here));
+            let group = KnownGroup { number: GROUP, id: GROUP_ID, anycast };
+            known.push((ServerId(index as u16 + 1), Known { backend: backend(*number, *v6), group }));
         }
         let directory = SharedDirectory::default();
         directory.set(Directory::new(known).with_bindings([(BINDINGS, GROUP)]));
@@ -143,7 +141,7 @@ impl MemoryTable {
             hash_keys: [seed.wrapping_mul(0x1234_5678_9abc_def1), seed << 1 | 1],
             counts: services.iter().map(|_| AtomicU64::new(0)).collect(),
             services,
-            balances: AtomicBool::new(shared),
+            balances: AtomicBool::new(anycast),
             generation: AtomicU32::new(seed as u32),
             bindings: Mutex::default(),
             first_tick: Tick(0).plus((seed as u32).wrapping_mul(0x1_0001)),
@@ -184,7 +182,8 @@ impl MemoryTable {
         let (page, place, seen) = self.find(key, server);
         let (index, page) = (page, K::pages(self).page(page));
         let now = self.now();
-        let entry = Entry::new(server, state, now.plus(TIMEOUT), Table::generation(self, GROUP));
+        let expires = now.plus(TIMEOUT + slack(TIMEOUT));
+        let entry = Entry::new(server, state, expires, Table::generation(self, GROUP)).written(now);
         match seen {
             Some(seen) => {
                 assert!(page.swap_entry(seen.slot, seen.entry, entry.in_place_of(seen.entry)));

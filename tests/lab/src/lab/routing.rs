@@ -4,13 +4,11 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sys::signal::Signal;
 
 use super::servers::root;
-use super::{Node, Process};
+use super::Node;
 use crate::workspace;
 
 /// Which one.
@@ -28,6 +26,8 @@ const ROUTER_AS: &str = "64500";
 /// The addresses that deploy/routing has in the place of a director's and a router's.
 const DIRECTOR: &str = "192.0.2.2";
 const ROUTER: &str = "192.0.2.1";
+/// The lines of frr.conf for a session over IPv6, which it leaves out, begin so.
+const LEFT_OUT: &str = "! neighbor 2001:db8::1 ";
 
 /// The router's BIRD: it learns from each director, and has all ways that are alike.
 const ROUTER_CONF: &str = "\
@@ -50,20 +50,13 @@ template bgp director {
 pub struct Routing {
     node: Node,
     name: &'static str,
-    process: Process,
 }
 
 impl Routing {
     /// Starts the daemon of a director, which announces to `router`. It reads the very file of
     /// deploy/routing, with the lab's addresses.
     pub fn on_director(node: &Node, daemon: Daemon, router: Ipv4Addr) -> Result<Self> {
-        let (me, router) = (node.address().to_string(), router.to_string());
-        let deployed = |file: &str| -> Result<String> {
-            let path = workspace::root().join("deploy/routing").join(file);
-            let text =
-                fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            Ok(text.replace(DIRECTOR, &me).replace(ROUTER, &router).replace("/etc/exabgp/", "/srv/"))
-        };
+        let deployed = |file| deployed(file, node, router);
         let (name, files, start) = match daemon {
             Daemon::Bird => {
                 let addresses = deployed("lb-addresses.conf.example")?;
@@ -78,6 +71,30 @@ impl Routing {
             }
         };
         Self::start(node, name, &files, start)
+    }
+
+    /// Starts FRR on a director, which announces to the router over IPv6 too: with the lines of its
+    /// file that are for that.
+    pub fn frr_over_ipv6(node: &Node, router: &Node) -> Result<Self> {
+        let conf = deployed("frr.conf", node, router.address())?;
+        ensure!(conf.contains(LEFT_OUT), "frr.conf has no line that begins with {LEFT_OUT:?}");
+        let conf = conf.replace(LEFT_OUT, &format!("neighbor {} ", router.ipv6()));
+        Self::start(node, "frr", &[("frr.conf", conf)], START_FRR)
+    }
+
+    /// Starts the router's daemon, which listens to one director over IPv6 and takes whatever that
+    /// announces.
+    pub fn on_router_over_ipv6(node: &Node, director: &Node) -> Result<Self> {
+        let conf = format!(
+            "log stderr all;\nrouter id {};\nprotocol device {{}}\n\
+             protocol kernel {{ ipv6 {{ import none; export where source = RTS_BGP; }}; }}\n\
+             protocol bgp director {{ local {} as {ROUTER_AS}; neighbor {} as {DIRECTOR_AS}; passive on; \
+             error wait time 1, 3; ipv6 {{ import all; export none; }}; }}\n",
+            node.address(),
+            node.ipv6(),
+            director.ipv6()
+        );
+        Self::start(node, "bird", &[("bird.conf", conf)], START_BIRD)
     }
 
     /// Starts the router's daemon, which listens to these directors.
@@ -109,21 +126,22 @@ impl Routing {
             words.push(path.to_str().context("a path of the lab is not UTF-8")?);
         }
         words.push("0");
-        let process = node.start(name, "unshare", &words)?;
-        Ok(Self { node: node.clone(), name, process })
-    }
-
-    /// Kills the daemon with all its processes, as when its machine loses its power.
-    pub fn kill(&self) -> Result<()> {
-        self.process.signal_group(Signal::SIGKILL)?;
-        ensure!(self.process.ends_within(Duration::from_secs(10)), "{} does not end", self.name);
-        Ok(())
+        node.start(name, "unshare", &words)?;
+        Ok(Self { node: node.clone(), name })
     }
 
     /// The end of its log, for error messages.
     pub fn log_tail(&self) -> String {
         self.node.state().log_tail(&self.node.record(self.name))
     }
+}
+
+/// A file of deploy/routing, with the lab's addresses.
+fn deployed(file: &str, node: &Node, router: Ipv4Addr) -> Result<String> {
+    let path = workspace::root().join("deploy/routing").join(file);
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = text.replace(DIRECTOR, &node.address().to_string()).replace(ROUTER, &router.to_string());
+    Ok(text.replace("/etc/exabgp/", "/srv/"))
 }
 
 const START_BIRD: &str = "exec bird -f -c /srv/bird.conf -s /tmp/bird.ctl -P /tmp/bird.pid\n";

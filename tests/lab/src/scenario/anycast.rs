@@ -35,7 +35,6 @@ pub struct Anycast {
     pub directors: Vec<Director>,
     pub routing: Vec<Routing>,
     router_routing: Routing,
-    servers: Vec<Node>,
     connections: u32,
 }
 
@@ -63,13 +62,11 @@ impl Anycast {
         client.ip("link set eth0 down")?;
         lab.join_heartbeat_segment(&client, "198.51.100.100/24".parse()?)?;
         client.ip("route add default via 198.51.100.1")?;
-        let mut servers = Vec::new();
         for (name, last) in SERVERS {
             let server = node(name, last)?;
             server.hold_vip(VIP)?;
             server.ip(&format!("route add default via {ROUTER}"))?;
             echo(&server)?;
-            servers.push(server);
         }
         let nodes: Vec<Node> =
             DIRECTORS.into_iter().map(|(name, last)| node(name, last)).collect::<Result<_>>()?;
@@ -84,7 +81,7 @@ impl Anycast {
             let configuration = configuration(&lab, node, connections, TWO)?;
             directors.push(Director::launch(&[] as &[&str], node, &configuration)?);
         }
-        let anycast = Self { lab, client, router, directors, routing, router_routing, servers, connections };
+        let anycast = Self { lab, client, router, directors, routing, router_routing, connections };
         for director in &anycast.directors {
             director.wait_until_ready()?;
         }
@@ -178,10 +175,6 @@ impl Anycast {
         let devices: Vec<&str> = lines.filter_map(|line| line.split_whitespace().nth(1)).collect();
         ensure!(devices.iter().all(|device| *device == "lb-anycast"), "the VIP is on {devices:?}");
         Ok(!devices.is_empty())
-    }
-
-    pub fn server(&self, place: usize) -> &Node {
-        &self.servers[place]
     }
 
     /// What each has to say, for error messages.

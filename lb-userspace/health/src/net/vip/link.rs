@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use lb_net::xsk::Xsk;
+use lb_system::clock::sleep_until;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
@@ -124,15 +125,9 @@ async fn listen(net: VipNet, socket: AsyncFd<OwnedFd>, index: usize) {
 /// Expires the stack's timers.
 async fn keep_time(net: VipNet) {
     loop {
-        let next = net.next_timeout();
-        let timeout = async {
-            match next {
-                Some(at) => tokio::time::sleep_until(at.into()).await,
-                None => std::future::pending().await,
-            }
-        };
+        let next = net.next_timeout().map(Into::into);
         tokio::select! {
-            () = timeout => net.with_stack(|inner| inner.stack.expire(Instant::now())),
+            () = sleep_until(next) => net.with_stack(|inner| inner.stack.expire(Instant::now())),
             () = net.0.sooner.notified() => {}
         }
     }

@@ -30,12 +30,12 @@ pub(super) struct RoleHere {
 }
 
 impl RoleHere {
-    pub(super) fn starting() -> Self {
+    pub(super) fn starting(group: &Group) -> Self {
         Self {
             since: Instant::now(),
             cause: "starting".to_owned(),
             cause_id: words::cause_id(&Cause::Start),
-            takeovers: words::TAKING.map(|cause| (cause, 0)).into(),
+            takeovers: words::taking(group).iter().map(|cause| (*cause, 0)).collect(),
             settled: Role::Fault,
         }
     }

@@ -1,10 +1,15 @@
 //! Groups that several directors balance at once.
 
 use super::*;
+use crate::simulation::{GROUP_ID, TIMEOUT};
+
+fn ports(client: u32) -> [u16; 2] {
+    [client as u16 | 1, 80_u16.to_be()]
+}
 
 impl World {
     /// As [`World::new`], and all of them balance.
-    fn shared(seed: u64, pages: &[usize], loss: u8) -> Self {
+    fn anycast(seed: u64, pages: &[usize], loss: u8) -> Self {
         let mut world = Self::of(seed, pages, loss, true);
         world.run_all(Duration::from_millis(500));
         world
@@ -13,6 +18,21 @@ impl World {
     fn alive(&self, node: usize) -> Alive {
         let Director { table, directory, .. } = &self.directors[node];
         table.alive(directory)
+    }
+
+    /// Connections that the node takes to be `owner`'s.
+    fn owned(&self, node: usize, owner: Owner) -> usize {
+        let seen = self.directors[node].engine.mirrors.all();
+        seen.filter(|seen| !seen.is_nothing() && seen.owner() == owner).count()
+    }
+
+    /// The second one has asked the first one for all that it knows, and has its answer to come.
+    fn begin_to_tell_again(&mut self, from: usize, to: usize) {
+        let engine = &mut self.directors[to].engine;
+        let bits = |seen: &[Seen]| vec![0; seen.len().div_ceil(64)];
+        let (v4, v6) = (bits(&engine.mirrors.v4), bits(&engine.mirrors.v6));
+        let peer = engine.peers.iter_mut().find(|peer| usize::from(peer.id.0) == from).expect("a peer");
+        peer.mentions.insert(GROUP_ID, Mentions { regions: Regions::ALL, v4, v6 });
     }
 
     fn assert_all_know(&self, count: usize) {
@@ -24,7 +44,7 @@ impl World {
 
 #[test]
 fn what_each_of_them_opens_all_of_them_know() {
-    let mut world = World::shared(20, &[8, 4, 16], 0);
+    let mut world = World::anycast(20, &[8, 4, 16], 0);
     for node in 0..3 {
         (0..50).for_each(|client| world.happen(node, 1000 * node as u32 + client, State::Established));
     }
@@ -37,7 +57,7 @@ fn what_each_of_them_opens_all_of_them_know() {
 
 #[test]
 fn a_connection_that_comes_by_another_director_is_that_ones() {
-    let mut world = World::shared(21, &[8, 4, 16], 0);
+    let mut world = World::anycast(21, &[8, 4, 16], 0);
     (0..50).for_each(|client| world.happen(0, client, State::Established));
     world.run_all(3 * STEP);
     (0..50).for_each(|client| world.happen(1, client, State::FinWait));
@@ -55,7 +75,7 @@ fn a_connection_that_comes_by_another_director_is_that_ones() {
 
 #[test]
 fn a_director_that_starts_again_erases_nothing_and_learns_all() {
-    let mut world = World::shared(22, &[16, 16, 16], 0);
+    let mut world = World::anycast(22, &[16, 16, 16], 0);
     for node in 0..3 {
         (0..100).for_each(|client| world.happen(node, 1000 * node as u32 + client, State::Established));
     }
@@ -72,7 +92,7 @@ fn a_director_that_starts_again_erases_nothing_and_learns_all() {
 
 #[test]
 fn what_a_director_opened_that_has_died_others_tell_the_next_one() {
-    let mut world = World::shared(23, &[16, 16, 16], 0);
+    let mut world = World::anycast(23, &[16, 16, 16], 0);
     world.run(Duration::from_secs(5), &[0, 1]);
     (0..100).for_each(|client| world.happen(0, client, State::Established));
     world.run(Duration::from_secs(1), &[0, 1]);
@@ -90,7 +110,7 @@ fn what_a_director_opened_that_has_died_others_tell_the_next_one() {
 
 #[test]
 fn what_its_owner_says_is_gone_is_gone_and_nothing_else() {
-    let mut world = World::shared(24, &[16, 16, 16], 0);
+    let mut world = World::anycast(24, &[16, 16, 16], 0);
     (0..100).for_each(|client| world.happen(0, client, State::Established));
     (100..200).for_each(|client| world.happen(2, client, State::Established));
     world.run_all(Duration::from_secs(1));
@@ -103,9 +123,135 @@ fn what_its_owner_says_is_gone_is_gone_and_nothing_else() {
     world.assert_all_know(50 + 100 + 30 + 40);
 }
 
+/// Both of the directors that may do so, and both ends.
+#[test]
+fn an_end_counts_while_all_is_told_again() {
+    for (opens, ends) in [(0, 1), (1, 0)] {
+        let mut world = World::anycast(26, &[16, 16], 0);
+        (0..20).for_each(|client| world.happen(opens, client, State::Established));
+        world.run_all(Duration::from_millis(50));
+        world.begin_to_tell_again(ends, opens);
+        (0..10).for_each(|client| world.happen(ends, client, State::Closed));
+        (10..20).for_each(|client| world.happen(ends, client, State::FinWait));
+        world.run_all(3 * STEP);
+        for node in 0..2 {
+            let states: Vec<State> = world.alive(node).into_values().map(|(_, state)| state).collect();
+            assert_eq!(states, [State::FinWait; 10], "node {node}, ended at {ends}");
+        }
+    }
+}
+
+/// It is told of as an open one at that very moment, before the end was looked at.
+#[test]
+fn an_end_that_nobody_has_heard_of_yet_counts() {
+    let mut world = World::anycast(32, &[16, 16], 0);
+    (0..20).for_each(|client| world.happen(0, client, State::Established));
+    world.run_all(Duration::from_millis(50));
+    world.happen(1, 5, State::Closed);
+    let (now, engine) = (world.now, &mut world.directors[1].engine);
+    let [client_port, service_port] = ports(5);
+    let (key, state, remaining) = (KeyV4::new(V4(5), client_port, service_port), State::Established, TIMEOUT);
+    let servers: Vec<ServerId> = engine.peers[0].theirs.keys().copied().collect();
+    for (server, hearsay) in servers.into_iter().flat_map(|server| [(server, true), (server, false)]) {
+        let told = message::Connection { server, key, state, remaining, hearsay };
+        engine.take(0, |taker| taker.connection(&told, now));
+    }
+    assert_eq!(world.state(1, 5), Some(State::Closed));
+    world.run_all(Duration::from_secs(25));
+    world.assert_all_know(19);
+}
+
+#[test]
+fn what_is_told_again_is_its_owners_whatever_gave_way_for_it() {
+    let mut world = World::anycast(27, &[16, 4], 0);
+    // The second one's table is full of what has ended.
+    (10_000..13_000).for_each(|client| world.happen(1, client, State::Closed));
+    world.run(Duration::from_secs(2), &[0]);
+    (0..100).for_each(|client| world.happen(0, client, State::Established));
+    world.run(Duration::from_secs(1), &[0]);
+    world.run_all(Duration::from_secs(5));
+    world.assert_all_know(100);
+    assert_eq!((world.owned(0, Owner::Me), world.owned(1, Owner::Other(NodeId(0)))), (100, 100));
+    assert_eq!(world.owned(1, Owner::Me), 0);
+}
+
+/// A director that has missed the ends tells what it knew, once by hearsay and once as its own.
+#[test]
+fn what_has_ended_is_not_raised_again_and_who_has_missed_that_learns_it() {
+    for (owner, starts_again) in [(0, true), (1, false)] {
+        let mut world = World::anycast(28, &[16, 16, 16], 0);
+        (0..60).for_each(|client| world.happen(owner, client, State::Established));
+        world.run_all(Duration::from_millis(50));
+        world.run(Duration::from_secs(6), &[0, 2]);
+        (0..40).for_each(|client| world.happen(0, client, State::Closed));
+        world.run(Duration::from_secs(1), &[0, 2]);
+        if starts_again {
+            world.start(1);
+        }
+        world.run_all(Duration::from_secs(25));
+        world.assert_all_know(20);
+    }
+}
+
+#[test]
+fn what_has_ended_and_begun_again_is_known_to_who_has_missed_both() {
+    let mut world = World::anycast(29, &[16, 16, 16], 0);
+    (0..60).for_each(|client| world.happen(0, client, State::Established));
+    world.run_all(Duration::from_millis(50));
+    (0..60).for_each(|client| world.happen(0, client, State::Closed));
+    world.run_all(Duration::from_millis(50));
+    // At once, and the second one hears nothing; then the first one tells by hearsay.
+    (0..60).for_each(|client| world.happen(0, client, State::Established));
+    world.run(Duration::from_secs(4), &[0, 2]);
+    world.start(0);
+    world.run_all(Duration::from_secs(25));
+    world.assert_all_know(60);
+}
+
+/// The old connection was another director's, which tells its end while the new one begins here.
+#[test]
+fn a_new_connection_on_a_used_port_outlives_the_end_of_the_old_one() {
+    let mut world = World::anycast(30, &[16, 16, 16], 0);
+    (0..40).for_each(|client| world.happen(1, client, State::Established));
+    world.run_all(Duration::from_secs(5));
+    (0..40).for_each(|client| world.happen(1, client, State::FinWait));
+    world.run_all(3 * STEP);
+    // Some are open here when the end comes, and of the others a first packet has come.
+    (0..20).for_each(|client| world.happen(0, client, State::SynRecv));
+    (20..40).for_each(|client| world.happen(0, client, State::Established));
+    (0..40).for_each(|client| world.happen(1, client, State::Closed));
+    world.run_all(3 * STEP);
+    for client in 0..40 {
+        let wanted = if client < 20 { State::SynRecv } else { State::Established };
+        assert_eq!(world.state(0, client), Some(wanted), "{client}");
+    }
+    (0..20).for_each(|client| world.happen(0, client, State::Established));
+    world.run_all(Duration::from_secs(25));
+    world.assert_all_know(40);
+    assert_eq!(world.owned(0, Owner::Me), 40);
+}
+
+#[test]
+fn what_a_silent_director_spoke_for_is_whose_packets_come_next() {
+    let mut world = World::anycast(31, &[16, 16, 16], 0);
+    (0..100).for_each(|client| world.happen(0, client, State::Established));
+    world.run_all(Duration::from_millis(50));
+    world.run(Duration::from_secs(9), &[1, 2]);
+    assert_eq!(world.owned(1, Owner::Other(NodeId(0))), 100, "it may only be late");
+    world.run(Duration::from_secs(6), &[1, 2]);
+    assert_eq!((world.owned(1, Owner::Nobody), world.owned(2, Owner::Nobody)), (100, 100));
+    (0..60).for_each(|client| world.happen(1, client, State::Established));
+    world.run(3 * STEP, &[1, 2]);
+    assert_eq!((world.owned(1, Owner::Me), world.owned(2, Owner::Other(NodeId(1)))), (60, 60));
+    // It was only cut off: what nobody else has is its own again.
+    world.run_all(Duration::from_secs(25));
+    world.assert_all_know(100);
+    assert_eq!((world.owned(0, Owner::Me), world.owned(1, Owner::Me)), (40, 60));
+}
+
 #[test]
 fn a_client_that_two_bind_at_once_is_bound_to_one_server() {
-    let mut world = World::shared(25, &[4, 4, 4], 0);
+    let mut world = World::anycast(25, &[4, 4, 4], 0);
     let bind = |world: &World, node: usize, client, server| {
         let until = world.now + Duration::from_secs(300);
         let key = binding::Key { client: V6([0, client]), group: BINDINGS };
@@ -134,7 +280,7 @@ proptest! {
     fn a_connection_that_lives_is_known_to_all(seed in any::<u64>(), loss in 0_u8..30, nodes in 2_usize..4) {
         let mut rng = Rng::with_seed(seed);
         let pages: Vec<usize> = (0..nodes).map(|_| 1 << rng.u32(4..6)).collect();
-        let mut world = World::shared(seed, &pages, loss);
+        let mut world = World::anycast(seed, &pages, loss);
         let mut state: BTreeMap<u32, State> = BTreeMap::new();
         let mut way = 0_u32;
         for _ in 0..rng.usize(1..12) {
@@ -173,7 +319,6 @@ proptest! {
         let living: Vec<u32> = living.map(|(client, _)| *client).collect();
         for node in 0..nodes {
             let known = world.alive(node);
-            let ports = |client: u32| [client as u16 | 1, 80_u16.to_be()];
             let key = |client: u32| match client.is_multiple_of(3) {
                 true => (V6([u64::from(client), 5]), ports(client)),
                 false => (V4(client).mapped(), ports(client)),
