@@ -54,6 +54,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
     ),
     ("lb-fuzz", &[]),
     ("lb-lab", &["lb-common", "lb-model", "lb-api"]),
+    ("lb-simulation", &["lb-common", "lb-model", "lb-sync"]),
     ("lb-tests", &["lb-api", "lb-common", "lb-model", "lb-system", "lb-datapath", "lb-lab"]),
     ("xtask", &["lb-common", "lb-lab"]),
 ];

@@ -18,6 +18,7 @@ mod kernels;
 mod lab;
 mod package;
 mod setup;
+mod simulate;
 mod suite;
 mod test;
 mod workspace;
@@ -40,6 +41,10 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Inject faults of every kind, drawn from a seed, while clients check every byte.
     Chaos(chaos::Options),
+    /// Simulate the synchronisation of few directors and of many: traffic, processor time, memory,
+    /// convergence. `simulate --help` lists its options.
+    #[command(disable_help_flag = true)]
+    Simulate(simulate::Options),
     /// Build packages for Debian and RPM, and an image for containers.
     Package(package::Options),
     /// Measure the data path, take-overs, health checks and restarts.
@@ -56,6 +61,7 @@ fn main() -> ExitCode {
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Chaos(options) => chaos::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Simulate(options) => simulate::run(&options),
         Command::Package(options) => package::run(&options),
     };
     match result {

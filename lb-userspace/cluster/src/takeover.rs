@@ -7,8 +7,8 @@
 //! - [`lb_net::announce`]: gratuitous ARP and unsolicited neighbour advertisements
 //! - [`holder`]: the thread that carries all that out, as it is ordered; [`segments`]: one for each
 //!   interface
-//! - [`vip_device`]: the device that has the VIPs of groups that every director serves, for a routing
-//!   daemon to announce
+//! - [`vip_device`]: the device that has the VIPs of groups that every director serves, for a
+//!   routing daemon to announce
 //!
 //! The order that keeps packets safe is the caller's: on taking, address, then data path, then the
 //! announcement; on giving up, data path and address first, and only then a word to the peer.

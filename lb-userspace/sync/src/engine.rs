@@ -5,8 +5,11 @@
 //! - `take`: what others tell, into the table; `last_use`: whose word counts if two know different
 //!   things
 //! - `bindings`: clients that are bound to servers
+//! - `footprint`: the memory that it takes
 
 mod bindings;
+#[cfg(any(test, feature = "simulation"))]
+mod footprint;
 mod last_use;
 mod look;
 mod take;
@@ -24,6 +27,8 @@ use lb_model::ids::NodeId;
 
 use self::bindings::Bindings;
 pub(crate) use self::bindings::Waiting;
+#[cfg(any(test, feature = "simulation"))]
+pub use self::footprint::Footprint;
 use self::look::Look;
 use self::take::Take;
 use crate::digest::{Digest, Digests, Regions};
@@ -283,8 +288,8 @@ impl<T: Table> Engine<T> {
         }
     }
 
-    /// What a director spoke for that is silent is nobody's: whoever gets the next packet of it goes
-    /// on, and tells the others.
+    /// What a director spoke for that is silent is nobody's: whoever gets the next packet of it
+    /// goes on, and tells the others.
     fn disown_absent(&mut self, now: Duration) {
         for peer in &mut self.peers {
             if peer.falls_absent(now) {

@@ -11,7 +11,10 @@
 //! - `peer`: what that director has been told, and what is to come
 //! - [`engine`]: all of it, without I/O
 //! - [`service`]: the thread and its sockets
+//! - `allowance`: how many bytes may be sent now
 //! - [`status`]: how it stands
+//! - `simulation`: directors in simulated time, for tests and for `cargo xtask simulate`; not in
+//!   the product
 //!
 //! # Rules
 //! - The director that balances a group tells about its connections; all others take what they are
@@ -19,14 +22,16 @@
 //! - Of a group that several directors balance at once each connection has an owner (`mirror`): the
 //!   director whose program changed it last. The owner tells of it, and it alone can say that it is
 //!   gone. What the owner of an earlier life spoke for, or one that is silent, and what is known by
-//!   hearsay, is nobody's: it stays until its time is up, or until a packet makes it somebody's again.
-//!   If two know different things, what has come of the last packet counts (`engine::last_use`).
+//!   hearsay, is nobody's: it stays until its time is up, or until a packet makes it somebody's
+//!   again. If two know different things, what has come of the last packet counts
+//!   (`engine::last_use`).
 //! - Nothing is queued for each change: a page of the table that has changed is looked at, and what
 //!   differs from the mirror is told. A slow peer is told later and less, and memory does not grow.
 //! - A connection is told once it is established, so a flood of first packets costs nothing here.
 //! - What got lost all the same (a table that was full, a change while a peer was away) is found by
 //!   comparing digests, and told again.
 
+mod allowance;
 pub mod backend;
 mod digest;
 pub mod directory;
@@ -36,6 +41,8 @@ mod message;
 mod mirror;
 mod peer;
 pub mod service;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 pub mod status;
 pub mod table;
 mod wire;

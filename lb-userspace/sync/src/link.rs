@@ -17,7 +17,7 @@ use lb_model::ids::NodeId;
 use crate::wire::Header;
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 /// Datagrams that wait for the other side's word at most.
 pub(crate) const QUEUE: usize = 1024;
@@ -329,6 +329,15 @@ impl Link {
             sent_at: now.as_millis() as u32,
             heard: self.heard.map_or(0, |(_, stamp)| stamp),
         }
+    }
+
+    /// Bytes on the heap, see `engine::Footprint`.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn footprint(&self) -> usize {
+        let queue = &self.sending.queue;
+        let sent: usize = queue.iter().map(|outgoing| outgoing.messages.capacity()).sum();
+        let early: usize = self.receiving.early.values().map(Vec::capacity).sum();
+        queue.capacity() * size_of::<Outgoing>() + sent + early
     }
 }
 

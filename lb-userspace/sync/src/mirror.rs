@@ -2,6 +2,7 @@
 //! now and this does not say has to be told.
 
 use lb_common::connection::{State, Tick};
+use lb_common::lease::GROUPS;
 use lb_model::ids::NodeId;
 
 use crate::backend::mixed;
@@ -31,10 +32,10 @@ impl Identity {
 }
 
 /// A slot: bits 0 to 31 tell the connection and its state apart from others (the upper ones are its
-/// region), 32 to 47 about when it expires, 48 to 55 its group's number here, 56 whether the
-/// director that balances the group says so, 57 to 61 its owner, 62 whether it is a successor. With
-/// bits 0 to 31 at 0 it is nothing worth telling; of one that has ended the owner says who has ended
-/// it.
+/// region), 32 to 47 about when it expires, 48 to 53 its group's number here, 54 whether it is a
+/// successor, 55 to 63 its owner or, in a group that one director balances, whether that one says
+/// so. With bits 0 to 31 at 0 it is nothing worth telling; of one that has ended the owner says who
+/// has ended it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Seen(u64);
 
@@ -52,12 +53,19 @@ pub(crate) enum Owner {
 /// Ticks per unit of the expiry that is kept: 4.3 s.
 const COARSE: u32 = 4;
 
+// Six bits tell the groups apart.
+const _: () = assert!(GROUPS == 64);
+
 impl Seen {
     pub(crate) const NOTHING: Self = Self(0);
-    const CONFIRMED: u64 = 1 << 56;
-    const OWNER: u32 = 57;
-    const OWNERS: u64 = 0x1f << Self::OWNER;
-    const SUCCESSOR: u64 = 1 << 62;
+    const GROUPS: u8 = GROUPS as u8 - 1;
+    const SUCCESSOR: u64 = 1 << 54;
+    const OWNER: u32 = 55;
+    /// Nobody, this director, and as many others as a byte tells apart.
+    const OWNERS: u64 = 0x1ff << Self::OWNER;
+    /// In the place of an owner: nobody's, and confirmed. Nobody owns a connection of a group that
+    /// one director balances.
+    const CONFIRMED: u64 = 2 + 1 + u8::MAX as u64;
     const LOW: u32 = u32::BITS - REGION_BITS;
 
     pub(crate) fn new(identity: Identity, state: State, expires: Tick, group: u8) -> Self {
@@ -65,7 +73,7 @@ impl Seen {
         // Never 0, which would be nothing.
         let fingerprint = (identity.region() as u32) << Self::LOW | low | 1;
         let expires = u64::from((expires.0 >> COARSE) as u16);
-        Self(u64::from(group) << 48 | expires << 32 | u64::from(fingerprint))
+        Self(u64::from(group & Self::GROUPS) << 48 | expires << 32 | u64::from(fingerprint))
     }
 
     pub(crate) const fn is_nothing(self) -> bool {
@@ -81,7 +89,7 @@ impl Seen {
     }
 
     pub(crate) const fn group(self) -> u8 {
-        (self.0 >> 48) as u8
+        (self.0 >> 48) as u8 & Self::GROUPS
     }
 
     /// Whether both are of one connection in one state.
@@ -96,29 +104,38 @@ impl Seen {
         later < 1 << 15 && later as u32 > (timeout >> COARSE) / 4 + 1
     }
 
+    /// Whether the director that balances the group says so.
     pub(crate) const fn is_confirmed(self) -> bool {
-        self.0 & Self::CONFIRMED != 0
+        self.owner_number() == Self::CONFIRMED
     }
 
+    /// Of a group that one director balances: it is nobody's then.
     pub(crate) const fn confirmed(self) -> Self {
-        Self(self.0 | Self::CONFIRMED)
+        self.with_owner_number(Self::CONFIRMED)
+    }
+
+    const fn owner_number(self) -> u64 {
+        (self.0 & Self::OWNERS) >> Self::OWNER
+    }
+
+    const fn with_owner_number(self, number: u64) -> Self {
+        Self(self.0 & !Self::OWNERS | number << Self::OWNER & Self::OWNERS)
     }
 
     pub(crate) const fn owner(self) -> Owner {
-        match (self.0 & Self::OWNERS) >> Self::OWNER {
-            0 => Owner::Nobody,
+        match self.owner_number() {
+            0 | Self::CONFIRMED => Owner::Nobody,
             1 => Owner::Me,
-            other => Owner::Other(NodeId(other as u8 - 2)),
+            other => Owner::Other(NodeId((other - 2) as u8)),
         }
     }
 
     pub(crate) const fn owned_by(self, owner: Owner) -> Self {
-        let number = match owner {
+        self.with_owner_number(match owner {
             Owner::Nobody => 0,
             Owner::Me => 1,
             Owner::Other(NodeId(node)) => node as u64 + 2,
-        };
-        Self(self.0 & !Self::OWNERS | number << Self::OWNER & Self::OWNERS)
+        })
     }
 
     /// A connection that began here in the place of another one, whose end others may still tell.
@@ -168,11 +185,16 @@ mod tests {
 
     #[test]
     fn an_owner_is_a_thing_of_its_own() {
-        let one = Seen::new(identity(1), State::Established, Tick(100), 31);
+        let one = Seen::new(identity(1), State::Established, Tick(100), 31).successor();
         assert_eq!(one.owner(), Owner::Nobody);
-        for owner in [Owner::Me, Owner::Other(NodeId(0)), Owner::Other(NodeId(15)), Owner::Nobody] {
+        let others = (0..=u8::MAX).map(|node| Owner::Other(NodeId(node)));
+        for owner in others.chain([Owner::Me, Owner::Nobody]) {
             let owned = one.owned_by(Owner::Other(NodeId(7))).owned_by(owner);
-            assert_eq!(owned.owner(), owner);
+            assert_eq!((owned.owner(), owned.group()), (owner, 31));
+            assert!(owned.is_successor() && !owned.is_confirmed());
+            let confirmed = owned.confirmed();
+            assert!(confirmed.is_confirmed() && confirmed.is_same(one) && confirmed.is_successor());
+            assert_eq!(confirmed.owner(), Owner::Nobody);
             assert!(owned.is_same(one) && owned.weight() == one.weight() && !owned.is_nothing());
         }
     }

@@ -182,7 +182,7 @@ impl Peer {
         if self.named.insert(connection.server, server.hash) != Some(server.hash) {
             let Entry { known, .. } = server;
             let number = connection.server;
-            self.say(&Message::Server { number, group: known.group_id, backend: known.backend }, now);
+            self.say(&Message::Server { number, group: known.group.id, backend: known.backend }, now);
         }
         let begin = self.batch.len();
         connection.encode(&mut self.batch);
@@ -301,5 +301,17 @@ impl Peer {
             self.compare_soon();
             self.knows_theirs = false;
         }
+    }
+
+    /// Bytes on the heap, see `engine::Footprint`.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn footprint(&self) -> usize {
+        let servers = self.named.capacity() * size_of::<(ServerId, u64)>()
+            + self.theirs.capacity() * size_of::<(ServerId, (GroupId, Backend))>();
+        let digests = self.their_digests.values().map(|Digests(digests)| size_of_val(&digests[..]));
+        let bits = |Mentions { v4, v6, .. }: &Mentions| size_of_val(&v4[..]) + size_of_val(&v6[..]);
+        let mentions = self.mentions.values().map(bits);
+        let waiting = self.batch.capacity() + self.jobs.capacity() * size_of::<Job>();
+        self.link.footprint() + servers + digests.chain(mentions).sum::<usize>() + waiting
     }
 }

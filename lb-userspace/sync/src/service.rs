@@ -20,6 +20,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::time::{ClockId, clock_gettime};
 
+use crate::allowance::Allowance;
 use crate::directory::SharedDirectory;
 use crate::engine::{Engine, Me};
 use crate::link::Lot;
@@ -30,19 +31,19 @@ use crate::wire;
 const THREAD: &str = "lb-sync";
 
 /// The table is looked at so often.
-const STEP: Duration = Duration::from_millis(5);
+pub(crate) const STEP: Duration = Duration::from_millis(5);
 /// Whatever comes, the thread rests for so long between two rounds: what has come by then is done
 /// at once.
-const REST: Duration = Duration::from_millis(1);
+pub(crate) const REST: Duration = Duration::from_millis(1);
 /// Datagrams of one path between two looks at the table.
-const BATCH: usize = 512;
+pub(crate) const BATCH: usize = 512;
 /// A path over which a node was heard this lately is taken to reach it.
 const WORKS: Duration = Duration::from_secs(1);
 /// A path that broke is opened again so often.
 const REOPEN: Duration = Duration::from_secs(1);
 const STATUS: Duration = Duration::from_millis(100);
 /// Bytes of datagrams that the kernel keeps until they are read: those of a whole window.
-const RECEIVE_BUFFER: usize = 8 << 20;
+pub(crate) const RECEIVE_BUFFER: usize = 8 << 20;
 
 /// A way to the other directors.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,9 +89,7 @@ impl Synchroniser {
         let service = Service {
             paths: paths.into_iter().map(Slot::new).collect(),
             heard: BTreeMap::new(),
-            rate,
-            budget: 0,
-            refilled: now(),
+            allowance: Allowance::new(rate, now()),
             stop: Arc::clone(&stop),
             status: status.clone(),
             pulse: pulse.clone(),
@@ -143,10 +142,7 @@ struct Service {
     paths: Vec<Slot>,
     /// When each node was heard last, by path.
     heard: BTreeMap<(NodeId, usize), Duration>,
-    rate: u64,
-    /// Bytes that may be sent now.
-    budget: u64,
-    refilled: Duration,
+    allowance: Allowance,
     stop: Arc<AtomicBool>,
     status: SharedStatus,
     pulse: Pulse,
@@ -167,10 +163,10 @@ impl Service {
             self.receive(&mut engine, &mut buffer);
             let now = now();
             engine.work(now);
-            self.refill(now);
-            let mut budget = self.budget;
-            engine.send(now, &mut budget, |node, datagram| self.send(node, datagram, now));
-            self.budget = budget;
+            self.allowance.refill(now);
+            let mut left = self.allowance.left;
+            engine.send(now, &mut left, |node, datagram| self.send(node, datagram, now));
+            self.allowance.left = left;
             if now >= told + STATUS {
                 told = now;
                 self.tell(&engine, now);
@@ -200,14 +196,6 @@ impl Service {
                 }
             }
         }
-    }
-
-    fn refill(&mut self, now: Duration) {
-        let passed = now.saturating_sub(self.refilled).min(Duration::from_millis(100));
-        self.refilled = now;
-        let more = (self.rate as u128 * passed.as_micros() / 1_000_000) as u64;
-        // What was not used for a tenth of a second is lost.
-        self.budget = (self.budget + more).min(self.rate / 10);
     }
 
     /// By the first path that works; by all, if none is known to.

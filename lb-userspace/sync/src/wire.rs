@@ -120,12 +120,9 @@ pub(crate) fn open<'a>(
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-
-    pub(crate) fn keys() -> Keys {
-        Keys::new([(KeyId(1), &[7_u8; 32][..])], KeyId(1)).expect("a key")
-    }
+    use crate::simulation::keys;
 
     const HEADER_SAMPLE: Header = Header {
         from: NodeId(1),

@@ -2,8 +2,8 @@
 //! ([`lb_net::tun`]) as long as clients may be sent here.
 //!
 //! A routing daemon announces the device's addresses. A director that leaves takes them away and
-//! goes on forwarding until routers have heard of it (`withdraw_wait`); only then it is asked for no
-//! more. Of a process that dies the kernel takes the device away.
+//! goes on forwarding until routers have heard of it (`withdraw_wait`); only then it is asked for
+//! no more. Of a process that dies the kernel takes the device away.
 //!
 //! On a thread of its own, like the holders of VIPs, which begins with the first such group. Each
 //! order costs a few netlink requests, and they come one after the other.

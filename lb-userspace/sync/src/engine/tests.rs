@@ -1,113 +1,23 @@
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use fastrand::Rng;
 use lb_common::addr::{Address, V4, V6};
 use lb_common::binding;
-use lb_common::connection::{Entry, State, slack};
-use lb_common::frame::Flow;
-use lb_common::lease::GroupIndex;
+use lb_common::connection::{Entry, State};
 use lb_common::server::ServerId;
-use lb_common::service::{Protocol, ServiceInfo};
-use lb_common::table::{self, Page, Place};
-use lb_model::ids::GroupId;
+use lb_common::table::{self, Page};
 use proptest::prelude::*;
 
-use self::memory::{Kind, MemoryPages, MemoryTable};
 use super::*;
-use crate::backend::Backend;
-use crate::directory::Known;
-use crate::link::tests::lot;
+use crate::simulation::{BINDINGS, Director, GROUP, Kind, MemoryTable, Network, STEP, Setting, World};
 use crate::table::Pages;
-use crate::wire::tests::keys;
 
 mod anycast;
-mod memory;
-
-const GROUP: u8 = 0;
-/// The number that bindings of its services bear.
-const BINDINGS: u64 = 5;
-const TIMEOUT: u32 = 3600;
-
-fn vip(v6: bool) -> V6 {
-    if v6 { V6([0x20, 0x10]) } else { V4::from_octets([192, 0, 2, 10]).mapped() }
-}
-
-/// Server `number`, from 1, of the service of either family.
-fn backend(number: u16, v6: bool) -> Backend {
-    let server = V4::from_octets([192, 0, 2, 20 + number as u8]).mapped();
-    Backend { vip: vip(v6), port: 80, protocol: Protocol::Tcp, server }
-}
-
-const SERVERS: u16 = 3;
 
 /// Connections by client and ports: the server's address, and the state.
 type Alive = BTreeMap<(V6, [u16; 2]), (Vec<u8>, State)>;
 
 impl MemoryTable {
-    /// `order` says which number the servers have here.
-    fn new(pages: usize, seed: u64, order: &[(u16, bool)]) -> (Self, SharedDirectory) {
-        let mut services = vec![ServiceInfo::UNSET];
-        let mut known = Vec::new();
-        for (index, (number, v6)) in order.iter().enumerate() {
-            services.push(ServiceInfo {
-                address: vip(*v6),
-                port_and_protocol: 6 << 16 | u32::from(80_u16.to_be()),
-                id: 1 + u16::from(*v6),
-                flags: 0,
-                group: GroupIndex::group(GROUP),
-                timeouts: [TIMEOUT; 8],
-            });
-            let group = KnownGroup { number: GROUP, id: GroupId(77), anycast: false };
-            known.push((ServerId(index as u16 + 1), Known { backend: backend(*number, *v6), group }));
-        }
-        let directory = SharedDirectory::default();
-        directory.set(Directory::new(known).with_bindings([(BINDINGS, GROUP)]));
-        let table = Self {
-            v4: MemoryPages::new(pages),
-            v6: MemoryPages::new(pages),
-            hash_keys: [seed.wrapping_mul(0x1234_5678_9abc_def1), seed << 1 | 1],
-            services,
-            counts: Mutex::default(),
-            balances: AtomicU32::new(0),
-            generation: AtomicU32::new(seed as u32),
-            bindings: Mutex::default(),
-            tick: AtomicU32::new((seed as u32).wrapping_mul(0x1_0001) & 0x00ff_ffff),
-        };
-        (table, directory)
-    }
-
-    fn number(&self, directory: &SharedDirectory, number: u16, v6: bool) -> ServerId {
-        directory.get().number(&backend(number, v6)).expect("a server")
-    }
-
-    /// What a packet of the program does.
-    fn set<K: Kind>(&self, key: K, server: ServerId, state: State) {
-        let flow = Flow::<K::Address>::of_connection(key, &self.service(server)).expect("of the family");
-        let pages = K::pages(self);
-        let place = Place::of(&flow, self.hash_keys, pages.count() as u32 - 1);
-        let page = pages.page(place.page as usize);
-        let (address, now) = (flow.service(), self.now());
-        let expires = now.plus(TIMEOUT + slack(TIMEOUT));
-        let entry = Entry::new(server, state, expires, Table::generation(self, GROUP)).written(now);
-        let is_its = |entry: Entry| self.service(entry.server()).knows(&address).then_some(());
-        match table::find(&page, &place, key, is_its) {
-            Some((seen, ())) => {
-                assert!(page.swap_entry(seen.slot, seen.entry, entry.in_place_of(seen.entry)));
-                self.count(entry, seen.entry);
-            }
-            None => {
-                let victim = table::victim(&page, &place, now).expect("room");
-                assert!(table::take(&page, &place, victim, key, entry, now));
-                self.count(entry, victim.entry);
-            }
-        }
-        if state != State::SynRecv {
-            pages.changed.lock().expect("changes").push(place.page as usize);
-        }
-    }
-
     /// Connections that are alive, with the backends that they go to.
     fn alive(&self, directory: &SharedDirectory) -> Alive {
         let mut found = Alive::new();
@@ -146,101 +56,17 @@ impl MemoryTable {
     }
 }
 
-/// A director: its table and its engine.
-struct Director {
-    table: Arc<MemoryTable>,
-    directory: SharedDirectory,
-    engine: Engine<MemoryTable>,
-}
-
-/// Some directors, and a network between them that loses `loss` percent.
-struct World {
-    rng: Rng,
-    loss: u8,
-    now: Duration,
-    directors: Vec<Director>,
-    sent: u64,
-}
-
-const STEP: Duration = Duration::from_millis(5);
-
 impl World {
+    /// Directors with so many pages, of which the first one balances, and a network that loses
+    /// `loss` percent.
     fn new(seed: u64, pages: &[usize], loss: u8) -> Self {
-        let mut rng = Rng::with_seed(seed);
-        let directors = pages.iter().map(|pages| Director::new(*pages, rng.u64(..))).collect::<Vec<_>>();
-        let mut world = Self { rng, loss, now: Duration::from_secs(1000), directors, sent: 0 };
-        for node in 0..world.directors.len() {
-            world.start(node);
-        }
-        world.activate(0);
-        world
+        Self::of(seed, pages, loss, false)
     }
 
-    /// The process of a node starts, with the table that it finds.
-    fn start(&mut self, node: usize) {
-        let others = (0..self.directors.len()).filter(|other| *other != node).map(|node| NodeId(node as u8));
-        let others: Vec<_> = others.collect();
-        let session = self.now.as_millis() as u64;
-        let me = Me { node: NodeId(node as u8), session, cluster: ClusterId::of("lb"), keys: keys() };
-        let seed = self.rng.u64(..);
-        let Director { table, directory, engine } = &mut self.directors[node];
-        let lots = |peer: NodeId| lot(seed ^ u64::from(peer.0));
-        *engine = Engine::new(me, others, table.clone(), directory.clone(), lots);
-    }
-
-    /// From now on this node balances, and no other.
-    fn activate(&mut self, node: usize) {
-        for (index, Director { table, .. }) in self.directors.iter().enumerate() {
-            let balances = u32::from(index == node);
-            if table.balances.swap(balances, SeqCst) != balances {
-                table.generation.fetch_add(1, SeqCst);
-            }
-        }
-    }
-
-    fn step(&mut self, reached: &[usize]) {
-        self.now += STEP;
-        let mut sent = Vec::new();
-        for Director { table, .. } in &self.directors {
-            table.tick.fetch_add(u32::from(self.now.as_millis() % 270 < 5), SeqCst);
-        }
-        for node in reached {
-            let Director { engine, .. } = &mut self.directors[*node];
-            engine.work(self.now);
-            engine.send(self.now, &mut u64::MAX.clone(), |to, datagram| sent.push((to, datagram.to_vec())));
-        }
-        self.rng.shuffle(&mut sent);
-        for (to, datagram) in sent {
-            self.sent += 1;
-            if reached.contains(&usize::from(to.0)) && self.rng.u8(..100) >= self.loss {
-                self.directors[usize::from(to.0)].engine.receive(&datagram, self.now);
-            }
-        }
-    }
-
-    fn run(&mut self, time: Duration, reached: &[usize]) {
-        let end = self.now + time;
-        while self.now < end {
-            self.step(reached);
-        }
-    }
-
-    fn run_all(&mut self, time: Duration) {
-        self.run(time, &Vec::from_iter(0..self.directors.len()));
-    }
-
-    /// Something happens to a connection at a node, of either family.
-    fn happen(&mut self, node: usize, client: u32, state: State) {
-        let Director { table, directory, .. } = &self.directors[node];
-        let number = 1 + (client % u32::from(SERVERS)) as u16;
-        let ports = [client as u16 | 1, 80_u16.to_be()];
-        if client.is_multiple_of(3) {
-            let key = KeyV6::new(V6([u64::from(client), 5]), ports[0], ports[1]);
-            table.set(key, table.number(directory, number, true), state);
-        } else {
-            let key = KeyV4::new(V4(client), ports[0], ports[1]);
-            table.set(key, table.number(directory, number, false), state);
-        }
+    fn of(seed: u64, pages: &[usize], loss: u8, anycast: bool) -> Self {
+        let network = Network { loss: loss.into(), delay: Duration::ZERO, reorders: true };
+        let tables: Vec<[usize; 2]> = pages.iter().map(|pages| [*pages, *pages]).collect();
+        Self::build(Setting { seed, anycast, rate: u64::MAX, network }, &tables)
     }
 
     fn assert_alike(&self, one: usize, other: usize) {
@@ -250,23 +76,8 @@ impl World {
         let differ = differ.chain(others.iter().filter(|(key, value)| ones.get(*key) != Some(value)));
         assert_eq!(differ.take(3).collect::<Vec<_>>(), [], "of {} and {}", ones.len(), others.len());
         for Director { table, .. } in [one, other] {
-            let mut counts = table.counts.lock().expect("counts").clone();
-            counts.retain(|server, count| server.0 != 0 && *count != 0);
-            assert_eq!(counts, table.recount());
+            assert_eq!(table.counts(), table.recount());
         }
-    }
-}
-
-impl Director {
-    fn new(pages: usize, seed: u64) -> Self {
-        let mut order: Vec<(u16, bool)> =
-            (1..=SERVERS).flat_map(|number| [(number, false), (number, true)]).collect();
-        Rng::with_seed(seed).shuffle(&mut order);
-        let (table, directory) = MemoryTable::new(pages, seed, &order);
-        let table = Arc::new(table);
-        let me = Me { node: NodeId(0), session: 0, cluster: ClusterId(0), keys: keys() };
-        let engine = Engine::new(me, [], table.clone(), directory.clone(), |_| lot(0));
-        Self { table, directory, engine }
     }
 }
 
@@ -328,7 +139,7 @@ fn a_node_that_joins_gets_the_whole_table_and_says_so() {
 /// Runs until node 0 says that node 1 knows what it knows, which must then be true.
 fn run_until_known(world: &mut World) {
     for _ in 0..400 {
-        world.step(&[0, 1]);
+        world.run(STEP, &[0, 1]);
         if world.directors[0].engine.status(world.now).peers[0].knows_ours {
             world.assert_alike(0, 1);
             return;
@@ -413,10 +224,10 @@ fn neither_the_balancing_director_nor_strangers_change_a_table() {
     let mut world = World::new(7, &[4, 4], 0);
     world.run_all(Duration::from_millis(50));
     // Both balance: a split brain.
-    world.directors[1].table.balances.store(1, SeqCst);
+    world.directors[1].table.set_balances(true);
     world.happen(0, 1, State::Established);
     world.run_all(Duration::from_secs(1));
-    let Director { table, directory, engine } = &mut world.directors[1];
+    let Director { table, directory, engine, .. } = &mut world.directors[1];
     assert!(table.alive(directory).is_empty());
     assert_eq!(engine.status(world.now).drops.balanced_here, 1);
     assert_eq!(engine.receive(b"nonsense", world.now), None);
@@ -476,16 +287,16 @@ proptest! {
                 1 => world.start(rng.usize(..nodes)),
                 2 => {
                     // In order: everybody knows what there is.
-                    world.loss = 0;
+                    world.network.loss = 0.0;
                     world.run_all(Duration::from_secs(1));
-                    world.loss = loss;
+                    world.network.loss = loss.into();
                     active = rng.usize(..nodes);
                     world.activate(active);
                 }
                 _ => world.run_all(Duration::from_millis(rng.u64(..200))),
             }
         }
-        world.loss = 0;
+        world.network.loss = 0.0;
         world.run_all(Duration::from_secs(13));
         for node in (0..nodes).filter(|node| *node != active) {
             world.assert_alike(active, node);

@@ -4,14 +4,9 @@ use fastrand::Rng;
 use proptest::prelude::*;
 
 use super::*;
+use crate::simulation::lot;
 
 const STEP: Duration = Duration::from_millis(5);
-
-/// Random numbers from a seed.
-pub(crate) fn lot(seed: u64) -> Lot {
-    let mut rng = Rng::with_seed(seed);
-    Box::new(move || rng.u64(1..))
-}
 
 fn link(me: u8, session: u64) -> Link {
     Link::new(NodeId(me), NodeId(1 - me), session, lot(session << 8 | u64::from(me)))

@@ -1,21 +1,7 @@
 //! Groups that several directors balance at once.
 
 use super::*;
-
-impl MemoryTable {
-    fn state<K: Kind>(&self, key: K) -> Option<State> {
-        for page in (0..K::pages(self).count()).map(|page| K::pages(self).page(page)) {
-            for slot in 0..<K as table::Layout>::SLOTS_PER_PAGE {
-                if page.key(slot) == key
-                    && let Some(state) = page.entry(slot).state()
-                {
-                    return Some(state);
-                }
-            }
-        }
-        None
-    }
-}
+use crate::simulation::{GROUP_ID, TIMEOUT};
 
 fn ports(client: u32) -> [u16; 2] {
     [client as u16 | 1, 80_u16.to_be()]
@@ -24,17 +10,7 @@ fn ports(client: u32) -> [u16; 2] {
 impl World {
     /// As [`World::new`], and all of them balance.
     fn anycast(seed: u64, pages: &[usize], loss: u8) -> Self {
-        let mut world = Self::new(seed, pages, loss);
-        for Director { directory, table, .. } in &world.directors {
-            let known = directory.get();
-            let servers = (1..=2 * SERVERS).map(ServerId).map(|id| {
-                let known = known.known(id).expect("a server").known;
-                (id, Known { group: KnownGroup { anycast: true, ..known.group }, ..known })
-            });
-            directory.set(Directory::new(servers).with_bindings([(BINDINGS, GROUP)]));
-            table.balances.store(1, SeqCst);
-        }
-        (0..world.directors.len()).for_each(|node| world.start(node));
+        let mut world = Self::of(seed, pages, loss, true);
         world.run_all(Duration::from_millis(500));
         world
     }
@@ -50,23 +26,13 @@ impl World {
         seen.filter(|seen| !seen.is_nothing() && seen.owner() == owner).count()
     }
 
-    /// The state in which a node has a client's connection.
-    fn state(&self, node: usize, client: u32) -> Option<State> {
-        let Director { table, .. } = &self.directors[node];
-        let (v6, ports) = (client.is_multiple_of(3), ports(client));
-        match v6 {
-            true => table.state(KeyV6::new(V6([u64::from(client), 5]), ports[0], ports[1])),
-            false => table.state(KeyV4::new(V4(client), ports[0], ports[1])),
-        }
-    }
-
     /// The second one has asked the first one for all that it knows, and has its answer to come.
     fn begin_to_tell_again(&mut self, from: usize, to: usize) {
         let engine = &mut self.directors[to].engine;
         let bits = |seen: &[Seen]| vec![0; seen.len().div_ceil(64)];
         let (v4, v6) = (bits(&engine.mirrors.v4), bits(&engine.mirrors.v6));
         let peer = engine.peers.iter_mut().find(|peer| usize::from(peer.id.0) == from).expect("a peer");
-        peer.mentions.insert(GroupId(77), Mentions { regions: Regions::ALL, v4, v6 });
+        peer.mentions.insert(GROUP_ID, Mentions { regions: Regions::ALL, v4, v6 });
     }
 
     fn assert_all_know(&self, count: usize) {
@@ -339,15 +305,15 @@ proptest! {
                 1 => world.start(rng.usize(..nodes)),
                 2 => {
                     // Everybody knows what there is, and then the routers change their minds.
-                    world.loss = 0;
+                    world.network.loss = 0.0;
                     world.run_all(Duration::from_secs(12));
-                    world.loss = loss;
+                    world.network.loss = loss.into();
                     way += 1;
                 }
                 _ => world.run_all(Duration::from_millis(rng.u64(..200))),
             }
         }
-        world.loss = 0;
+        world.network.loss = 0.0;
         world.run_all(Duration::from_secs(25));
         let living = state.iter().filter(|(_, state)| **state != State::Closed);
         let living: Vec<u32> = living.map(|(client, _)| *client).collect();
