@@ -21,7 +21,7 @@ use lb_common::service::Protocol;
 use lb_model::ids::{GroupId, NodeId};
 
 pub use self::director::{Director, Traffic};
-pub use self::memory::{Kind, MemoryPages, MemoryTable};
+pub use self::memory::{Kind, MemoryPage, MemoryPages, MemoryTable};
 use crate::backend::Backend;
 use crate::engine::{Engine, Me};
 use crate::link::Lot;

@@ -37,11 +37,11 @@ const SIZES: [&str; 12] = [
 pub fn text(sizes: &[Size]) -> String {
     let costs = sizes.iter().flat_map(|size| size.costs.iter().map(move |cost| cost_row(size, cost)));
     let mut text = table(&COSTS, &costs.collect::<Vec<_>>());
-    text += "\nA director in the mean: datagrams; with the headers of UDP, IPv4 and Ethernet; of one core; `bytes` and `ns` \
-             (of processor time) are what a\nnew connection adds for each other director; until all know it.\n\n";
+    text += "\nThe mean of all directors. Mbit/s have the headers of UDP, IPv4 and Ethernet. `bytes` sent and `ns` of \
+             processor time are what a\nnew connection at each adds for each other director; `known`: to all of them.\n\n";
     text += &table(&SIZES, &sizes.iter().map(size_row).collect::<Vec<_>>());
-    text += "\nMemory of a director for what all know; a director with an empty table joins; a tenth of them was cut off for \
-             four seconds.\n";
+    text += "\nMemory of a director for the connections that all know, and for the state of all others. Then a \
+             director with an empty table\njoins; and some that were cut off for four seconds are back.\n";
     if let Some(size) = sizes.iter().rfind(|size| size.calculated_from.is_none())
         && let Some(idle) = size.costs.iter().find(|cost| cost.new_per_s == 0)
     {
@@ -58,7 +58,7 @@ pub fn text(sizes: &[Size]) -> String {
         if let Some(from) = size.calculated_from {
             let _ = writeln!(
                 text,
-                "* {} directors are calculated from {from}: a director's number on the wire is a byte.",
+                "* {} directors are calculated from {from}: a number on the wire is a byte.",
                 size.directors
             );
         }
@@ -85,7 +85,8 @@ fn cost_row(size: &Size, cost: &Cost) -> Vec<String> {
 }
 
 fn size_row(size: &Size) -> Vec<String> {
-    let Memory { connections, table_bytes_each, mirror_bytes_each, peers_bytes, peers_bytes_most } = size.memory;
+    let Memory { connections, table_bytes_each, mirror_bytes_each, peers_bytes, peers_bytes_most } =
+        size.memory;
     let mib = |bytes: usize| format!("{:.2}", bytes as f64 / f64::from(1 << 20));
     let join = |figure: fn(Join) -> Option<f64>| or_dash(size.join.and_then(figure), 2);
     let heal = |figure: fn(Heal) -> Option<f64>| or_dash(size.heal.and_then(figure), 2);
