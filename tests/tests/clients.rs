@@ -116,7 +116,9 @@ fn a_client_beyond_its_limit_is_refused_and_another_one_served() {
     // The list is watched, too.
     fs::write(&deny, prefixes(5)).expect("a file");
     director
-        .wait_for_event("config_reloaded", PATIENCE, |event| event.cause.as_deref() == Some("the file changed"))
+        .wait_for_event("config_reloaded", PATIENCE, |event| {
+            event.cause.as_deref() == Some("the file changed")
+        })
         .expect("a list that changes is read again");
     ask(&one[0]);
     assert!(is_answered(&one[0]), "not any more");

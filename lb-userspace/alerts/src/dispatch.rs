@@ -94,7 +94,9 @@ impl Dispatcher {
         for receiver in receivers {
             for target in Target::of(receiver, director) {
                 let same = |running: &Running| {
-                    running.receiver == *receiver && running.target == target && running.group_wait == *group_wait
+                    running.receiver == *receiver
+                        && running.target == target
+                        && running.group_wait == *group_wait
                 };
                 let running = match before.iter().position(same) {
                     Some(place) => before.swap_remove(place),

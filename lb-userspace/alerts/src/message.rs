@@ -48,11 +48,17 @@ pub(crate) fn text(message: &Message, director: &str) -> String {
         let _ = writeln!(text, "\n{more} more are not listed here: see `lb events`.");
     }
     if *dropped > 0 {
-        let _ = writeln!(text, "\nBefore these, {dropped} were given up and told to nobody here: see `lb events`.");
+        let _ = writeln!(
+            text,
+            "\nBefore these, {dropped} were given up and told to nobody here: see `lb events`."
+        );
     }
     if let Some(held) = held {
         let held = humantime::format_duration(Duration::from_secs(held.as_secs()));
-        let _ = writeln!(text, "\nThis message was held back for {held}: its limit of messages an hour was reached.");
+        let _ = writeln!(
+            text,
+            "\nThis message was held back for {held}: its limit of messages an hour was reached."
+        );
     }
     text
 }
@@ -109,7 +115,8 @@ mod tests {
 
     fn message() -> Message {
         let mut ongoing = Ongoing::default();
-        let at = |record: Record, number| Record { number, time: "2026-11-29T12:00:00.000Z".into(), ..record };
+        let at =
+            |record: Record, number| Record { number, time: "2026-11-29T12:00:00.000Z".into(), ..record };
         let down = Record::new(Level::Warning, "server_down", "web: www1 is down: no\nanswer".into());
         let up = Record::new(Level::Info, "server_up", "web: www1 is up".into());
         let alerts = [(down, 7), (up, 9)]
@@ -137,8 +144,14 @@ mod tests {
         assert_eq!((&body["schema"], &body["director"]), (&"lb/alerts/1".into(), &"lb1".into()));
         assert_eq!((&body["more"], &body["dropped"], &body["held_s"]), (&3.into(), &2.into(), &90.into()));
         let [down, up] = &body["alerts"].as_array().expect("a list")[..] else { panic!("{body}") };
-        assert_eq!((&down["state"], &down["event"], &down["begun"]), (&"firing".into(), &"server_down".into(), &7.into()));
-        assert_eq!((&up["state"], &up["server"], &up["begun"]), (&"resolved".into(), &"www1".into(), &7.into()));
+        assert_eq!(
+            (&down["state"], &down["event"], &down["begun"]),
+            (&"firing".into(), &"server_down".into(), &7.into())
+        );
+        assert_eq!(
+            (&up["state"], &up["server"], &up["begun"]),
+            (&"resolved".into(), &"www1".into(), &7.into())
+        );
         assert_eq!(body["test"], false);
     }
 }

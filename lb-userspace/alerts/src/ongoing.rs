@@ -135,7 +135,8 @@ impl Ongoing {
             if !stays {
                 let text = format!("no longer in the configuration: {}", begun.text);
                 let record = Record::new(Level::Info, "config_reloaded", text);
-                let (service, server, group) = (begun.service.clone(), begun.server.clone(), begun.group.clone());
+                let (service, server, group) =
+                    (begun.service.clone(), begun.server.clone(), begun.group.clone());
                 let record = Arc::new(Record { service, server, group, ..record });
                 ended.push(Alert { state: State::Resolved, record, begun: Arc::clone(begun) });
             }
@@ -189,7 +190,8 @@ impl Known {
         let group = record.group.as_ref().is_none_or(|group| self.groups.contains(group));
         let service = record.service.as_ref().is_none_or(|service| {
             let servers = self.services.get(service);
-            servers.is_some_and(|servers| record.server.as_ref().is_none_or(|server| servers.contains(server)))
+            servers
+                .is_some_and(|servers| record.server.as_ref().is_none_or(|server| servers.contains(server)))
         });
         group && service
     }

@@ -80,7 +80,8 @@ impl Outbox {
 
     /// Gives up what has waited for too long. Returns how many that were.
     pub(crate) fn forget(&mut self, now: Instant) -> u64 {
-        let old = self.waiting.iter().take_while(|(came, _)| now.saturating_duration_since(*came) > KEPT).count();
+        let old =
+            self.waiting.iter().take_while(|(came, _)| now.saturating_duration_since(*came) > KEPT).count();
         self.give_up(old)
     }
 

@@ -86,7 +86,8 @@ impl Task {
             self.forget(now);
             if under_way.is_none() {
                 let parcel = self.queue.next(now, wall);
-                under_way = parcel.map(|parcel| -> Delivery { Box::pin(self.target.clone().deliver(parcel)) });
+                under_way =
+                    parcel.map(|parcel| -> Delivery { Box::pin(self.target.clone().deliver(parcel)) });
             }
             self.note_waiting();
             if under_way.is_none() {
@@ -158,7 +159,8 @@ impl Task {
                     status.held += u64::from(was_held);
                     status.trouble = None;
                 });
-                self.shared.with_findings(|findings| findings.clear(Kind::AlertsUndelivered, &self.subject()));
+                self.shared
+                    .with_findings(|findings| findings.clear(Kind::AlertsUndelivered, &self.subject()));
             }
             Err(why) => {
                 tracing::warn!("alerts for {}: {why}", self.target.receiver);
@@ -184,7 +186,9 @@ impl Task {
             kind: Kind::AlertsUndelivered,
             subject: self.subject(),
             text: format!("alerts do not get through to the receiver {name}: {why}"),
-            mend: format!("put that right, then try it by `lb alerts test {name}`; what waits goes when it works again"),
+            mend: format!(
+                "put that right, then try it by `lb alerts test {name}`; what waits goes when it works again"
+            ),
         }
     }
 

@@ -190,10 +190,10 @@ fn what_waits_goes_before_the_end_unless_that_takes_too_long() {
 fn a_test_says_what_came_of_it() {
     let (port, posted) = server();
     let dead = closed_port();
-    let alerts = Alerts::start(&config(&format!("{}, {}", webhook(port), alertmanager(dead)))).expect("a thread");
-    let test = |receiver: Option<&str>| {
-        alerts.test(receiver.map(str::to_owned)).blocking_recv().expect("an answer")
-    };
+    let alerts =
+        Alerts::start(&config(&format!("{}, {}", webhook(port), alertmanager(dead)))).expect("a thread");
+    let test =
+        |receiver: Option<&str>| alerts.test(receiver.map(str::to_owned)).blocking_recv().expect("an answer");
     let tests = test(None).expect("tests");
     let [chat, am] = &tests[..] else { panic!("{tests:?}") };
     assert_eq!((&*chat.receiver, &chat.failure), ("chat", &None));
@@ -224,7 +224,10 @@ fn one_that_fails_for_long_is_a_finding_that_ends() {
     assert_eq!(findings.status(), []);
     task.done(Err("refused".to_owned()), start + Duration::from_secs(60));
     let [finding] = &findings.status()[..] else { panic!("one") };
-    assert_eq!((&*finding.finding, finding.subject.starts_with("chat (127.0.0.1:")), ("alerts_undelivered", true));
+    assert_eq!(
+        (&*finding.finding, finding.subject.starts_with("chat (127.0.0.1:")),
+        ("alerts_undelivered", true)
+    );
     assert!(finding.text.ends_with("chat: refused"), "{finding:?}");
     task.done(Ok(()), start + Duration::from_secs(61));
     assert_eq!(findings.status(), []);

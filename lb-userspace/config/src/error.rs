@@ -139,7 +139,9 @@ const SECRET_KEYS: [&str; 3] = ["password:", "token:", "url:"];
 /// The line with stars in place of the value of `key`, unless that is a reference.
 fn without_value(line: &str, key: &str) -> String {
     let starts_word = |at: usize| !line[..at].ends_with(|char: char| char.is_alphanumeric() || char == '_');
-    let Some((at, _)) = line.match_indices(key).find(|(at, _)| starts_word(*at)) else { return line.to_owned() };
+    let Some((at, _)) = line.match_indices(key).find(|(at, _)| starts_word(*at)) else {
+        return line.to_owned();
+    };
     let (before, value) = line.split_at(at + key.len());
     let bare = value.trim_start();
     let end = match bare.chars().next() {

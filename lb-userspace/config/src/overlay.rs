@@ -418,12 +418,8 @@ services:
     #[test]
     fn settings_of_a_service_change_and_the_rest_stays() {
         let persistence = Some(NewPersistence { timeout_s: 600, prefix: Some(24) });
-        let hashed = Settings {
-            scheduler: Some("sh".into()),
-            hash_port: true,
-            persistence,
-            ..Settings::default()
-        };
+        let hashed =
+            Settings { scheduler: Some("sh".into()), hash_port: true, persistence, ..Settings::default() };
         let (text, unused) = made(&[edit("web", hashed)]);
         assert!(unused.is_empty(), "{unused:?}");
         let hash = "    scheduler: sh\n    hash: { port: on, fallback: off }\n";

@@ -306,7 +306,8 @@ mod tests {
         root.set("services", Value::List(vec![Item::new(service, &[])]), &[]);
         let written = write(&root, &[], &[]).text;
         assert!(written.contains("receive: \"$${file:/etc/passwd} $$${x} $${\"\n"), "{written}");
-        let config = lb_config::parse(&written, "imported").unwrap_or_else(|error| panic!("{error}: {written}"));
+        let config =
+            lb_config::parse(&written, "imported").unwrap_or_else(|error| panic!("{error}: {written}"));
         let hook = config.services[0].hooks.server_up.as_ref().expect("a hook");
         assert_eq!(hook.words, ["/bin/echo", text, "$x"]);
     }

@@ -17,12 +17,25 @@ pub type Overlays = BTreeMap<String, Vec<Change>>;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum Change {
-    AddServer { service: String, server: NewServer },
-    RemoveServer { service: String, server: String },
-    AddService { service: NewService },
+    AddServer {
+        service: String,
+        server: NewServer,
+    },
+    RemoveServer {
+        service: String,
+        server: String,
+    },
+    AddService {
+        service: NewService,
+    },
     /// The service keeps whatever settings do not name.
-    EditService { service: String, settings: Settings },
-    RemoveService { service: String },
+    EditService {
+        service: String,
+        settings: Settings,
+    },
+    RemoveService {
+        service: String,
+    },
 }
 
 /// A server in the words of the file; what is left out has the service's or the file's defaults.

@@ -111,8 +111,7 @@ mod tests {
     #[test]
     fn what_was_left_beside_it_gets_no_content() {
         let folder = tempfile::tempdir().expect("a folder");
-        let [file, beside, other] =
-            ["lb.yaml", "lb.yaml.new", "other"].map(|name| folder.path().join(name));
+        let [file, beside, other] = ["lb.yaml", "lb.yaml.new", "other"].map(|name| folder.path().join(name));
         fs::write(&file, "old").expect("a file");
         fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("its mode");
         // Somebody who may not read the file has this one open.

@@ -90,7 +90,10 @@ fn a_dead_server_and_its_return_are_told_by_every_way() {
     });
     let down = body["alerts"].as_array().expect("a list").iter().find(|one| one["event"] == "server_down");
     let down = down.expect("it is there");
-    assert_eq!((&down["state"], &down["service"], &down["server"]), (&"firing".into(), &"web".into(), &"www1".into()));
+    assert_eq!(
+        (&down["state"], &down["service"], &down["server"]),
+        (&"firing".into(), &"web".into(), &"www1".into())
+    );
     let alert = receivers.wait_for_alert("LbServerDown", true).expect("an alert");
     for (label, value) in [("service", "web"), ("server", "www1"), ("severity", "warning"), ("job", "lb")] {
         assert_eq!(alert["labels"][label], value, "{alert}");

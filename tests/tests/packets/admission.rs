@@ -351,10 +351,8 @@ fn a_hundred_thousand_prefixes_are_changed_by_what_differs() {
 fn a_list_without_room_leaves_nothing_behind() {
     let mut director = Director::new([(WEB, rr([1])), (WEB_UDP, rr([1]))]);
     let addresses = |first: u32, count: u32| {
-        let deny = (first..first + count).map(|address| ClientPrefix {
-            address: IpAddr::V4(address.into()),
-            length: 32,
-        });
+        let deny = (first..first + count)
+            .map(|address| ClientPrefix { address: IpAddr::V4(address.into()), length: 32 });
         ClientLists { allow: Vec::new(), deny: deny.collect() }
     };
     set_lists(&mut director, addresses(0x0b00_0000, PREFIXES - 1));

@@ -285,8 +285,9 @@ fn a_trail_ends_by_the_clock() {
     }
 }
 
-/// A flood of first fragments takes room from the oldest alone. The kernel sets what a CPU has added
-/// aside, up to 128 entries, until that CPU wants room: when one CPU adds all, the oldest are gone.
+/// A flood of first fragments takes room from the oldest alone. The kernel sets up to 128 entries
+/// that a CPU has added aside until that CPU wants room: when one CPU adds all, the oldest are
+/// gone.
 #[test]
 fn there_is_room_for_thousands_of_datagrams() {
     let director = director();

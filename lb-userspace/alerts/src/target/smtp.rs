@@ -14,12 +14,7 @@ use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Sends a mail. `director`: the name that this host greets with.
-pub(super) async fn send(
-    email: &Email,
-    director: &str,
-    subject: String,
-    text: String,
-) -> Result<(), String> {
+pub(super) async fn send(email: &Email, director: &str, subject: String, text: String) -> Result<(), String> {
     let place = format!("{}:{}", email.host, email.port);
     let host = if is_host(director) { director } else { "localhost" };
     let message = message(email, host, subject, text)?;

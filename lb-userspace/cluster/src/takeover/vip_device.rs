@@ -337,10 +337,10 @@ impl VipDevicesThread {
         }
         let Some(device) = self.devices.get_mut(name) else { bail!("there is no device {name}") };
         // Before the first of them is there: what fails half way is taken away whole.
-        let held = self.held.entry(group).or_insert_with(|| Held {
-            wanted: wanted.clone(),
-            announced: BTreeSet::new(),
-        });
+        let held = self
+            .held
+            .entry(group)
+            .or_insert_with(|| Held { wanted: wanted.clone(), announced: BTreeSet::new() });
         held.wanted = wanted.clone();
         let added = device.add(&wanted.vips).await.with_context(|| format!("device {name}"))?;
         let again: Vec<IpAddr> = added.intersection(&held.announced).copied().collect();

@@ -26,9 +26,7 @@ pub(crate) fn set(text: &str, service: usize, key: &str, to: To<'_>) -> Result<S
         (To::Value(value), None) => with_key(&characters, owner, key, value),
         (To::Value(value), Some(place)) => place.replaced(&characters, key, value),
         (To::Keys(keys), None) => with_key(&characters, owner, key, &mapping(keys)),
-        (To::Keys(keys), Some(place)) if place.is_blank() => {
-            place.replaced(&characters, key, &mapping(keys))
-        }
+        (To::Keys(keys), Some(place)) if place.is_blank() => place.replaced(&characters, key, &mapping(keys)),
         (To::Keys(keys), Some(place)) => {
             place.is_its_own(&characters, key)?;
             let mut text = text.to_owned();

@@ -96,8 +96,7 @@ mod tests {
         serde_yaml::from_str(yaml).unwrap_or_else(|error| panic!("{error}: {yaml}"))
     }
 
-    const OF_IPV6: &str =
-        "interface: eth0\nservices: [{ vip: '[2001:db8::10]:80', persistence: { prefix: 128 }, fallback: local }]";
+    const OF_IPV6: &str = "interface: eth0\nservices: [{ vip: '[2001:db8::10]:80', persistence: { prefix: 128 }, fallback: local }]";
 
     #[test]
     fn a_prefix_of_ipv6_is_as_long_for_lb_as_for_editors() {

@@ -69,9 +69,10 @@ impl Validator {
         let name = self.needed(Value::of(name, "name", span), "a name of its own", values::name);
         let severity =
             self.one_of(Value::of(severity, "severity", span), &SEVERITIES, Some(Severity::Warning));
-        let events = self.items(events.as_deref().unwrap_or_default(), "events", span.key("events"), |text, _| {
-            event(text)
-        });
+        let events =
+            self.items(events.as_deref().unwrap_or_default(), "events", span.key("events"), |text, _| {
+                event(text)
+            });
         let limit = Value::of(limit, "limit", span);
         if limit.text.is_some() && alertmanager.is_some() {
             self.wrong(limit, "Alertmanager groups and limits by itself, expected no `limit`");
@@ -152,8 +153,9 @@ impl Validator {
         if let Some(url) = url.as_ref().filter(|url| !url.tls && !url.is_local())
             && token.is_given()
         {
-            let message =
-                format!("the token would cross the network in clear text to {url}: expected a URL with https");
+            let message = format!(
+                "the token would cross the network in clear text to {url}: expected a URL with https"
+            );
             self.mistake(span.key("token").at(), message);
         }
         let nowhere = HttpUrl { tls: false, host: String::new(), port: 0, path: String::new() };
@@ -256,10 +258,15 @@ services: [{ vip: '192.0.2.10:80', servers: [{ address: 192.0.2.21 }] }]
     fn urls_are_taken_apart() {
         let read = |text| http_url(text).map(|url| (url.tls, url.host, url.port, url.path));
         let url = |tls, host: &str, port, path: &str| Ok((tls, host.to_owned(), port, path.to_owned()));
-        assert_eq!(read("https://chat.example.net/hooks/abc?x=1"), url(true, "chat.example.net", 443, "/hooks/abc?x=1"));
+        assert_eq!(
+            read("https://chat.example.net/hooks/abc?x=1"),
+            url(true, "chat.example.net", 443, "/hooks/abc?x=1")
+        );
         assert_eq!(read("http://127.0.0.1:9093"), url(false, "127.0.0.1", 9093, "/"));
         assert_eq!(read("http://[2001:db8::1]:80/"), url(false, "2001:db8::1", 80, "/"));
-        for wrong in ["chat.example.net", "ftp://chat/", "https://", "http://a b/", "https://me:pass@chat/", "/hook"] {
+        for wrong in
+            ["chat.example.net", "ftp://chat/", "https://", "http://a b/", "https://me:pass@chat/", "/hook"]
+        {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }
@@ -267,7 +274,10 @@ services: [{ vip: '192.0.2.10:80', servers: [{ address: 192.0.2.21 }] }]
     #[test]
     fn an_event_that_is_none_is_told_with_the_one_that_was_meant() {
         assert_eq!(event("server_down"), Ok("server_down".to_owned()));
-        assert_eq!(event("server_donw"), Err("there is no such event, did you mean `server_down`?".to_owned()));
+        assert_eq!(
+            event("server_donw"),
+            Err("there is no such event, did you mean `server_down`?".to_owned())
+        );
         assert!(event("\u{1}").is_err_and(|wrong| wrong.starts_with("expected one of attached, ")));
     }
 }

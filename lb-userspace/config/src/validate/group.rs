@@ -169,7 +169,8 @@ impl Validator {
     ) -> Anycast {
         let yaml::Group { interface, label, refresh, nodes, failback, failback_delay, device, .. } = group;
         if !in_cluster {
-            let message = "`kind: anycast` is for groups of a cluster, and this configuration has no `cluster`";
+            let message =
+                "`kind: anycast` is for groups of a cluster, and this configuration has no `cluster`";
             self.mistake(span.key("kind").key_at(), message);
         }
         let given = [
@@ -234,7 +235,8 @@ impl Validator {
             ("failback_delay", failback_delay.is_given()),
         ];
         for (key, _) in given.into_iter().filter(|(_, given)| *given) {
-            let message = format!("`{key}` is for groups of a cluster, and this configuration has no `cluster`");
+            let message =
+                format!("`{key}` is for groups of a cluster, and this configuration has no `cluster`");
             self.mistake(span.key(key).key_at(), message);
         }
     }

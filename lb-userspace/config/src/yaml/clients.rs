@@ -56,8 +56,7 @@ impl Clients {
     /// Whether there is a list or a limit.
     pub(crate) fn says_something(&self) -> bool {
         let Self { allow, allow_file, deny, deny_file, prefix: _, prefix_v6: _, each, all } = self;
-        let listed =
-            allow.is_some() || deny.is_some() || allow_file.is_given() || deny_file.is_given();
+        let listed = allow.is_some() || deny.is_some() || allow_file.is_given() || deny_file.is_given();
         listed || limited(each.as_ref(), all.as_ref())
     }
 }

@@ -3,7 +3,8 @@
 use super::Row;
 use super::Verdict::{Equal, Missing, Needless, Partly};
 
-const ALERTS: &str = "`alerts` has receivers by mail: write them there, with TLS and a login if the server wants them";
+const ALERTS: &str =
+    "`alerts` has receivers by mail: write them there, with TLS and a login if the server wants them";
 const PROCESS: &str = "`lb` is one process, whose priorities, processors and limits systemd sets";
 const VRRP: &str =
     "a matter of VRRP, which `lb` does not speak: its heartbeats are signed, sequenced, and of its own";

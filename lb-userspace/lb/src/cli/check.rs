@@ -128,8 +128,7 @@ fn breaks_connections(config: &Config, group: &Group) -> Option<Advice> {
     let in_group = |service: &&Service| group.vips.iter().any(|vip| vip.address == service.key.vip);
     let keeps = |service: &&Service| service.scheduler == Scheduler::Mh && service.stray == Stray::Hash;
     let service = config.services.iter().filter(in_group).find(|service| !keeps(service))?;
-    let text =
-        format!("{}: connections break when routers send them to another director", service.name);
+    let text = format!("{}: connections break when routers send them to another director", service.name);
     let mend = "set `sync: on`, or `scheduler: mh` with `stray: hash`, by which all directors pick alike";
     Some(Advice { text, mend: mend.to_owned() })
 }

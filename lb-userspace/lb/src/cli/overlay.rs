@@ -194,7 +194,9 @@ pub(super) fn save(director: &Director) -> Result<()> {
         return print("nothing was changed at run time\n");
     }
     let Some(Saving { files, unused, lacks }) = saving else {
-        bail!("this lb is of another version than the director, which does not say what to write: restart it");
+        bail!(
+            "this lb is of another version than the director, which does not say what to write: restart it"
+        );
     };
     if let Some(lacks) = lacks {
         bail!("{lacks}: the file stays as it was, and what was changed at run time stays in force");

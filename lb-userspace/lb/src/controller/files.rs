@@ -336,8 +336,9 @@ mod tests {
     #[test]
     fn a_glance_takes_no_half_written_file_and_leaves_what_is_new_to_later_looks() {
         let (_folder, path, watched) = watched();
-        let glance =
-            |watched: &Watched| watched.glance(|path| (fs::read_to_string(path).unwrap(), Sources::default()));
+        let glance = |watched: &Watched| {
+            watched.glance(|path| (fs::read_to_string(path).unwrap(), Sources::default()))
+        };
         let mut writer = File::create(&path).unwrap();
         writer.write_all(b"half").unwrap();
         assert_eq!(glance(&watched), None);

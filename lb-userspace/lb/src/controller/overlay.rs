@@ -186,7 +186,10 @@ impl Controller {
             Err(error) => (Err(error), Sources::default()),
         };
         let Some(loaded) = self.config_file.glance(read) else {
-            return Err(format!("nothing was changed, try again later: {}", self.config_file.being_written()));
+            return Err(format!(
+                "nothing was changed, try again later: {}",
+                self.config_file.being_written()
+            ));
         };
         let Loaded { config, overlay, warnings: _ } = loaded
             .map_err(|error| format!("the configuration file has a mistake, mend it first:\n{error}"))?;

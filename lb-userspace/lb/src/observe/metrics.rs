@@ -137,9 +137,11 @@ const GROUP_GAUGES: [Metric<GroupStatus>; 6] = [
     ("lb_cluster_group_has_successor", "1 while another node is ready to take the group", |g| {
         g.has_successor.into()
     }),
-    ("lb_cluster_group_anycast", "1 for a group of `kind: anycast`, which several nodes serve at once", |g| {
-        (g.kind == "anycast").into()
-    }),
+    (
+        "lb_cluster_group_anycast",
+        "1 for a group of `kind: anycast`, which several nodes serve at once",
+        |g| (g.kind == "anycast").into(),
+    ),
     ("lb_cluster_group_serving_nodes", "Nodes that serve the group; several with `kind: anycast`", |g| {
         g.serving.len() as u64
     }),
@@ -200,7 +202,9 @@ const SYNC_COUNTERS: [Metric<SyncPeer>; 6] = [
 
 const RECEIVER_COUNTERS: [Metric<ReceiverStatus>; 2] = [
     ("lb_alerts_held_total", "Messages that waited because of the receiver's limit", |r| r.held),
-    ("lb_alerts_dropped_total", "Events that the receiver was not told of: too many, or too old", |r| r.dropped),
+    ("lb_alerts_dropped_total", "Events that the receiver was not told of: too many, or too old", |r| {
+        r.dropped
+    }),
 ];
 
 const RECEIVER_GAUGES: [Metric<ReceiverStatus>; 1] =
@@ -320,9 +324,8 @@ fn servers(page: &mut Page, services: &[ServiceStatus]) {
     });
     let help = "How often the server's state has changed, by what it became; the first verdict is no change";
     let transitions = ("lb_server_transitions_total", help, COUNTER);
-    series.by_label(page, transitions, ("to", &TRANSITIONS), |server, count| {
-        count(&server.transitions) as f64
-    });
+    series
+        .by_label(page, transitions, ("to", &TRANSITIONS), |server, count| count(&server.transitions) as f64);
 
     let infos = each_server(services).map(|(service, server)| {
         let labels: Labels<'_, 6> = [

@@ -156,13 +156,7 @@ impl<T: Table> Take<'_, T> {
 
     /// Whether what a slot has of the connection is better than what is told: in a group that
     /// several directors balance.
-    fn stays<K: Family<T>>(
-        &mut self,
-        told: &Connection<K>,
-        entry: Entry,
-        slot: usize,
-        at: Duration,
-    ) -> bool {
+    fn stays<K: Family<T>>(&mut self, told: &Connection<K>, entry: Entry, slot: usize, at: Duration) -> bool {
         let Some(known) = self.directory.known(entry.server()) else { return false };
         let (service, now) = (self.table.service(entry.server()), self.table.now());
         let Some(state) = entry.state().filter(|_| !entry.expires().is_past(now)) else { return false };
@@ -170,10 +164,7 @@ impl<T: Table> Take<'_, T> {
         let remaining = entry.expires().ticks_after(now);
         let known_here = last_use::Known { state, idle: idle(&service, state, remaining) };
         let here = Here { known: known_here, owner: seen.owner() };
-        let there = last_use::Known {
-            state: told.state,
-            idle: idle(&service, told.state, told.remaining),
-        };
+        let there = last_use::Known { state: told.state, idle: idle(&service, told.state, told.remaining) };
         let (peer, group) = (self.peer.id, known.known.group);
         let found = Seen::new(identity(told.key, known.hash), state, entry.expires(), group.number);
         if told.hearsay && is_alive(state) {

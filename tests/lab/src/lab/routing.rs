@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::servers::root;
 use super::Node;
+use super::servers::root;
 use crate::workspace;
 
 /// Which one.

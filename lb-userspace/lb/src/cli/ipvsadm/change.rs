@@ -206,9 +206,7 @@ pub(super) fn clear(name: &str, director: &Director) -> Result<ExitCode> {
     let status = client::request_status(&director.socket)?;
     let there = status.services.iter().filter(|service| !service.draining);
     let (of_file, changes): (Vec<bool>, Vec<Change>) = there
-        .map(|service| {
-            (service.source.is_none(), Change::RemoveService { service: service.name.clone() })
-        })
+        .map(|service| (service.source.is_none(), Change::RemoveService { service: service.name.clone() }))
         .unzip();
     if changes.is_empty() {
         return Ok(ExitCode::SUCCESS);

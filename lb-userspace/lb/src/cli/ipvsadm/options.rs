@@ -10,7 +10,9 @@ use std::vec;
 
 use lb_model::{Protocol, Scheduler};
 
-use self::known::{Argument, EXCLUSIVE, KNOWN, Kind, Known, OF_LISTINGS, OF_SERVERS, OF_SERVICES, OF_TUNNELS};
+use self::known::{
+    Argument, EXCLUSIVE, KNOWN, Kind, Known, OF_LISTINGS, OF_SERVERS, OF_SERVICES, OF_TUNNELS,
+};
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]

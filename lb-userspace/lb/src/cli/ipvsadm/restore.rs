@@ -37,7 +37,8 @@ fn changes(program: &str, rules: &str, status: &Status) -> Result<Vec<Change>, R
         let words: Vec<String> = words.filter(|word| *word != "ipvsadm").map(str::to_owned).collect();
         if !words.is_empty() {
             let taken = options::parse(program, words).and_then(|what| table.take(&what));
-            taken.map_err(|Refusal { code, text }| Refusal { code, text: format!("line {number}: {text}") })?;
+            taken
+                .map_err(|Refusal { code, text }| Refusal { code, text: format!("line {number}: {text}") })?;
         }
     }
     Ok(table.changes)
@@ -63,7 +64,8 @@ impl Table<'_> {
             }
             (Command::AddServer, Some(address)) => self.add_server(&address, listing),
             _ => {
-                let text = "-R takes lines with -A and -a, which -S prints, and nothing is changed".to_owned();
+                let text =
+                    "-R takes lines with -A and -a, which -S prints, and nothing is changed".to_owned();
                 Err(Refusal { code: super::MISUSED, text })
             }
         }

@@ -165,12 +165,7 @@ fn services_are_described() {
         ),
         (
             "-E -t 1.2.3.4:80 -s mh -b mh-fallback,mh-port",
-            Settings {
-                scheduler: Some("mh".into()),
-                hash_port: true,
-                hash_fallback: true,
-                ..none()
-            },
+            Settings { scheduler: Some("mh".into()), hash_port: true, hash_fallback: true, ..none() },
         ),
         (
             "-E -t 1.2.3.4:80 -s mh --sched-flags flag-1",

@@ -117,11 +117,7 @@ fn a_line_that_cannot_be_restored_is_named() {
         ),
         ("-A -t 192.0.2.10:80 -s none", 255, "line 1: Scheduler or persistence engine not found"),
         ("-A -t 192.0.2.10:80 -Q", 255, "line 1: -Q: unknown option"),
-        (
-            "-C",
-            2,
-            "line 1: -R takes lines with -A and -a, which -S prints, and nothing is changed",
-        ),
+        ("-C", 2, "line 1: -R takes lines with -A and -a, which -S prints, and nothing is changed"),
     ] {
         assert_eq!(restored(rules), Err(Refusal { code, text: text.to_owned() }), "{rules}");
     }
