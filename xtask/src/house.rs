@@ -16,7 +16,7 @@ use crate::workspace;
 
 /// Each crate, and the crates of this workspace that it may use. Arrows go downwards: a crate is
 /// listed after all crates that it uses. Dev-dependencies are not listed.
-const ARROWS: [(&str, &[&str]); 21] = [
+const ARROWS: [(&str, &[&str]); 22] = [
     ("lb-common", &[]),
     ("lb-ebpf", &["lb-common"]),
     ("lb-ebpf-bench", &["lb-common", "lb-ebpf"]),

@@ -114,7 +114,7 @@ impl Dispatcher {
     fn start(&self, receiver: &Receiver, target: Target, group_wait: Duration) -> Running {
         let status = ReceiverStatus {
             receiver: receiver.name.clone(),
-            via: receiver.via.name().to_owned(),
+            via: receiver.channel.name().to_owned(),
             ..ReceiverStatus::default()
         };
         let status = Arc::new(Mutex::new(status));

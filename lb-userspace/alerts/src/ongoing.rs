@@ -199,7 +199,7 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
-    use lb_model::{HttpUrl, Via, Webhook};
+    use lb_model::{Channel, HttpUrl, Webhook};
 
     use super::*;
 
@@ -272,8 +272,8 @@ mod tests {
     fn receiver(severity: Option<Severity>, events: &[&str]) -> Receiver {
         let url = HttpUrl { tls: false, host: "localhost".into(), port: 80, path: "/".into() };
         let events = events.iter().map(|event| (*event).to_owned()).collect();
-        let via = Via::Webhook(Webhook { url, token: None });
-        Receiver { name: "chat".into(), severity, events, limit: 30, via }
+        let channel = Channel::Webhook(Webhook { url, token: None });
+        Receiver { name: "chat".into(), severity, events, limit: 30, channel }
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl Outbox {
     }
 }
 
-const fn rank(alert: &Alert) -> u8 {
+fn rank(alert: &Alert) -> u8 {
     use lb_api::events::Level;
     match alert.record.level {
         Level::Error => 2,

@@ -91,7 +91,7 @@ impl Task {
             }
             self.note_waiting();
             if under_way.is_none() {
-                self.flushing.drain(..).for_each(|waiting| drop(waiting.send(())));
+                self.flushing.drain(..).for_each(|waiting| _ = waiting.send(()));
                 if self.ends {
                     break;
                 }

@@ -6,7 +6,7 @@ mod smtp;
 use std::time::{Duration, Instant};
 
 use lb_api::status::AlertTest;
-use lb_model::{Email, HttpUrl, Receiver, Via, Webhook};
+use lb_model::{Channel, Email, HttpUrl, Receiver, Webhook};
 
 use super::board::Posted;
 use super::message;
@@ -42,10 +42,10 @@ pub(crate) enum Parcel {
 impl Target {
     /// All of a receiver.
     pub(crate) fn of<'a>(receiver: &'a Receiver, director: &'a str) -> impl Iterator<Item = Self> + 'a {
-        let to: Vec<To> = match &receiver.via {
-            Via::Email(email) => vec![To::Email(email.clone())],
-            Via::Webhook(webhook) => vec![To::Webhook(webhook.clone())],
-            Via::Alertmanager(urls) => urls.iter().cloned().map(To::Alertmanager).collect(),
+        let to: Vec<To> = match &receiver.channel {
+            Channel::Email(email) => vec![To::Email(email.clone())],
+            Channel::Webhook(webhook) => vec![To::Webhook(webhook.clone())],
+            Channel::Alertmanager(urls) => urls.iter().cloned().map(To::Alertmanager).collect(),
         };
         let target = |to| Self { receiver: receiver.name.clone(), director: director.to_owned(), to };
         to.into_iter().map(target)

@@ -23,7 +23,7 @@ pub struct Receiver {
     pub events: BTreeSet<String>,
     /// Messages an hour.
     pub limit: u32,
-    pub via: Via,
+    pub channel: Channel,
 }
 
 /// How severe an event is.
@@ -36,14 +36,14 @@ pub enum Severity {
 
 /// How a receiver is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Via {
+pub enum Channel {
     Email(Email),
     Webhook(Webhook),
     /// Base URLs of Alertmanagers, each of which is told all.
     Alertmanager(Vec<HttpUrl>),
 }
 
-impl Via {
+impl Channel {
     /// As the configuration calls it.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -83,7 +83,9 @@ fn show(
         for input in inputs {
             match state.update(input) {
                 Some(Effect::Quit) => return Ok(()),
-                Some(Effect::Order(order)) => orders.send(order).context("the thread that asks has ended")?,
+                Some(Effect::Order(order)) => {
+                    orders.send(*order).context("the thread that asks has ended")?;
+                }
                 None => {}
             }
         }

@@ -36,7 +36,7 @@ pub(crate) enum Input {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     Quit,
-    Order(Request),
+    Order(Box<Request>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,7 +185,7 @@ impl State {
             Some(Over::Confirm(order)) => match key.code {
                 KeyCode::Char('y' | 'Y') => {
                     self.waiting = true;
-                    Some(Effect::Order(order))
+                    Some(Effect::Order(Box::new(order)))
                 }
                 KeyCode::Char('n' | 'N' | 'q') | KeyCode::Esc => None,
                 // Neither yes nor no.

@@ -140,13 +140,13 @@ fn an_order_is_asked_for_first() {
     assert_eq!(type_in(&mut state, "x"), None, "neither yes nor no");
     assert_eq!(type_in(&mut state, "n"), None);
     assert_eq!(type_in(&mut state, "y"), None, "it was declined");
-    assert_eq!(type_in(&mut state, "dy"), Some(Effect::Order(drain)));
+    assert_eq!(type_in(&mut state, "dy"), Some(Effect::Order(Box::new(drain))));
     assert_eq!(type_in(&mut state, "ey"), None, "one order at a time");
     state.update(Input::Outcome(Ok(vec!["211.58.250.25:80 is drained".into()])));
     assert!(text(&state, 80, 24).contains("is drained"));
     press(&mut state, [KeyCode::Esc, KeyCode::Down]);
     let probe = Request::Probe { service: "web".into(), server: "211.58.250.27".into() };
-    assert_eq!(type_in(&mut state, "py"), Some(Effect::Order(probe)));
+    assert_eq!(type_in(&mut state, "py"), Some(Effect::Order(Box::new(probe))));
     state.update(Input::Outcome(Err("no such server".into())));
     assert!(text(&state, 80, 24).contains("Refused"));
 }

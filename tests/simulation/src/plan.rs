@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lb_model::cluster::ConnectionSync;
+use lb_model::ConnectionSync;
 
 /// Messages about connections in a simulated second, of all directors to all others, that are
 /// simulated unless other rates are asked for: a minute or two for each size on two cores.

@@ -278,7 +278,8 @@ impl VipDevicesThread {
         self.groups = groups.iter().filter_map(|group| Some((group.number, wanted(group)?))).collect();
         for group in Vec::from_iter(self.held.keys().copied()) {
             // One that left the configuration is released by whoever ordered it.
-            let is_changed = |wanted| self.held.get(&group).is_some_and(|held| held.wanted != *wanted);
+            let is_changed =
+                |wanted: &Wanted| self.held.get(&group).is_some_and(|held| held.wanted != *wanted);
             if self.groups.get(&group).is_some_and(is_changed) {
                 self.follow(group).await;
             }

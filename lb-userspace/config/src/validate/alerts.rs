@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use lb_model::{
-    Alerts, EVENTS, Email, HttpUrl, Login, MailTls, Receiver, Secret, Severity, Via, Webhook, is_event,
+    Alerts, Channel, EVENTS, Email, HttpUrl, Login, MailTls, Receiver, Secret, Severity, Webhook, is_event,
     is_local,
 };
 
@@ -82,20 +82,20 @@ impl Validator {
         if ways.into_iter().filter(|is_given| *is_given).count() != 1 {
             self.mistake(span.at(), format!("a receiver has {WAYS}"));
         }
-        let via = match (email, webhook, alertmanager) {
-            (Some(email), ..) => Via::Email(self.email(email, span.key("email"))),
-            (None, Some(webhook), _) => Via::Webhook(self.webhook(webhook, span.key("webhook"))),
+        let channel = match (email, webhook, alertmanager) {
+            (Some(email), ..) => Channel::Email(self.email(email, span.key("email"))),
+            (None, Some(webhook), _) => Channel::Webhook(self.webhook(webhook, span.key("webhook"))),
             (None, None, Some(yaml::Alertmanager { urls })) => {
-                Via::Alertmanager(self.alertmanagers(urls.as_deref(), span.key("alertmanager")))
+                Channel::Alertmanager(self.alertmanagers(urls.as_deref(), span.key("alertmanager")))
             }
-            (None, None, None) => Via::Alertmanager(Vec::new()),
+            (None, None, None) => Channel::Alertmanager(Vec::new()),
         };
         Receiver {
             name: name.unwrap_or_default(),
             severity,
             events: BTreeSet::from_iter(events),
             limit: limit.unwrap_or(LIMIT),
-            via,
+            channel,
         }
     }
 
@@ -247,10 +247,10 @@ services: [{ vip: '192.0.2.10:80', servers: [{ address: 192.0.2.21 }] }]
         assert_eq!(alerts.group_wait, GROUP_WAIT);
         let [mail, chat] = &alerts.receivers[..] else { panic!("{alerts:?}") };
         assert_eq!((mail.severity, mail.limit, mail.events.len()), (Some(Severity::Warning), LIMIT, 0));
-        let Via::Email(email) = &mail.via else { panic!("{mail:?}") };
+        let Channel::Email(email) = &mail.channel else { panic!("{mail:?}") };
         assert_eq!((email.port, &email.login), (25, &None));
         assert_eq!((chat.severity, chat.events.contains("node_dead")), (None, true));
-        let Via::Webhook(Webhook { url, token }) = &chat.via else { panic!("{chat:?}") };
+        let Channel::Webhook(Webhook { url, token }) = &chat.channel else { panic!("{chat:?}") };
         assert!(url.is_local() && token.is_some(), "{url:?}");
     }
 

@@ -148,7 +148,7 @@ fn the_cluster_of_the_talk() {
         control: Control::at("/run/lb/lb.sock".into()),
         metrics: Some(Metrics { listen: ([127, 0, 0, 1], 9105).into(), ipvs_names: false }),
         web: None,
-        alerts: lb_model::Alerts::default(),
+        alerts: Alerts::default(),
         timeouts: Timeouts::default(),
         maintenance: "/var/lib/lb/disabled".into(),
         zero_copy: false,

@@ -90,7 +90,7 @@ pub(super) fn run(Options { file, json }: Options) -> Result<()> {
     for Advice { text, mend } in advice {
         let _ = writeln!(told, "warning: {text}; {mend}");
     }
-    told.extend(config.groups.iter().filter_map(|group| anycast(&config, group)));
+    told.extend(config.groups.iter().filter_map(anycast));
     print(&told)
 }
 
@@ -134,7 +134,7 @@ fn breaks_connections(config: &Config, group: &Group) -> Option<Advice> {
 }
 
 /// What is left to the operator of a group that every director serves.
-fn anycast(config: &Config, group: &Group) -> Option<String> {
+fn anycast(group: &Group) -> Option<String> {
     let Anycast { device, .. } = group.anycast()?;
     let vips: Vec<String> = group.vips.iter().map(|vip| vip.address.to_string()).collect();
     Some(format!(

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use lb_alerts::Alerts;
 use lb_api::findings::Findings;
 use lb_cluster::takeover::segments::Station;
 use lb_datapath::kernel;
 use lb_datapath::lease::Start;
-use lb_model::Cluster;
+use lb_model::{Cluster, Config};
 use lb_net::routes::Routes;
 use lb_system::vital_signs::Watch;
 use tokio::sync::mpsc;
@@ -35,6 +36,7 @@ use super::standing::Standing;
 use super::throttle::Throttle;
 use super::tracer::Tracer;
 use super::{Controller, endpoints, report, service_manager};
+use crate::confinement::Confinement;
 use crate::device;
 use crate::observe::requests::Requests;
 use crate::sorry::Sorry;
@@ -42,16 +44,22 @@ use crate::sorry::Sorry;
 /// How long a starting director waits for the first results of checks and for MACs.
 const FIRST_RESULTS: Duration = Duration::from_secs(1);
 
+/// What is wrong, told by those who were there before the controller too.
+fn findings_of(confinement: &Confinement, alerts: &Alerts, config: &Config) -> Findings {
+    let findings = Findings::default();
+    confinement.report_to(&findings);
+    alerts.report_to(&findings);
+    alerts.follow(config);
+    findings
+}
+
 impl Controller {
     pub(super) async fn start(estate: Estate) -> Result<(Self, Inputs)> {
         let Estate { config, overlay, file, mut events, alerts, fresh, confinement } = estate;
         if let Some(warning) = kernel::check()? {
             events.record(host::old_kernel(warning));
         }
-        let findings = Findings::default();
-        confinement.report_to(&findings);
-        alerts.report_to(&findings);
-        alerts.follow(&config);
+        let findings = findings_of(&confinement, &alerts, &config);
         let interface = Interface::claim(Role::Main, &config.interface, findings.clone())?;
         let ingresses = Ingresses::claim(&config, &findings)?;
         let index = interface.index();

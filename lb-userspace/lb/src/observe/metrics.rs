@@ -452,9 +452,8 @@ fn alerts(page: &mut Page, receivers: &[ReceiverStatus]) {
     let rows = receivers.iter().map(|status| ([(&*status.receiver).into()], status));
     let series = Series::new(["receiver"], rows);
     let help = "Messages to the receiver of alerts: those that it took, and attempts that failed";
-    series.counter_by(page, "lb_alerts_sent_total", help, ("result", &OUTCOMES), |status, outcome| {
-        outcome(status) as f64
-    });
+    let sent = ("lb_alerts_sent_total", help, COUNTER);
+    series.by_label(page, sent, ("result", &OUTCOMES), |status, outcome| outcome(status) as f64);
     counters(page, &series, &RECEIVER_COUNTERS);
     gauges(page, &series, &RECEIVER_GAUGES);
 }
