@@ -139,8 +139,10 @@ fn frr_announces_the_ipv6_vips_of_the_device_and_nothing_else() {
         node
     };
     let (router, director) = (node("router", "10.8.0.1/24"), node("d1", "10.8.0.11/24"));
-    director.ip("link add lb-anycast type dummy").expect("a device");
-    director.ip("link set lb-anycast up").expect("it is up");
+    director.ip("link add lb-anycast type veth peer name far-end").expect("a device");
+    for device in ["lb-anycast", "far-end"] {
+        director.ip(&format!("link set {device} up")).expect("it is up");
+    }
     for address in ["2001:db8:53::53/128", "2001:db8:54::1/64"] {
         director.add_ipv6_to("lb-anycast", address).expect("an address");
     }

@@ -48,7 +48,8 @@ pub struct Record {
     /// Id of the finding that has begun or ended.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub finding: Option<String>,
-    /// What the event concerns, where that is none of the others: of a finding, or a heartbeat path.
+    /// What the event concerns, where that is none of the others: a heartbeat path, or what a
+    /// finding is about.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub subject: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -3,7 +3,8 @@
 //!
 //! Any thread can raise a [`Finding`]. While it lasts, `lb status` and the metric `lb_finding` show
 //! it; its beginning and its end are events, so they appear in the log and in `lb events`. A
-//! finding that comes and goes is logged at most once a minute; one that stays is logged in the end.
+//! finding that comes and goes is logged at most once a minute; one that stays is logged in the
+//! end.
 //!
 //! - [`kinds`]: all kinds of findings, one entry each
 
