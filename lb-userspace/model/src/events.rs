@@ -2,7 +2,7 @@
 
 /// Every event, by its name in `snake_case`; names stay. Whoever records one looks here in a debug
 /// build, and the configuration names them.
-pub const EVENTS: [&str; 85] = [
+pub const EVENTS: [&str; 87] = [
     "attached",
     "bpf_fs_mounted",
     "command_refused",
@@ -13,6 +13,7 @@ pub const EVENTS: [&str; 85] = [
     "config_unfinished",
     "config_warning",
     "connections_lost",
+    "counters_zeroed",
     "data_path_failed",
     "failed",
     "fallback_ended",
@@ -80,6 +81,7 @@ pub const EVENTS: [&str; 85] = [
     "vip_announced",
     "vip_checks_failed",
     "vip_checks_work",
+    "vip_device_down",
     "vip_released",
     "vip_taken",
     "vip_withdrawn",
