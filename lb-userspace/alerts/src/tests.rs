@@ -109,7 +109,8 @@ fn a_webhook_gets_what_happens_and_its_end() {
     assert_eq!(told(&body), [("firing".into(), "server_down".into())]);
     events.record(server_event("server_up"));
     assert_eq!(told(&heard(&posted).1), [("resolved".into(), "server_up".into())]);
-    let status = wait_for(&alerts, "two messages", |status| status[0].delivered == 2);
+    let status =
+        wait_for(&alerts, "two messages", |status| status.first().is_some_and(|one| one.delivered == 2));
     assert_eq!((&*status[0].receiver, &*status[0].via, status[0].waiting), ("chat", "webhook", 0));
 }
 
@@ -124,7 +125,7 @@ fn a_dead_receiver_delays_no_other_one_and_gets_all_when_it_is_back() {
     let (head, body) = heard(&posted);
     assert!(head.starts_with("POST /base/api/v2/alerts HTTP/1.1"), "{head}");
     assert_eq!(body[0]["labels"]["alertname"], "LbServerDown", "{body}");
-    let status = wait_for(&alerts, "a failure", |status| status[0].failed > 0);
+    let status = wait_for(&alerts, "a failure", |status| status.first().is_some_and(|one| one.failed > 0));
     assert_eq!((status[0].waiting, status[0].delivered), (1, 0));
     let trouble = status[0].trouble.as_deref().expect("trouble");
     assert!(trouble.contains(&dead.to_string()) && !trouble.contains("hook"), "{trouble}");
@@ -144,7 +145,7 @@ fn an_alertmanager_that_comes_later_is_told_what_lasts() {
     let mut events = Events::default();
     alerts.listen(&mut events);
     events.record(server_event("server_down"));
-    wait_for(&alerts, "it has come", |status| status[0].waiting == 1);
+    wait_for(&alerts, "it has come", |status| status.first().is_some_and(|one| one.waiting == 1));
     let (port, posted) = server();
     alerts.follow(&config(&alertmanager(port)));
     let (_, body) = heard(&posted);

@@ -54,7 +54,8 @@ pub fn simulate(directors: usize, plan: &Plan, say: &mut dyn FnMut(&str)) -> Siz
     let memory = run.memory();
     let heal = run.heal();
     let join = run.join();
-    // Memory is glanced at: what a short retelling takes may be missed, what is always there is not.
+    // Memory is glanced at: what a short retelling takes may be missed. What is always there is
+    // not.
     let peers_bytes_most = run.peers_bytes_most.max(memory.peers_bytes);
     let memory = Memory { peers_bytes_most, ..memory };
     Size { directors, calculated_from: None, costs, memory, join: Some(join), heal: Some(heal) }

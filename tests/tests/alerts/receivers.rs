@@ -71,6 +71,7 @@ pid pid;
 error_log stderr;
 events { worker_connections 64; }
 http {
+    access_log off;
     client_body_temp_path body;
     proxy_temp_path proxy;
     fastcgi_temp_path fastcgi;
@@ -90,7 +91,6 @@ http {
     }
     server {
         listen 127.0.0.1:8081;
-        access_log off;
         location / { return 204; }
     }
 }
