@@ -78,7 +78,8 @@ fn cost_row(size: &Size, cost: &Cost) -> Vec<String> {
         format!("{:.2}", cost.received_mbit_s),
         format!("{:.2}", cost.busy_share * 100.0),
         or_dash(marginal.map(|marginal| marginal.bytes), 0),
-        or_dash(marginal.map(|marginal| marginal.processor_ns), 0),
+        // At low rates the difference to an idle cluster is less than the measurement's noise.
+        or_dash(marginal.map(|marginal| marginal.processor_ns).filter(|ns| *ns > 0.0), 0),
         known(|lags| lags.p50_ms),
         known(|lags| lags.p99_ms),
     ]

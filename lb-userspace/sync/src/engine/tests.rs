@@ -57,6 +57,18 @@ impl MemoryTable {
 }
 
 impl World {
+    /// A director binds a client, by its number, to a server for five minutes.
+    fn bind(&self, node: usize, client: u64, server: u64) {
+        let key = binding::Key { client: V6([0, client]), group: BINDINGS };
+        self.directors[node].table.bind(key, V6([0, server]), self.now + Duration::from_secs(300));
+    }
+
+    /// The clients that a director has bound, with their servers.
+    fn bound(&self, node: usize) -> BTreeMap<u64, u64> {
+        let bindings = self.directors[node].table.bindings();
+        bindings.iter().map(|(key, bound)| (key.client.0[1], bound.server.0[1])).collect()
+    }
+
     /// Directors with so many pages, of which the first one balances, and a network that loses
     /// `loss` percent.
     fn new(seed: u64, pages: &[usize], loss: u8) -> Self {
@@ -237,22 +249,14 @@ fn neither_the_balancing_director_nor_strangers_change_a_table() {
 #[test]
 fn bound_clients_are_bound_on_the_other_side_too() {
     let mut world = World::new(8, &[4, 4, 4], 10);
-    let client = |number| binding::Key { client: V6([0, number]), group: BINDINGS };
-    let bind = |world: &World, node: usize, number, server| {
-        let until = world.now + Duration::from_secs(300);
-        world.directors[node].table.bind(client(number), V6([0, server]), until);
-    };
-    bind(&world, 0, 1, 100);
+    world.bind(0, 1, 100);
     world.run(Duration::from_secs(3), &[0, 1]);
-    bind(&world, 0, 1, 101);
-    bind(&world, 0, 2, 102);
+    world.bind(0, 1, 101);
+    world.bind(0, 2, 102);
     // The third one comes late.
     world.run_all(Duration::from_secs(6));
     for node in 1..3 {
-        let table = &world.directors[node].table;
-        let bound: BTreeMap<u64, u64> =
-            table.bindings().iter().map(|(key, bound)| (key.client.0[1], bound.server.0[1])).collect();
-        assert_eq!(bound, [(1, 101), (2, 102)].into(), "node {node}");
+        assert_eq!(world.bound(node), [(1, 101), (2, 102)].into(), "node {node}");
     }
 }
 

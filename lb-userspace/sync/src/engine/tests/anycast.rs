@@ -252,22 +252,14 @@ fn what_a_silent_director_spoke_for_is_whose_packets_come_next() {
 #[test]
 fn a_client_that_two_bind_at_once_is_bound_to_one_server() {
     let mut world = World::anycast(25, &[4, 4, 4], 0);
-    let bind = |world: &World, node: usize, client, server| {
-        let until = world.now + Duration::from_secs(300);
-        let key = binding::Key { client: V6([0, client]), group: BINDINGS };
-        world.directors[node].table.bind(key, V6([0, server]), until);
-    };
-    bind(&world, 0, 1, 100);
-    bind(&world, 1, 1, 101);
-    bind(&world, 2, 2, 102);
+    world.bind(0, 1, 100);
+    world.bind(1, 1, 101);
+    world.bind(2, 2, 102);
     world.run_all(Duration::from_secs(5));
-    bind(&world, 1, 2, 103);
+    world.bind(1, 2, 103);
     world.run_all(Duration::from_secs(5));
     for node in 0..3 {
-        let table = &world.directors[node].table;
-        let bound: BTreeMap<u64, u64> =
-            table.bindings().iter().map(|(key, bound)| (key.client.0[1], bound.server.0[1])).collect();
-        assert_eq!(bound, [(1, 100), (2, 103)].into(), "node {node}");
+        assert_eq!(world.bound(node), [(1, 100), (2, 103)].into(), "node {node}");
     }
 }
 
