@@ -53,12 +53,20 @@ impl Posted {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Ends {
+    /// It lasts.
+    Open,
+    /// It happened, and ends by itself after it was told.
+    ByItself,
+    At(SystemTime),
+}
+
 #[derive(Debug)]
 struct Shown {
     text: String,
     begins: SystemTime,
-    /// `None`: it lasts.
-    ends: Option<SystemTime>,
+    ends: Ends,
     /// Number of the change that made it so.
     changed: u64,
 }
@@ -94,7 +102,7 @@ impl Board {
     /// Returns how many alerts were given up for it.
     pub(crate) fn push(&mut self, alert: &Alert, wall: SystemTime) -> u64 {
         let labels = labels(&alert.begun, &self.director);
-        let known = self.shown.get(&labels).filter(|shown| shown.ends.is_none());
+        let known = self.shown.get(&labels).filter(|shown| shown.ends == Ends::Open);
         if known.is_none() && alert.state != State::Resolved && self.shown.len() >= MOST {
             return 1;
         }
@@ -102,9 +110,9 @@ impl Board {
         // One that is told again has begun before.
         let begins = known.map_or_else(|| time(&alert.begun).unwrap_or(wall), |known| known.begins);
         let ends = match alert.state {
-            State::Firing => None,
-            State::Resolved => Some(wall),
-            State::Event => Some(wall + LASTS),
+            State::Firing => Ends::Open,
+            State::Resolved => Ends::At(wall),
+            State::Event => Ends::ByItself,
         };
         let shown = Shown { text: alert.record.text.clone(), begins, ends, changed: self.changes };
         self.shown.insert(labels, shown);
@@ -138,11 +146,18 @@ impl Board {
             return None;
         }
         self.under_way = Some(self.changes);
-        let posted = self.shown.iter().map(|(labels, shown)| Posted {
-            labels: labels.clone(),
-            annotations: [("summary", shown.text.clone())].into(),
-            starts_at: format_rfc3339_millis(shown.begins).to_string(),
-            ends_at: format_rfc3339_millis(shown.ends.unwrap_or(wall + LASTS)).to_string(),
+        let posted = self.shown.iter().map(|(labels, shown)| {
+            // The clock may have been set back.
+            let ends = match shown.ends {
+                Ends::Open | Ends::ByItself => wall + LASTS,
+                Ends::At(ends) => ends.min(wall),
+            };
+            Posted {
+                labels: labels.clone(),
+                annotations: [("summary", shown.text.clone())].into(),
+                starts_at: format_rfc3339_millis(shown.begins.min(wall).min(ends)).to_string(),
+                ends_at: format_rfc3339_millis(ends).to_string(),
+            }
         });
         Some(posted.collect())
     }
@@ -153,7 +168,7 @@ impl Board {
             self.told = under_way;
             self.told_at = Some(now);
             self.backoff.succeeded();
-            self.shown.retain(|_, shown| shown.ends.is_none() || shown.changed > under_way);
+            self.shown.retain(|_, shown| shown.ends == Ends::Open || shown.changed > under_way);
         } else {
             self.backoff.failed(now);
         }
@@ -218,15 +233,16 @@ mod tests {
         Record::new(Level::Info, "server_up", "www1 is up".into()).service("web").server("www1")
     }
 
+    /// The wall clock is ahead of the records' times.
     fn clocks() -> (Instant, SystemTime) {
-        (Instant::now(), SystemTime::now())
+        (Instant::now(), SystemTime::now() + SECOND)
     }
 
     #[test]
     fn what_lasts_is_told_at_once_and_each_minute_with_an_end_ahead() {
         let (mut board, mut ongoing, (start, wall)) = (Board::new("lb1"), Ongoing::default(), clocks());
         assert_eq!(board.due(start), None);
-        board.push(&ongoing.take(down("www1 is down")), wall);
+        board.push(&ongoing.one(down("www1 is down")), wall);
         assert_eq!((board.due(start), board.waiting()), (Some(start), 1));
         let posted = board.next(start, wall).expect("an alert");
         let [one] = &posted[..] else { panic!("{posted:?}") };
@@ -252,10 +268,10 @@ mod tests {
     #[test]
     fn an_end_is_told_with_the_labels_of_its_beginning_and_forgotten() {
         let (mut board, mut ongoing, (start, wall)) = (Board::new("lb1"), Ongoing::default(), clocks());
-        board.push(&ongoing.take(down("www1 is down")), wall);
+        board.push(&ongoing.one(down("www1 is down")), wall);
         let begun = board.next(start, wall).expect("an alert");
         // It ends while its beginning is under way.
-        board.push(&ongoing.take(up()), wall + SECOND);
+        board.push(&ongoing.one(up()), wall + SECOND);
         board.done(true, start + SECOND);
         let ended = board.next(start + SECOND, wall + SECOND).expect("its end");
         assert_eq!((ended.len(), &ended[0].labels), (1, &begun[0].labels));
@@ -268,17 +284,34 @@ mod tests {
     #[test]
     fn what_does_not_last_ends_by_itself() {
         let (mut board, mut ongoing, (start, wall)) = (Board::new("lb1"), Ongoing::default(), clocks());
-        board.push(&ongoing.take(Record::new(Level::Warning, "stalled", "it stood still".into())), wall);
-        let posted = board.next(start, wall).expect("an alert");
+        board.push(&ongoing.one(Record::new(Level::Warning, "stalled", "it stood still".into())), wall);
+        assert!(board.next(start, wall).is_some());
+        board.done(false, start);
+        // It could not be told for longer than it lasts.
+        let (later, wall) = (start + 2 * LASTS, wall + 2 * LASTS);
+        let posted = board.next(later, wall).expect("an alert");
         assert_eq!(posted[0].ends_at, format_rfc3339_millis(wall + LASTS).to_string());
+        board.done(true, later);
+        assert_eq!(board.due(later), None);
+    }
+
+    #[test]
+    fn nothing_begins_later_than_it_ends_or_than_now() {
+        let (mut board, mut ongoing, (start, wall)) = (Board::new("lb1"), Ongoing::default(), clocks());
+        board.push(&ongoing.one(down("www1 is down")), wall);
+        let back = wall - 3600 * SECOND;
+        let told = format_rfc3339_millis(back).to_string();
+        assert_eq!(board.next(start, back).expect("an alert")[0].starts_at, told);
         board.done(true, start);
-        assert_eq!(board.due(start), None);
+        board.push(&ongoing.one(up()), wall);
+        let ended = board.next(start, back).expect("its end");
+        assert_eq!((&ended[0].starts_at, &ended[0].ends_at), (&told, &told));
     }
 
     #[test]
     fn what_was_not_taken_is_told_again_less_and_less_often() {
         let (mut board, mut ongoing, (start, wall)) = (Board::new("lb1"), Ongoing::default(), clocks());
-        board.push(&ongoing.take(down("www1 is down")), wall);
+        board.push(&ongoing.one(down("www1 is down")), wall);
         for wait in [5, 10] {
             assert!(board.next(start, wall).is_some());
             board.done(false, start);
@@ -291,10 +324,10 @@ mod tests {
     #[test]
     fn one_that_is_told_anew_has_begun_before() {
         let (mut board, mut ongoing, (start, wall)) = (Board::new("lb1"), Ongoing::default(), clocks());
-        let first = ongoing.take(down("www1 is down"));
+        let first = ongoing.one(down("www1 is down"));
         board.push(&first, wall);
         let later = Record { time: "2030-01-01T00:00:00.000Z".into(), ..down("another reason") };
-        board.push(&ongoing.take(later), wall);
+        board.push(&ongoing.one(later), wall);
         let posted = board.next(start, wall).expect("an alert");
         assert_eq!(posted[0].starts_at, first.record.time);
         assert_eq!(posted[0].annotations["summary"], "another reason");

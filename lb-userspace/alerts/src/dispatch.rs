@@ -77,8 +77,7 @@ impl Dispatcher {
                     Some(Input::Event(record)) => {
                         let lost = self.shared.lost.swap(0, Ordering::Relaxed);
                         self.running.iter_mut().for_each(|running| running.lost += lost);
-                        let alert = self.ongoing.take(*record);
-                        self.tell(&alert);
+                        self.ongoing.take(*record).iter().for_each(|alert| self.tell(alert));
                     }
                     Some(Input::Test(receiver, reply)) => self.test(receiver.as_deref(), reply),
                     Some(Input::Flush(done)) => self.flush(done),

@@ -120,7 +120,7 @@ mod tests {
         let down = Record::new(Level::Warning, "server_down", "web: www1 is down: no\nanswer".into());
         let up = Record::new(Level::Info, "server_up", "web: www1 is up".into());
         let alerts = [(down, 7), (up, 9)]
-            .map(|(record, number)| ongoing.take(at(record.service("web").server("www1"), number)));
+            .map(|(record, number)| ongoing.one(at(record.service("web").server("www1"), number)));
         Message { alerts: alerts.to_vec(), more: 3, dropped: 2, held: Some(Duration::from_millis(90_500)) }
     }
 

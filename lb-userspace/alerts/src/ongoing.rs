@@ -85,14 +85,18 @@ const LASTING: [(&str, &[&str], &[Field]); 14] = [
     ("vip_checks_failed", &["vip_checks_work"], &[]),
     ("node_dead", &["node_up"], &[NODE]),
     ("config_differs", &["config_agrees"], &[NODE]),
-    ("split_brain", &["split_brain_resolved"], &[GROUP]),
+    (SPLIT_BRAIN, &["split_brain_resolved"], &[GROUP]),
     ("path_closed", &["path_open"], &[SUBJECT]),
-    ("path_sends_fail", &["path_sends_again"], &[SUBJECT]),
+    ("path_sends_fail", &["path_sends_again", "path_open"], &[SUBJECT]),
 ];
 
-/// The event of a role that changes begins and ends what it says of `fault`.
+/// The event of a role that changes begins and ends what it says of `fault`. A node that gives its
+/// group up has no rival any more.
 const ROLE: &str = "role_changed";
 const FAULT: &str = "fault";
+const GIVEN_UP: [&str; 2] = ["standby", FAULT];
+/// One that was seen by an announcement names no node, and no event tells its end.
+const SPLIT_BRAIN: &str = "split_brain";
 
 /// Which one of what lasts: the event that begins it, and its fields.
 type Key = (&'static str, Vec<Option<String>>);
@@ -105,21 +109,31 @@ const MOST: usize = 10_000;
 pub(crate) struct Ongoing(BTreeMap<Key, Arc<Record>>);
 
 impl Ongoing {
-    /// What the event means.
-    pub(crate) fn take(&mut self, record: Record) -> Alert {
+    /// What the event means: all that it ends, and what it begins; at least one.
+    pub(crate) fn take(&mut self, record: Record) -> Vec<Alert> {
         let record = Arc::new(record);
-        if let Some(key) = ended_by(&record)
-            && let Some(begun) = self.0.remove(&key)
+        let ended = ended_by(&record).into_iter().filter_map(|key| self.0.remove(&key));
+        let mut alerts: Vec<Alert> = ended
+            .map(|begun| Alert { state: State::Resolved, record: Arc::clone(&record), begun })
+            .collect();
+        if let Some(key) = begun_by(&record)
+            && (self.0.len() < MOST || self.0.contains_key(&key))
         {
-            return Alert { state: State::Resolved, record, begun };
+            // What is told anew has begun before.
+            let begun = Arc::clone(self.0.entry(key).or_insert_with(|| Arc::clone(&record)));
+            alerts.push(Alert { state: State::Firing, record, begun });
+        } else if alerts.is_empty() {
+            alerts.push(Alert::new(State::Event, record));
         }
-        match begun_by(&record) {
-            Some(key) if self.0.len() < MOST || self.0.contains_key(&key) => {
-                self.0.insert(key, Arc::clone(&record));
-                Alert::new(State::Firing, record)
-            }
-            _ => Alert::new(State::Event, record),
-        }
+        alerts
+    }
+
+    /// Of an event that means one thing.
+    #[cfg(test)]
+    pub(crate) fn one(&mut self, record: Record) -> Alert {
+        let mut alerts = self.take(record);
+        assert_eq!(alerts.len(), 1, "{alerts:?}");
+        alerts.remove(0)
     }
 
     /// All of it.
@@ -155,16 +169,22 @@ fn begun_by(record: &Record) -> Option<Key> {
         let lasts = record.level != Level::Info && record.to.as_deref() == Some(FAULT);
         return lasts.then(|| key(ROLE, &[GROUP], record));
     }
+    if record.event == SPLIT_BRAIN && record.node.is_none() {
+        return None;
+    }
     let (event, _, fields) = LASTING.iter().find(|(event, ..)| *event == record.event)?;
     Some(key(event, fields, record))
 }
 
-fn ended_by(record: &Record) -> Option<Key> {
+fn ended_by(record: &Record) -> Vec<Key> {
     if record.event == ROLE {
-        return (record.to.as_deref() != Some(FAULT)).then(|| key(ROLE, &[GROUP], record));
+        let to = record.to.as_deref().unwrap_or_default();
+        let fault = (to != FAULT).then(|| key(ROLE, &[GROUP], record));
+        let rival = GIVEN_UP.contains(&to).then(|| key(SPLIT_BRAIN, &[GROUP], record));
+        return fault.into_iter().chain(rival).collect();
     }
-    let (event, _, fields) = LASTING.iter().find(|(_, ends, _)| ends.contains(&&*record.event))?;
-    Some(key(event, fields, record))
+    let rows = LASTING.iter().filter(|(_, ends, _)| ends.contains(&&*record.event));
+    rows.map(|(event, _, fields)| key(event, fields, record)).collect()
 }
 
 /// Names that the configuration has.
@@ -219,15 +239,15 @@ mod tests {
     #[test]
     fn an_end_resolves_what_has_the_same_subject() {
         let mut ongoing = Ongoing::default();
-        assert_eq!(ongoing.take(down()).state, State::Firing);
-        assert_eq!(ongoing.take(up("www2")).state, State::Event, "another server");
-        let resolved = ongoing.take(up("www1"));
+        assert_eq!(ongoing.one(down()).state, State::Firing);
+        assert_eq!(ongoing.one(up("www2")).state, State::Event, "another server");
+        let resolved = ongoing.one(up("www1"));
         assert_eq!((resolved.state, &*resolved.begun.event), (State::Resolved, "server_down"));
-        assert_eq!(ongoing.take(up("www1")).state, State::Event, "once");
+        assert_eq!(ongoing.one(up("www1")).state, State::Event, "once");
 
-        assert_eq!(ongoing.take(finding("finding", "10.0.0.6")).state, State::Firing);
-        assert_eq!(ongoing.take(finding("finding_ended", "10.0.0.7")).state, State::Event);
-        assert_eq!(ongoing.take(finding("finding_ended", "10.0.0.6")).state, State::Resolved);
+        assert_eq!(ongoing.one(finding("finding", "10.0.0.6")).state, State::Firing);
+        assert_eq!(ongoing.one(finding("finding_ended", "10.0.0.7")).state, State::Event);
+        assert_eq!(ongoing.one(finding("finding_ended", "10.0.0.6")).state, State::Resolved);
         assert_eq!(ongoing.all().count(), 0);
     }
 
@@ -236,13 +256,51 @@ mod tests {
         let mut ongoing = Ongoing::default();
         let mut role = |level, from, to| {
             let record = Record::new(level, "role_changed", String::new()).group("web".into());
-            ongoing.take(record.from_to(from, to)).state
+            ongoing.one(record.from_to(from, to)).state
         };
         assert_eq!(role(Level::Info, "active", "fault"), State::Event, "it was meant");
         assert_eq!(role(Level::Info, "fault", "standby"), State::Event);
         assert_eq!(role(Level::Warning, "active", "fault"), State::Firing);
         assert_eq!(role(Level::Info, "fault", "standby"), State::Resolved);
         assert_eq!(role(Level::Info, "standby", "active"), State::Event);
+    }
+
+    #[test]
+    fn one_event_ends_all_that_it_can_end() {
+        let mut ongoing = Ongoing::default();
+        let path = |event: &str| Record::new(Level::Warning, event, String::new()).subject("eth0");
+        ongoing.one(path("path_sends_fail"));
+        ongoing.one(path("path_closed"));
+        let ended = ongoing.take(path("path_open"));
+        let ended: Vec<_> = ended.iter().map(|alert| (alert.state, &*alert.begun.event)).collect();
+        assert_eq!(ended, [(State::Resolved, "path_closed"), (State::Resolved, "path_sends_fail")]);
+        assert_eq!(ongoing.all().count(), 0);
+    }
+
+    #[test]
+    fn a_split_brain_ends_where_the_group_is_given_up() {
+        let mut ongoing = Ongoing::default();
+        let split = || Record::new(Level::Error, "split_brain", String::new()).group("web".into());
+        let role = |level, to: &str| {
+            Record::new(level, "role_changed", String::new()).group("web".into()).from_to("active", to)
+        };
+        assert_eq!(ongoing.one(split()).state, State::Event, "an announcement: nothing tells its end");
+        assert_eq!(ongoing.one(split().node("lb2".into())).state, State::Firing);
+        let resolved = ongoing.one(role(Level::Info, "standby"));
+        assert_eq!((resolved.state, &*resolved.begun.event), (State::Resolved, "split_brain"));
+        ongoing.one(split().node("lb2".into()));
+        let both = ongoing.take(role(Level::Warning, "fault"));
+        let both: Vec<_> = both.iter().map(|alert| (alert.state, &*alert.begun.event)).collect();
+        assert_eq!(both, [(State::Resolved, "split_brain"), (State::Firing, "role_changed")]);
+    }
+
+    #[test]
+    fn what_is_told_anew_has_begun_before() {
+        let mut ongoing = Ongoing::default();
+        let first = ongoing.one(Record { number: 7, ..down() });
+        let anew = ongoing.one(Record { number: 9, ..down() });
+        assert_eq!((anew.state, anew.record.number, &anew.begun), (State::Firing, 9, &first.record));
+        assert_eq!(ongoing.one(up("www1")).begun.number, 7);
     }
 
     #[test]
@@ -260,8 +318,8 @@ mod tests {
             groups: BTreeSet::new(),
         };
         let mut ongoing = Ongoing::default();
-        ongoing.take(down());
-        ongoing.take(Record::new(Level::Error, "thread_hangs", String::new()));
+        ongoing.one(down());
+        ongoing.one(Record::new(Level::Error, "thread_hangs", String::new()));
         assert_eq!(ongoing.keep(&with("www1")), []);
         let ended = ongoing.keep(&with("www2"));
         let [ended] = &ended[..] else { panic!("{ended:?}") };
@@ -279,14 +337,14 @@ mod tests {
     #[test]
     fn receivers_are_told_what_they_want_and_its_end() {
         let mut ongoing = Ongoing::default();
-        let events = [down(), up("www1"), up("www2")].map(|record| ongoing.take(record));
+        let events = [down(), up("www1"), up("www2")].map(|record| ongoing.one(record));
         let told = |receiver: &Receiver| events.each_ref().map(|alert| alert.is_for(receiver));
         assert_eq!(told(&receiver(Some(Severity::Warning), &[])), [true, true, false]);
         assert_eq!(told(&receiver(Some(Severity::Error), &[])), [false; 3]);
         assert_eq!(told(&receiver(Some(Severity::Info), &[])), [true; 3]);
         assert_eq!(told(&receiver(None, &["server_down"])), [true, true, false]);
         assert_eq!(told(&receiver(None, &["server_up"])), [false, true, true]);
-        let removed = ongoing.take(Record::new(Level::Warning, "server_removed", String::new()));
+        let removed = ongoing.one(Record::new(Level::Warning, "server_removed", String::new()));
         assert!(!removed.is_for(&receiver(Some(Severity::Info), &[])), "server_down says it");
         assert!(removed.is_for(&receiver(None, &["server_removed"])));
     }

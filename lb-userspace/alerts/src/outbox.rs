@@ -48,6 +48,8 @@ pub(crate) struct Outbox {
     backoff: Backoff,
     /// Since the message before.
     dropped: u64,
+    /// Of those, what the message under way says, or has among its own events.
+    said: u64,
 }
 
 impl Outbox {
@@ -63,6 +65,7 @@ impl Outbox {
             bucket: Bucket::new(limit),
             backoff: Backoff::default(),
             dropped: 0,
+            said: 0,
         }
     }
 
@@ -87,6 +90,7 @@ impl Outbox {
 
     fn give_up(&mut self, oldest: usize) -> u64 {
         self.waiting.drain(..oldest);
+        self.said += oldest.min(self.under_way) as u64;
         self.under_way = self.under_way.saturating_sub(oldest);
         self.dropped += oldest as u64;
         oldest as u64
@@ -127,6 +131,8 @@ impl Outbox {
         self.was_held = held.is_some();
         let mut alerts: Vec<Alert> = self.waiting.iter().map(|(_, alert)| alert.clone()).collect();
         self.under_way = alerts.len();
+        self.said = self.dropped;
+        self.hurries = false;
         let more = alerts.len().saturating_sub(LISTED);
         alerts.sort_by_key(|alert| std::cmp::Reverse(rank(alert)));
         alerts.truncate(LISTED);
@@ -137,14 +143,13 @@ impl Outbox {
     pub(crate) fn done(&mut self, delivered: bool, now: Instant) -> bool {
         if delivered {
             self.waiting.drain(..self.under_way);
-            self.dropped = 0;
+            self.dropped -= self.said;
             self.bucket.take(now);
             self.backoff.succeeded();
         } else {
             self.backoff.failed(now);
         }
-        self.under_way = 0;
-        self.hurries = false;
+        (self.under_way, self.said) = (0, 0);
         std::mem::take(&mut self.was_held)
     }
 

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use lb_api::findings::{Finding, Kind};
+use lb_api::findings::{Finding, Findings, Kind};
 use lb_api::status::ReceiverStatus;
 use lb_model::Receiver;
 use tokio::sync::{mpsc, oneshot};
@@ -96,7 +96,8 @@ impl Task {
                     break;
                 }
             }
-            let due = self.queue.due(now);
+            // The end of a delivery wakes the task.
+            let due = if under_way.is_none() { self.queue.due(now) } else { None };
             tokio::select! {
                 input = inputs.recv(), if !self.ends => match input {
                     Some(input) => self.hear(input),
@@ -169,9 +170,17 @@ impl Task {
                     status.trouble = Some(why.clone());
                 });
                 if failing >= FAILS {
-                    self.shared.with_findings(|findings| findings.raise(self.finding(&why)));
+                    self.shared.with_findings(|findings| self.raise(findings, &why));
                 }
             }
+        }
+    }
+
+    /// Once per outage and life of the director: another answer of the server is no news.
+    fn raise(&self, findings: &Findings, why: &str) {
+        let finding = self.finding(why);
+        if findings.status().iter().all(|shown| shown.subject != finding.subject) {
+            findings.raise(finding);
         }
     }
 

@@ -230,6 +230,8 @@ fn one_that_fails_for_long_is_a_finding_that_ends() {
         ("alerts_undelivered", true)
     );
     assert!(finding.text.ends_with("chat: refused"), "{finding:?}");
+    task.done(Err("busy".to_owned()), start + Duration::from_secs(61));
+    assert!(findings.status()[0].text.ends_with("chat: refused"), "another answer is no news");
     task.done(Ok(()), start + Duration::from_secs(61));
     assert_eq!(findings.status(), []);
 }

@@ -6,7 +6,7 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn alert(level: Level, text: &str) -> Alert {
-    Ongoing::default().take(Record::new(level, "stalled", text.to_owned()))
+    Ongoing::default().one(Record::new(level, "stalled", text.to_owned()))
 }
 
 fn warning(text: &str) -> Alert {
@@ -102,12 +102,14 @@ fn of_too_many_the_oldest_are_given_up_and_the_worst_are_listed() {
     assert_eq!((message.alerts.len(), message.more, message.dropped), (LISTED, MOST - LISTED, 1));
     assert_eq!((texts(&message)[0], texts(&message)[1]), ("worst", "a"));
 
-    // While it is under way one more is given up, which is among those of the message.
+    // While it is under way one more is given up, which is among those of the message, and two are
+    // lost that no message has told of.
     outbox.push(warning("last"), start + 11 * SECOND);
+    outbox.lose(2);
     outbox.done(true, start + 12 * SECOND);
     assert_eq!(outbox.waiting(), 1);
     let message = outbox.next(start + 30 * SECOND).expect("a message");
-    assert_eq!(texts(&message), ["last"]);
+    assert_eq!((texts(&message), message.dropped), (vec!["last"], 2));
 }
 
 #[test]
@@ -132,4 +134,19 @@ fn who_hurries_waits_neither_for_others_nor_after_a_failure() {
     assert_eq!(outbox.next(start), None, "once");
     outbox.hurry();
     assert!(outbox.next(start).is_some());
+}
+
+#[test]
+fn who_hurries_while_a_message_is_under_way_hurries_the_next_one() {
+    let (mut outbox, start) = (outbox(), Instant::now());
+    outbox.push(warning("a"), start);
+    assert!(outbox.next(start + 10 * SECOND).is_some());
+    outbox.push(warning("b"), start + 11 * SECOND);
+    outbox.hurry();
+    outbox.done(true, start + 12 * SECOND);
+    let message = outbox.next(start + 12 * SECOND).expect("a message");
+    assert_eq!(texts(&message), ["b"]);
+    outbox.done(true, start + 12 * SECOND);
+    outbox.push(warning("c"), start + 12 * SECOND);
+    assert_eq!(outbox.due(start + 12 * SECOND), Some(start + 22 * SECOND), "once");
 }

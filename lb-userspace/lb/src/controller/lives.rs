@@ -164,6 +164,9 @@ fn read_again(estate: &mut Estate) {
         Ok(Loaded { config, overlay, warnings }) => {
             reload::warn(&warnings, |record| estate.events.record(record));
             (estate.config, estate.overlay) = (config, overlay);
+            // It ends what a refused one began.
+            let text = format!("configuration {} reloaded", estate.file.path().display());
+            estate.events.record(Record::new(Level::Info, "config_reloaded", text));
         }
         Err(error) => estate.events.record(reload::refused("", &error.into())),
     }
