@@ -53,7 +53,7 @@ impl Posted {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ends {
     /// It lasts.
     Open,

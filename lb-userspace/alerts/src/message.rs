@@ -1,7 +1,7 @@
 //! A message in words, and as JSON.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use lb_api::events::{Level, Record};
 use lb_api::{schema, words};
@@ -25,6 +25,19 @@ pub(crate) fn subject(message: &Message, director: &str) -> String {
         0 => subject,
         others => format!("{subject} (and {others} more)"),
     }
+}
+
+/// What a mail's id begins with: the same each time that the same message is tried, and another one
+/// for each receiver. A test is another message each time.
+pub(crate) fn id(message: &Message, receiver: &str) -> String {
+    let Some(first) = message.alerts.first() else {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        return format!("lb.test-{}", since.as_nanos());
+    };
+    let plain = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).collect::<String>();
+    let Record { number, time, .. } = &*first.record;
+    let count = message.alerts.len() + message.more;
+    format!("lb.{number}-{}-{count}-{}", plain(time), plain(receiver))
 }
 
 /// All of it, line by line.
@@ -135,6 +148,13 @@ mod tests {
                       This message was held back for 1m 30s: its limit of messages an hour was reached.\n";
         assert_eq!(text(&message(), "lb1"), wanted);
         assert_eq!(subject(&Message::default(), "lb1"), "[lb lb1] test");
+    }
+
+    #[test]
+    fn a_mail_that_is_tried_again_has_the_same_id() {
+        assert_eq!(id(&message(), "ops mail"), "lb.7-20261129T120000000Z-5-opsmail");
+        assert_ne!(id(&message(), "chat"), id(&Message { more: 4, ..message() }, "chat"));
+        assert!(id(&Message::default(), "chat").starts_with("lb.test-"));
     }
 
     #[test]

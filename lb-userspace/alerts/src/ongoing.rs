@@ -113,9 +113,8 @@ impl Ongoing {
     pub(crate) fn take(&mut self, record: Record) -> Vec<Alert> {
         let record = Arc::new(record);
         let ended = ended_by(&record).into_iter().filter_map(|key| self.0.remove(&key));
-        let mut alerts: Vec<Alert> = ended
-            .map(|begun| Alert { state: State::Resolved, record: Arc::clone(&record), begun })
-            .collect();
+        let mut alerts: Vec<Alert> =
+            ended.map(|begun| Alert { state: State::Resolved, record: Arc::clone(&record), begun }).collect();
         if let Some(key) = begun_by(&record)
             && (self.0.len() < MOST || self.0.contains_key(&key))
         {
@@ -183,8 +182,11 @@ fn ended_by(record: &Record) -> Vec<Key> {
         let rival = GIVEN_UP.contains(&to).then(|| key(SPLIT_BRAIN, &[GROUP], record));
         return fault.into_iter().chain(rival).collect();
     }
-    let rows = LASTING.iter().filter(|(_, ends, _)| ends.contains(&&*record.event));
-    rows.map(|(event, _, fields)| key(event, fields, record)).collect()
+    LASTING
+        .iter()
+        .filter(|(_, ends, _)| ends.contains(&&*record.event))
+        .map(|(event, _, fields)| key(event, fields, record))
+        .collect()
 }
 
 /// Names that the configuration has.

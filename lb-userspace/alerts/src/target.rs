@@ -12,8 +12,9 @@ use super::board::Posted;
 use super::message;
 use super::outbox::Message;
 
-/// How long an attempt may take.
+/// How long an attempt may take, and one by mail: a relay may look into a mail before it answers.
 const LONGEST: Duration = Duration::from_secs(30);
+const LONGEST_MAIL: Duration = Duration::from_secs(5 * 60);
 
 /// A receiver, or one Alertmanager of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,8 +65,22 @@ impl Target {
     /// # Errors
     /// In words, what has gone wrong.
     pub(crate) async fn deliver(self, parcel: Parcel) -> Result<(), String> {
-        let delivered = tokio::time::timeout(LONGEST, self.deliver_at_leisure(parcel)).await;
-        delivered.unwrap_or_else(|_| Err(format!("{} does not answer within 30 s", self.place())))
+        let longest = self.longest();
+        self.deliver_within(longest, parcel).await
+    }
+
+    const fn longest(&self) -> Duration {
+        match self.to {
+            To::Email(_) => LONGEST_MAIL,
+            To::Webhook(_) | To::Alertmanager(_) => LONGEST,
+        }
+    }
+
+    async fn deliver_within(&self, longest: Duration, parcel: Parcel) -> Result<(), String> {
+        let delivered = tokio::time::timeout(longest, self.deliver_at_leisure(parcel)).await;
+        delivered.unwrap_or_else(|_| {
+            Err(format!("{} does not answer within {} s", self.place(), longest.as_secs()))
+        })
     }
 
     async fn deliver_at_leisure(&self, parcel: Parcel) -> Result<(), String> {
@@ -73,7 +88,8 @@ impl Target {
             (To::Email(email), Parcel::Message(message)) => {
                 let subject = message::subject(&message, &self.director);
                 let text = message::text(&message, &self.director);
-                smtp::send(email, &self.director, subject, text).await
+                let id = message::id(&message, &self.receiver);
+                smtp::send(email, &self.director, smtp::Mail { id, subject, text }).await
             }
             (To::Webhook(Webhook { url, token }), Parcel::Message(message)) => {
                 let body = message::json(&message, &self.director, &self.receiver);
@@ -89,14 +105,14 @@ impl Target {
         }
     }
 
-    /// Delivers a test message.
+    /// Delivers a test message: whoever asked waits for it.
     pub(crate) async fn test(self) -> AlertTest {
         let parcel = match &self.to {
             To::Email(_) | To::Webhook(_) => Parcel::Message(Message::default()),
             To::Alertmanager(_) => Parcel::Alerts(vec![Posted::test(&self.director)]),
         };
         let (receiver, target, start) = (self.receiver.clone(), self.place(), Instant::now());
-        let failure = self.deliver(parcel).await.err();
+        let failure = self.deliver_within(LONGEST, parcel).await.err();
         let took_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
         AlertTest { receiver, target, took_us, failure }
     }

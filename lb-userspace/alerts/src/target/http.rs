@@ -1,6 +1,8 @@
 //! POST requests to webhooks and Alertmanagers.
 
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -11,7 +13,8 @@ use hyper_util::rt::TokioIo;
 use lb_api::words;
 use lb_model::{HttpUrl, Secret};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -20,6 +23,8 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 /// Bytes of an answer that are read, and characters of it that are told.
 const ANSWER: usize = 64 * 1024;
 const QUOTED: usize = 200;
+/// How long a connection to one of the host's addresses may take.
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// Sends JSON to a path there.
 pub(super) async fn post(
@@ -29,8 +34,7 @@ pub(super) async fn post(
     body: String,
 ) -> Result<(), String> {
     let request = request(url, path, token, body)?;
-    let stream = TcpStream::connect((&*url.host, url.port)).await;
-    let stream = stream.map_err(|error| format!("cannot connect to {url}: {error}"))?;
+    let stream = connect(url).await.map_err(|error| format!("cannot connect to {url}: {error}"))?;
     let answer = match url.tls {
         false => exchange(stream, request).await,
         true => exchange(wrap(url, stream).await?, request).await,
@@ -45,6 +49,19 @@ pub(super) async fn post(
     let line: String = body.lines().next().unwrap_or_default().chars().take(QUOTED).collect();
     let quoted = if line.is_empty() { String::new() } else { format!(": {}", words::printable(&line)) };
     Err(format!("{url} answered {status}{quoted}"))
+}
+
+/// The first of the host's addresses that answers.
+async fn connect(url: &HttpUrl) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in lookup_host((&*url.host, url.port)).await? {
+        last = match timeout(CONNECT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => error,
+            Err(_) => io::Error::new(io::ErrorKind::TimedOut, format!("no answer from {address}")),
+        };
+    }
+    Err(last)
 }
 
 fn request(
@@ -99,4 +116,20 @@ async fn trusting_roots() -> Result<Arc<ClientConfig>, String> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
     Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn each_address_of_a_host_is_tried() {
+        // Nobody listens on ::1, which may be the first address of `localhost`.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let url = HttpUrl { tls: false, host: "localhost".into(), port, path: "/".into() };
+        assert!(connect(&url).await.is_ok());
+        drop(listener);
+        assert!(connect(&url).await.is_err());
+    }
 }

@@ -201,10 +201,28 @@ fn event(text: &str) -> Result<String, String> {
 }
 
 fn mail_address(text: &str) -> Result<String, String> {
+    if let Some(char) = unquoted(text) {
+        return Err(format!("the name before `<` has `{char}`, expected it in double quotes"));
+    }
     match text.parse::<email_address::EmailAddress>() {
         Ok(_) => Ok(text.to_owned()),
         Err(_) => Err(format!("expected {ADDRESS}")),
     }
+}
+
+/// What the name before an address may have in quotes only (RFC 5322).
+fn unquoted(text: &str) -> Option<char> {
+    let (mut found, mut in_quotes, mut chars) = (None, false, text.chars());
+    while let Some(char) = chars.next() {
+        match char {
+            '"' => in_quotes = !in_quotes,
+            '\\' if in_quotes => _ = chars.next(),
+            '<' if !in_quotes => return found,
+            _ if !in_quotes && ",:;()[]\\@".contains(char) => found = found.or(Some(char)),
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Without credentials: a token is a key of its own.
@@ -252,6 +270,22 @@ services: [{ vip: '192.0.2.10:80', servers: [{ address: 192.0.2.21 }] }]
         assert_eq!((chat.severity, chat.events.contains("node_dead")), (None, true));
         let Channel::Webhook(Webhook { url, token }) = &chat.channel else { panic!("{chat:?}") };
         assert!(url.is_local() && token.is_some(), "{url:?}");
+    }
+
+    #[test]
+    fn a_name_with_special_characters_stands_in_quotes() {
+        for fine in [
+            "ops@example.net",
+            "The director <lb@example.net>",
+            "\"Ops, night: [a\\\"b]\" <ops@example.net>",
+        ] {
+            assert_eq!(mail_address(fine), Ok(fine.to_owned()));
+        }
+        for char in [',', ':', ';', '(', ')', '[', ']', '\\', '@'] {
+            let wrong = mail_address(&format!("Ops{char} night <ops@example.net>"));
+            let text = format!("the name before `<` has `{char}`, expected it in double quotes");
+            assert_eq!(wrong, Err(text));
+        }
     }
 
     #[test]
