@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use lb_model::overlay::Change;
+use lb_model::overlay::{Change, Overlays};
 
 use crate::connections::{self, Connection};
 use crate::difference::Difference;
@@ -162,9 +162,14 @@ pub fn request_changes(path: &Path, source: &str, changes: Vec<Change>) -> anyho
     differences(path, &Request::Changes { source: source.to_owned(), changes })
 }
 
-/// Undoes the changes of a source, or of all, and returns what that has changed.
-pub fn request_clear_overlay(path: &Path, source: Option<String>) -> anyhow::Result<Vec<Difference>> {
-    differences(path, &Request::ClearOverlay { source })
+/// Undoes the changes of a source, or of all, and returns what that has changed. `saved`: only if
+/// nothing else was changed.
+pub fn request_clear_overlay(
+    path: &Path,
+    source: Option<String>,
+    saved: Option<Overlays>,
+) -> anyhow::Result<Vec<Difference>> {
+    differences(path, &Request::ClearOverlay { source, saved })
 }
 
 /// Returns what was changed at run time; `to_save`: with what is to be written into the files.

@@ -60,6 +60,9 @@ pub enum Request {
     ClearOverlay {
         #[serde(default)]
         source: Option<String>,
+        /// What was saved of all sources: refused if that is no longer all there is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        saved: Option<Overlays>,
     },
     /// Have what `ipvsadm -L --stats` prints begin at 0 again: of a service, by its name or
     /// VIP:PORT, or of all. The totals themselves only rise.
@@ -235,7 +238,16 @@ mod tests {
             Change::EditService { service: "web".into(), settings },
             Change::RemoveService { service: "dns".into() },
         ];
+        let saved = Overlays::from([("cli".to_owned(), changes[1..].to_vec())]);
         for (request, text) in [
+            (
+                Request::ClearOverlay { source: None, saved: None },
+                r#"{"command":"clear_overlay","source":null}"#,
+            ),
+            (
+                Request::ClearOverlay { source: None, saved: Some(saved) },
+                r#"{"command":"clear_overlay","source":null,"saved":{"cli":[{"change":"remove_service","service":"dns"}]}}"#,
+            ),
             (Request::Zero { service: None }, r#"{"command":"zero","service":null}"#),
             (
                 Request::Changes { source: "cli".into(), changes },

@@ -5,7 +5,7 @@ mod keys;
 
 pub(crate) use self::keys::{To, set};
 
-use super::source_map::{SourceMap, SourceSpan, flow_end};
+use super::source_map::{SourceMap, SourceSpan, behind_anchor, flow_end};
 
 /// A place in a file's lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,14 +28,19 @@ pub(crate) fn added(text: &str, list: List, entries: &[&str]) -> Result<String, 
         }
         return with_key(&text, owner, key, &format!("[{}]", entries.join(", ")));
     };
-    if text.get(range.start) == Some(&'[') {
-        let close = flow_end(&text, range.start) - 1;
-        let before: String = text[..close].iter().collect();
-        let comma = if span.items() == 0 { "" } else { ", " };
-        let (head, blanks) = before.split_at(before.trim_end().len());
-        let head = head.strip_suffix(',').filter(|_| !comma.is_empty()).unwrap_or(head);
-        let rest: String = text[close..].iter().collect();
-        return Ok(format!("{head}{comma}{}{blanks}{rest}", entries.join(", ")));
+    let start = behind_anchor(&text, range.start);
+    if text.get(start) == Some(&'[') {
+        let entries = entries.join(", ");
+        let Some(last) = span.items().checked_sub(1) else {
+            return Ok(spliced(&text, start + 1, start + 1, &entries));
+        };
+        let Some(end) = span.item(last).leaf_end(&text) else {
+            return Err(format!("`{key}` has no item there to stand beside"));
+        };
+        // Right behind the item: there may be a comment before the bracket.
+        let last = text[..end].iter().rposition(|character| !character.is_whitespace());
+        let end = last.map_or(end, |at| at + 1);
+        return Ok(spliced(&text, end, end, &format!(", {entries}")));
     }
     let items = span.items();
     let (Some(first), Some(last)) = (span.item(0).own_text(), span.item(items - 1).leaf_end(&text)) else {
@@ -61,9 +66,10 @@ pub(crate) fn removed(text: &str, list: List, index: usize) -> Result<String, St
     let (Some(own), Some(last)) = (item.own_text(), item.leaf_end(&text)) else {
         return Err(format!("`{key}` has no entry {index}"));
     };
-    if text.get(range.start) == Some(&'[') {
-        let is_flow = matches!(text.get(own.start), Some('[' | '{'));
-        let item_end = if is_flow { flow_end(&text, own.start) } else { own.end };
+    if text.get(behind_anchor(&text, range.start)) == Some(&'[') {
+        let start = behind_anchor(&text, own.start);
+        let is_flow = matches!(text.get(start), Some('[' | '{'));
+        let item_end = if is_flow { flow_end(&text, start) } else { own.end };
         // With the comma behind it, or before it if it is the last one.
         let next = (index + 1 < span.items()).then(|| span.item(index + 1).own_text()).flatten();
         return Ok(match next {
@@ -94,8 +100,9 @@ pub(crate) fn emptied(text: &str, list: List) -> Result<String, String> {
     let Some(range) = span.own_text() else {
         return Err(format!("`{key}` is an alias there, and whatever it stands for would change, too"));
     };
-    if text.get(range.start) == Some(&'[') {
-        return Ok(spliced(&text, range.start, flow_end(&text, range.start), "[]"));
+    let start = behind_anchor(&text, range.start);
+    if text.get(start) == Some(&'[') {
+        return Ok(spliced(&text, start, flow_end(&text, start), "[]"));
     }
     let (first, last) = (span.item(0).own_text(), span.leaf_end(&text));
     let (Some(first), Some(last)) = (first, last) else { return Err(format!("`{key}` has no entry")) };
@@ -129,8 +136,9 @@ fn with_key(text: &[char], owner: SourceSpan<'_>, key: &str, value: &str) -> Res
     let (Some(range), Some(last)) = (owner.own_text(), owner.leaf_end(text)) else {
         return Err(format!("there is no place for `{key}`"));
     };
-    if text.get(range.start) == Some(&'{') {
-        let close = flow_end(text, range.start) - 1;
+    let start = behind_anchor(text, range.start);
+    if text.get(start) == Some(&'{') {
+        let close = flow_end(text, start) - 1;
         let before: String = text[..close].iter().collect();
         let (head, blanks) = before.split_at(before.trim_end().len());
         let rest: String = text[close..].iter().collect();
@@ -241,6 +249,30 @@ services:
         assert_eq!(
             added(absent, List::Servers(0), &[ENTRY]).expect("a text"),
             "services: [{ vip: '192.0.2.10:80', servers: [{ address: 192.0.2.23 }] }]"
+        );
+    }
+
+    #[test]
+    fn entries_of_flow_lists_stand_before_comments() {
+        let text = "services:\n  - vip: 192.0.2.10:80\n    servers: [\n      { address: 192.0.2.21 }, # the old one\n    ]\n";
+        assert_eq!(
+            added(text, List::Servers(0), &[ENTRY]).expect("a text"),
+            text.replace("192.0.2.21 },", "192.0.2.21 }, { address: 192.0.2.23 },")
+        );
+        let text = text.replace("},", "}");
+        assert_eq!(
+            added(&text, List::Servers(0), &[ENTRY]).expect("a text"),
+            text.replace("192.0.2.21 }", "192.0.2.21 }, { address: 192.0.2.23 }")
+        );
+        let named = "services: &all [{ vip: '192.0.2.10:80', servers: &two [&one { address: 192.0.2.21 }] }]";
+        assert_eq!(
+            added(named, List::Servers(0), &[ENTRY]).expect("a text"),
+            named.replace("192.0.2.21 }", "192.0.2.21 }, { address: 192.0.2.23 }")
+        );
+        let none = "services: [{ vip: '192.0.2.10:80', servers: [ # none\n  ] }]";
+        assert_eq!(
+            added(none, List::Servers(0), &[ENTRY]).expect("a text"),
+            "services: [{ vip: '192.0.2.10:80', servers: [{ address: 192.0.2.23 } # none\n  ] }]"
         );
     }
 

@@ -1,11 +1,11 @@
 //! Changes that are made at run time, as changes of the file's text: so they are validated as if
 //! they stood there, and can be written there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::Ipv4Addr;
 
 use lb_model::overlay::{Change, ChangedFile, NewPersistence, NewServer, NewService, Settings};
-use lb_model::{Config, Fallback, Scheduler, Service};
+use lb_model::{Config, Fallback, Scheduler, Service, canonical};
 
 use super::ConfigError;
 use super::edit::{List, To, added, emptied, removed, set};
@@ -53,12 +53,15 @@ impl Files {
         let mut config = self.config()?;
         let mut changed = self.clone();
         changed.at_run_time = true;
-        let changes: Vec<&Change> = changes.into_iter().collect();
-        let (mut unused, mut first) = (Vec::new(), 0);
-        for run in changes.chunk_by(|one, next| go_together(one, next)) {
-            changed.make(first, run, &mut config, &mut unused);
-            first += run.len();
+        let changes: Vec<(usize, &Change)> = changes.into_iter().enumerate().collect();
+        let mut unused = Vec::new();
+        for run in changes.chunk_by(|(_, one), (_, next)| go_together(one, next)) {
+            let run = without_known(run, &config, &mut unused);
+            if !run.is_empty() {
+                changed.make(&run, &mut config, &mut unused);
+            }
         }
+        unused.sort_by_key(|(index, _)| *index);
         // With all lists of clients again.
         let config = changed.config()?;
         let both = self.documents.iter().zip(changed.documents);
@@ -71,49 +74,52 @@ impl Files {
         Ok(Changed { config, files: files.collect(), unused })
     }
 
-    /// Makes changes that go together in `config`, which is what the files say; of those that
-    /// cannot be made it notes why, with their index. What cannot be made at once is tried by
+    /// Makes changes that go together, with their indices, in `config`, which is what the files
+    /// say; of those that cannot be made it notes why. What cannot be made at once is tried by
     /// halves, so thousands take few looks at the files.
-    fn make(
-        &mut self,
-        first: usize,
-        changes: &[&Change],
-        config: &mut Config,
-        unused: &mut Vec<(usize, String)>,
-    ) {
-        match self.try_to_make(changes, config) {
-            Ok(with_changes) => *config = with_changes,
-            Err(why) if changes.len() == 1 => unused.push((first, why)),
-            Err(_) => {
+    fn make(&mut self, changes: &[(usize, &Change)], config: &mut Config, unused: &mut Vec<(usize, String)>) {
+        match (self.try_to_make(changes, config), changes) {
+            (Ok(with_changes), _) => *config = with_changes,
+            (Err(why), [(index, _)]) => unused.push((*index, why)),
+            (Err(_), _) => {
                 let (some, others) = changes.split_at(changes.len() / 2);
-                self.make(first, some, config, unused);
-                self.make(first + some.len(), others, config, unused);
+                self.make(some, config, unused);
+                self.make(others, config, unused);
             }
         }
     }
 
     /// Makes all of them or none, and says why. What is returned lacks lists of clients in files of
     /// their own: no change touches them.
-    fn try_to_make(&mut self, changes: &[&Change], config: &Config) -> Result<Config, String> {
+    fn try_to_make(&mut self, changes: &[(usize, &Change)], config: &Config) -> Result<Config, String> {
         let mut before = Vec::new();
         for (number, text) in self.texts_with(changes, config)? {
             before.push((number, std::mem::replace(&mut self.documents[number].text, text)));
         }
-        self.config_without_lists().map_err(|error| {
+        // Only the words of a mistake: the line is in no file.
+        let with_changes = self.config_without_lists().map_err(|error| match error.mistakes().first() {
+            Some(mistake) => mistake.message.clone(),
+            None => error.to_string(),
+        });
+        let with_changes = with_changes.and_then(|new| match changes_so_many(changes, config, &new) {
+            true => Ok(new),
+            false => Err("the file's layout does not let that be changed alone".to_owned()),
+        });
+        if with_changes.is_err() {
             for (number, text) in before {
                 self.documents[number].text = text;
             }
-            // Only the words of the mistake: the line is in no file.
-            match error.mistakes().first() {
-                Some(mistake) => mistake.message.clone(),
-                None => error.to_string(),
-            }
-        })
+        }
+        with_changes
     }
 
     /// The numbers of files, and their texts with the changes, which go together.
-    fn texts_with(&self, changes: &[&Change], config: &Config) -> Result<Vec<(usize, String)>, String> {
-        let added_services = changes.iter().map_while(|change| match change {
+    fn texts_with(
+        &self,
+        changes: &[(usize, &Change)],
+        config: &Config,
+    ) -> Result<Vec<(usize, String)>, String> {
+        let added_services = changes.iter().map_while(|(_, change)| match change {
             Change::AddService { service } => Some(service_text(service)),
             _ => None,
         });
@@ -122,7 +128,7 @@ impl Files {
             let entries: Vec<&str> = added_services.iter().map(String::as_str).collect();
             return Ok(vec![(0, added(&self.documents[0].text, List::Services, &entries)?)]);
         }
-        let removed_services = changes.iter().map_while(|change| match change {
+        let removed_services = changes.iter().map_while(|(_, change)| match change {
             Change::RemoveService { service } => Some(service.as_str()),
             _ => None,
         });
@@ -130,7 +136,7 @@ impl Files {
         if !removed_services.is_empty() {
             return self.without_services(config, &removed_services);
         }
-        let one = changes.first().map(|change| self.text_with(config, change));
+        let one = changes.first().map(|(_, change)| self.text_with(config, change));
         one.transpose().map(Vec::from_iter)
     }
 
@@ -215,6 +221,54 @@ const fn go_together(one: &Change, next: &Change) -> bool {
         (Change::AddService { .. }, Change::AddService { .. })
             | (Change::RemoveService { .. }, Change::RemoveService { .. })
     )
+}
+
+/// Without new services that stand there already, which are noted: a look at the files finds one at
+/// a time.
+fn without_known<'a>(
+    run: &[(usize, &'a Change)],
+    config: &Config,
+    unused: &mut Vec<(usize, String)>,
+) -> Vec<(usize, &'a Change)> {
+    if !matches!(run, [(_, Change::AddService { .. }), ..]) {
+        return run.to_vec();
+    }
+    let place = |protocol: &str, address: &str| format!("{protocol}/{address}");
+    let names: HashSet<&str> = config.services.iter().map(|service| service.name.as_str()).collect();
+    let places = config.services.iter().map(|service| {
+        let Service { key, ports, .. } = service;
+        place(key.protocol.name(), &ports.after(key.vip))
+    });
+    let places: HashSet<String> = places.collect();
+    let is_known = |new: &NewService| {
+        let protocol = new.protocol.as_deref().unwrap_or("tcp");
+        new.name.as_deref().is_some_and(|name| names.contains(name))
+            || places.contains(&place(protocol, &canonical(&new.vip)))
+    };
+    let mut others = Vec::with_capacity(run.len());
+    for (index, change) in run {
+        match change {
+            Change::AddService { service } if is_known(service) => {
+                unused.push((*index, format!("there is a service {} already", service.called())));
+            }
+            _ => others.push((*index, *change)),
+        }
+    }
+    others
+}
+
+/// Whether so many services or servers have come or gone as these changes say, which go together:
+/// a file may have a list that several services share.
+fn changes_so_many(changes: &[(usize, &Change)], before: &Config, after: &Config) -> bool {
+    let servers = |config: &Config| -> usize { config.services.iter().map(|one| one.servers.len()).sum() };
+    let services = |config: &Config| config.services.len();
+    match changes.first() {
+        Some((_, Change::AddService { .. })) => services(after) == services(before) + changes.len(),
+        Some((_, Change::RemoveService { .. })) => services(after) + changes.len() == services(before),
+        Some((_, Change::AddServer { .. })) => servers(after) == servers(before) + 1,
+        Some((_, Change::RemoveServer { .. })) => servers(after) + 1 == servers(before),
+        Some((_, Change::EditService { .. })) | None => true,
+    }
 }
 
 fn service_index(config: &Config, name: &str) -> Result<usize, String> {
@@ -320,167 +374,4 @@ fn scalar(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const FILE: &str = "\
-interface: eth0
-services:
-  # The web.
-  - name: web
-    vip: 192.0.2.10:80
-    check: { type: http }       # and that
-    servers:
-      - address: 192.0.2.21     # the old one
-";
-
-    fn server(address: &str) -> NewServer {
-        NewServer { address: address.to_owned(), ..NewServer::default() }
-    }
-
-    fn add(service: &str, server: NewServer) -> Change {
-        Change::AddServer { service: service.to_owned(), server }
-    }
-
-    fn files(text: &str) -> Files {
-        Files::of(Document::new("lb.yaml".into(), text))
-    }
-
-    /// The new text, and what is unused.
-    fn made(changes: &[Change]) -> (String, Vec<(usize, String)>) {
-        let changed = files(FILE).changed(changes).unwrap_or_else(|error| panic!("{error}"));
-        let text = changed.files.into_iter().next().map_or_else(|| FILE.to_owned(), |file| file.after);
-        (text, changed.unused)
-    }
-
-    #[test]
-    fn servers_and_services_come_and_go() {
-        let www2 = NewServer { name: Some("www2".into()), weight: Some(3), ..server("192.0.2.22") };
-        let dns = NewService {
-            vip: "[2001:db8::10]:53".into(),
-            protocol: Some("udp".into()),
-            servers: vec![server("2001:db8::21")],
-            ..NewService::default()
-        };
-        let (text, unused) = made(&[
-            add("web", www2),
-            Change::RemoveServer { service: "web".into(), server: "192.0.2.21".into() },
-            Change::AddService { service: dns },
-        ]);
-        assert!(unused.is_empty(), "{unused:?}");
-        let wanted = FILE.replace(
-            "- address: 192.0.2.21     # the old one",
-            "- { name: www2, address: 192.0.2.22, weight: 3 }",
-        ) + "  - { vip: '[2001:db8::10]:53', protocol: udp, servers: [{ address: '2001:db8::21' }] }\n";
-        assert_eq!(text, wanted);
-        let config = crate::parse(&text, "lb.yaml").unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(config.services[0].servers[0].checks.len(), 1, "the service's check is its own, too");
-    }
-
-    #[test]
-    fn what_makes_no_sense_any_more_is_left_out_and_told() {
-        let changes = [
-            add("web", server("192.0.2.21")),
-            add("mail", server("192.0.2.22")),
-            Change::RemoveServer { service: "web".into(), server: "www9".into() },
-            add("web", NewServer { forward: Some("teleport".into()), ..server("192.0.2.23") }),
-            add("web", server("192.0.2.24")),
-        ];
-        let (text, unused) = made(&changes);
-        let indices: Vec<usize> = unused.iter().map(|(index, _)| *index).collect();
-        assert_eq!(indices, [0, 1, 2, 3], "{unused:?}");
-        assert!(unused[0].1.contains("already"), "{unused:?}");
-        assert!(unused[3].1.contains("expected one of direct"), "{unused:?}");
-        assert_eq!(text, FILE.to_owned() + "      - { address: 192.0.2.24 }\n");
-        assert!(files("interface: [").changed(&changes).is_err());
-    }
-
-    fn edit(service: &str, settings: Settings) -> Change {
-        Change::EditService { service: service.to_owned(), settings }
-    }
-
-    fn new(port: u16, servers: &[&str]) -> Change {
-        let service = NewService {
-            vip: format!("192.0.2.10:{port}"),
-            fallback: Some("refuse".into()),
-            servers: servers.iter().map(|address| server(address)).collect(),
-            ..NewService::default()
-        };
-        Change::AddService { service }
-    }
-
-    fn remove(service: &str) -> Change {
-        Change::RemoveService { service: service.to_owned() }
-    }
-
-    #[test]
-    fn settings_of_a_service_change_and_the_rest_stays() {
-        let persistence = Some(NewPersistence { timeout_s: 600, prefix: Some(24) });
-        let hashed =
-            Settings { scheduler: Some("sh".into()), hash_port: true, persistence, ..Settings::default() };
-        let (text, unused) = made(&[edit("web", hashed)]);
-        assert!(unused.is_empty(), "{unused:?}");
-        let hash = "    scheduler: sh\n    hash: { port: on, fallback: off }\n";
-        assert_eq!(text, FILE.to_owned() + hash + "    persistence: { timeout: 600s, prefix: 24 }\n");
-        // What is not said goes back to ipvsadm's default.
-        let changed = files(&text).changed(&[edit("web", Settings::default())]);
-        let changed = changed.unwrap_or_else(|error| panic!("{error}"));
-        let more = "    scheduler: wlc\n    hash: { port: off, fallback: off }\n";
-        assert_eq!(changed.files[0].after, FILE.to_owned() + more);
-        let (text, unused) = made(&[edit("web", Settings::default())]);
-        assert!(text == FILE && unused.is_empty(), "it is all default: {text}");
-        let (text, unused) = made(&[edit("web", Settings { ops: true, ..Settings::default() })]);
-        assert!(text == FILE && unused[0].1.contains("would break TCP"), "{unused:?}");
-    }
-
-    #[test]
-    fn what_is_made_bit_by_bit_is_no_file_before_it_is_whole() {
-        let of = |changes: &[Change]| {
-            let changed = files(FILE).changed(changes).unwrap_or_else(|error| panic!("{error}"));
-            assert_eq!(changed.unused, [], "{changes:?}");
-            changed
-        };
-        let changed = of(&[new(81, &[])]);
-        assert_eq!(changed.config.services.len(), 2);
-        assert!(changed.lacks().is_some_and(|why| why.contains("tcp/192.0.2.10:81 has no server")));
-        let whole = of(&[new(81, &[]), add("tcp/192.0.2.10:81", server("192.0.2.22"))]);
-        assert_eq!(whole.lacks(), None);
-        let none = of(&[remove("web"), new(81, &["192.0.2.22"]), remove("tcp/192.0.2.10:81")]);
-        assert!(none.config.services.is_empty() && none.lacks().is_some());
-        let again = of(&[remove("web"), new(80, &["192.0.2.22"])]);
-        assert_eq!(again.lacks(), None);
-        crate::parse(&again.files[0].after, "lb.yaml").unwrap_or_else(|error| panic!("{error}"));
-        // Who is left alone by the last server of a file's service has asked for no such thing.
-        let last = Change::RemoveServer { service: "web".into(), server: "192.0.2.21".into() };
-        let (_, unused) = made(&[last]);
-        assert!(unused[0].1.contains("serves nobody"), "{unused:?}");
-    }
-
-    #[test]
-    fn of_thousands_each_bad_one_is_found() {
-        let mut changes: Vec<Change> = (1000..1100).map(|port| new(port, &["192.0.2.22"])).collect();
-        changes.insert(70, new(80, &["192.0.2.22"]));
-        changes.extend((1000..1100).map(|port| remove(&format!("tcp/192.0.2.10:{port}"))));
-        changes.insert(150, remove("mail"));
-        let (text, unused) = made(&changes);
-        let indices: Vec<usize> = unused.iter().map(|(index, _)| *index).collect();
-        assert_eq!(indices, [70, 150], "{unused:?}");
-        assert_eq!(text, FILE);
-    }
-
-    proptest! {
-        /// Whatever is asked for, the file stays a valid one.
-        #[test]
-        fn names_break_nothing(name in "(.|\\$\\{file:/etc/passwd\\}){0,20}", address in "[0-9a-f:.\\]\\['{}, #$]{0,20}") {
-            let named = NewServer { name: Some(name.clone()), ..server("192.0.2.22") };
-            let (text, _) = made(&[add("web", named), add("web", server(&address))]);
-            let config = crate::parse(&text, "lb.yaml");
-            prop_assert!(config.is_ok(), "{}", text);
-            for server in &config.expect("it is valid").services[0].servers[1..] {
-                prop_assert!(server.name == name.replace(char::is_control, " ") || server.name == server.address.to_string(), "{}", text);
-            }
-        }
-    }
-}
+mod tests;

@@ -254,9 +254,9 @@ impl<'a> SourceSpan<'a> {
         let mut waiting = vec![self.node?];
         while let Some(id) = waiting.pop() {
             let node = self.map.nodes.get(id)?;
-            let is_flow = matches!(text.get(node.span.start), Some('[' | '{'));
+            let start = behind_anchor(text, node.span.start);
             match &node.content {
-                _ if is_flow => last = last.max(flow_end(text, node.span.start)),
+                _ if matches!(text.get(start), Some('[' | '{')) => last = last.max(flow_end(text, start)),
                 Content::List(items) if !items.is_empty() => waiting.extend(items),
                 Content::Map(entries) if !entries.is_empty() => {
                     waiting.extend(entries.iter().map(|entry| entry.value));
@@ -276,6 +276,13 @@ impl<'a> SourceSpan<'a> {
             content => Some(content),
         }
     }
+}
+
+/// Where the value that begins at `start` does so without its anchor.
+pub(crate) fn behind_anchor(text: &[char], start: usize) -> usize {
+    let Some(rest) = text.get(start..).filter(|rest| rest.starts_with(&['&'])) else { return start };
+    let name = rest.iter().take_while(|character| !character.is_whitespace()).count();
+    start + name + rest[name..].iter().take_while(|character| character.is_whitespace()).count()
 }
 
 /// The end of the list or mapping in flow style that begins at `start`: behind its bracket.

@@ -181,7 +181,7 @@ pub(super) fn overlay(OverlayOptions { what, director }: OverlayOptions) -> Resu
             });
             print(&lines.collect::<String>())
         }
-        What::Clear { source } => told(&client::request_clear_overlay(&director.socket, source)?),
+        What::Clear { source } => told(&client::request_clear_overlay(&director.socket, source, None)?),
     }
 }
 
@@ -209,7 +209,7 @@ pub(super) fn save(director: &Director) -> Result<()> {
     for ChangedFile { path, after, before: _ } in &files {
         whole_file::replace(path, after.as_bytes()).context("it stays as it was")?;
     }
-    client::request_clear_overlay(&director.socket, None)?;
+    client::request_clear_overlay(&director.socket, None, Some(sources.clone()))?;
     let names = files.iter().map(|file| file.path.display().to_string()).collect::<Vec<_>>();
     let has = if names.len() == 1 { "has" } else { "have" };
     let mut told = format!("{} {has} what was changed at run time\n", names.join(", "));

@@ -6,6 +6,7 @@
 mod added;
 mod list;
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -118,6 +119,25 @@ impl Overlay {
         all.enumerate().map(status).collect()
     }
 
+    /// How many changes stand before those of this source, and which of its own have an effect. One
+    /// that has none any more undoes nothing, and is undone by nothing.
+    fn used(&self, source: &str) -> (usize, Vec<Change>) {
+        let unused: HashSet<usize> = self.unused.iter().map(|(number, _)| *number).collect();
+        let others = self.sources.iter().take_while(|(other, _)| other.as_str() < source);
+        let before: usize = others.map(|(_, changes)| changes.len()).sum();
+        let own = self.sources.get(source).into_iter().flatten().enumerate();
+        let used = own.filter(|(index, _)| !unused.contains(&(before + index)));
+        (before, used.map(|(_, change)| change.clone()).collect())
+    }
+
+    /// What came while somebody saved the rest must not be lost.
+    fn is_still(&self, saved: Option<&Overlays>) -> Result<(), String> {
+        match saved.is_none_or(|saved| *saved == self.sources) {
+            true => Ok(()),
+            false => Err("it was changed meanwhile: save again".to_owned()),
+        }
+    }
+
     fn unused(&self, number: usize) -> Option<&str> {
         self.unused.iter().find(|(unused, _)| *unused == number).map(|(_, why)| why.as_str())
     }
@@ -143,12 +163,12 @@ impl Controller {
     ) -> Result<Vec<Difference>, String> {
         let text = format!("{source}: {}", words(&changes));
         let mut sources = self.overlay.sources.clone();
-        let earlier = sources.remove(&source).unwrap_or_default();
-        let mut all: Vec<(Change, bool)> = earlier.into_iter().map(|change| (change, false)).collect();
+        sources.remove(&source);
+        let (before, used) = self.overlay.used(&source);
+        let mut all: Vec<(Change, bool)> = used.into_iter().map(|change| (change, false)).collect();
         for change in changes {
             list::add(&mut all, change, &self.config.services);
         }
-        let before: usize = sources.range(..source.clone()).map(|(_, changes)| changes.len()).sum();
         let wanted = all.iter().enumerate().filter(|(_, (_, is_new))| *is_new);
         let wanted: Vec<usize> = wanted.map(|(index, _)| before + index).collect();
         let all: Vec<Change> = all.into_iter().map(|(change, _)| change).collect();
@@ -158,8 +178,13 @@ impl Controller {
         self.set_overlay(&sources, &wanted, &text)
     }
 
-    /// Takes back what this source has changed, or all have.
-    pub(super) fn clear_overlay(&mut self, source: Option<&str>) -> Result<Vec<Difference>, String> {
+    /// Takes back what this source has changed, or all have; `saved`: if nothing else was changed.
+    pub(super) fn clear_overlay(
+        &mut self,
+        source: Option<&str>,
+        saved: Option<&Overlays>,
+    ) -> Result<Vec<Difference>, String> {
+        self.overlay.is_still(saved)?;
         let mut sources = self.overlay.sources.clone();
         match source {
             Some(source) => drop(sources.remove(source)),
@@ -222,9 +247,36 @@ fn words(changes: &[Change]) -> String {
 mod tests {
     use super::*;
 
+    fn remove(name: &str) -> Change {
+        Change::RemoveService { service: name.to_owned() }
+    }
+
+    #[test]
+    fn changes_without_effect_are_forgotten() {
+        let sources = Overlays::from([
+            ("api".to_owned(), vec![remove("a"), remove("b")]),
+            ("cli".to_owned(), vec![remove("c"), remove("d"), remove("e")]),
+        ]);
+        let unused = vec![(1, "it is gone".to_owned()), (3, "it is gone".to_owned())];
+        let overlay = Overlay { sources, unused, ..Overlay::default() };
+        assert_eq!(overlay.used("api"), (0, vec![remove("a")]));
+        assert_eq!(overlay.used("cli"), (2, vec![remove("c"), remove("e")]));
+        assert_eq!(overlay.used("web"), (5, vec![]));
+    }
+
+    #[test]
+    fn only_what_was_saved_is_cleared() {
+        let saved = Overlays::from([("cli".to_owned(), vec![remove("a")])]);
+        let mut overlay = Overlay { sources: saved.clone(), ..Overlay::default() };
+        assert_eq!(overlay.is_still(Some(&saved)), Ok(()));
+        overlay.sources.insert("api".to_owned(), vec![remove("b")]);
+        assert!(overlay.is_still(Some(&saved)).is_err_and(|why| why.contains("save again")));
+        assert_eq!(overlay.is_still(None), Ok(()));
+    }
+
     #[test]
     fn many_changes_are_told_in_a_line() {
-        let all = ["a", "b", "c", "d", "e"].map(|name| Change::RemoveService { service: name.to_owned() });
+        let all = ["a", "b", "c", "d", "e"].map(remove);
         assert_eq!(words(&all[..1]), "- service a");
         assert_eq!(words(&all[..3]), "- service a, - service b, - service c");
         assert_eq!(words(&all), "- service a, - service b, - service c and 2 more");

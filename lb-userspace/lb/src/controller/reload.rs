@@ -128,7 +128,7 @@ impl Controller {
             web,
             alerts: _,
             timeouts: _,
-            maintenance: _,
+            maintenance,
             zero_copy,
             announce_rate: _,
             cluster,
@@ -145,6 +145,8 @@ impl Controller {
             ("control", *control != new.control),
             ("metrics", *metrics != new.metrics),
             ("web", *web != new.web),
+            // What was changed at run time is kept beside it.
+            ("maintenance_dir", *maintenance != new.maintenance),
             ("zero_copy", *zero_copy != new.zero_copy),
             ("cluster", *cluster != new.cluster),
         ] {

@@ -38,8 +38,8 @@ impl Controller {
                 drop(reply.send(self.change_overlay(source, changes)));
             }
             ControlRequest::Zero(service, reply) => drop(reply.send(self.zero(service.as_deref()))),
-            ControlRequest::ClearOverlay(source, reply) => {
-                drop(reply.send(self.clear_overlay(source.as_deref())));
+            ControlRequest::ClearOverlay { source, saved, reply } => {
+                drop(reply.send(self.clear_overlay(source.as_deref(), saved.as_ref())));
             }
             ControlRequest::Diff(reply) => drop(reply.send(self.difference())),
             ControlRequest::TopClients(reply) => self.top_clients(reply),

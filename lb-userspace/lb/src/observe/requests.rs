@@ -12,7 +12,7 @@ use lb_api::top::TopClient;
 use lb_api::trace::{Bounds, Filter};
 use lb_api::wire::{Overlay, ServerRequest};
 use lb_cluster::standing::Wish;
-use lb_model::overlay::Change;
+use lb_model::overlay::{Change, Overlays};
 use lb_web::NoListing;
 use tokio::sync::{mpsc, oneshot};
 
@@ -44,7 +44,12 @@ pub(crate) enum ControlRequest {
     },
     /// Changes of the configuration by this source, all or none; the answer is as of a reload.
     Change(String, Vec<Change>, oneshot::Sender<Result<Vec<Difference>, String>>),
-    ClearOverlay(Option<String>, oneshot::Sender<Result<Vec<Difference>, String>>),
+    ClearOverlay {
+        source: Option<String>,
+        /// Only if nothing else was changed.
+        saved: Option<Overlays>,
+        reply: oneshot::Sender<Result<Vec<Difference>, String>>,
+    },
     /// The answer is what there is to say of it.
     Zero(Option<String>, oneshot::Sender<Result<String, String>>),
     /// The answer is what a reload would change, or why it would be refused.
@@ -178,12 +183,14 @@ impl Requests {
         self.ask(|reply| ControlRequest::Zero(service, reply)).await
     }
 
-    /// Undoes what a source has changed, or all have.
+    /// Undoes what a source has changed, or all have; `saved`: if nothing else was changed.
     pub(crate) async fn clear_overlay(
         &self,
         source: Option<String>,
+        saved: Option<Overlays>,
     ) -> anyhow::Result<Result<Vec<Difference>, String>> {
-        self.ask_within(LONGEST_RELOAD, |reply| ControlRequest::ClearOverlay(source, reply)).await
+        let request = |reply| ControlRequest::ClearOverlay { source, saved, reply };
+        self.ask_within(LONGEST_RELOAD, request).await
     }
 
     /// What that would change.
@@ -272,7 +279,7 @@ pub(crate) fn fixed(status: Status) -> Requests {
                 ControlRequest::Reload(reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Overlay { reply, .. } => drop(reply.send(Overlay::default())),
                 ControlRequest::Change(_, _, reply) => drop(reply.send(Err("not today".to_owned()))),
-                ControlRequest::ClearOverlay(_, reply) => drop(reply.send(Err("not today".to_owned()))),
+                ControlRequest::ClearOverlay { reply, .. } => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Zero(_, reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Diff(reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::TopClients(reply) => drop(reply.send(Ok(Vec::new()))),

@@ -221,7 +221,9 @@ pub(crate) async fn fulfil(request: Request, requests: &Requests) -> anyhow::Res
             requests.change(source, changes).await?.map(Reply::Differences)
         }
         Request::Zero { service } => requests.zero(service).await?.map(Reply::Done),
-        Request::ClearOverlay { source } => requests.clear_overlay(source).await?.map(Reply::Differences),
+        Request::ClearOverlay { source, saved } => {
+            requests.clear_overlay(source, saved).await?.map(Reply::Differences)
+        }
         Request::Diff => requests.diff().await?.map(Reply::Differences),
         Request::TopClients => requests.top_clients().await?.map(Reply::TopClients),
         Request::Failover { group } => cluster(Order::Failover(group)).await?,

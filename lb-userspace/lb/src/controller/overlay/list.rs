@@ -8,6 +8,7 @@ use lb_model::overlay::{Change, NewService};
 /// both, the earlier one is taken back; a service that goes takes along what was changed in it.
 /// `services` are those of the running configuration.
 pub(super) fn add(all: &mut Vec<(Change, bool)>, change: Change, services: &[Service]) {
+    let change = by_name(change, services);
     match &change {
         Change::RemoveServer { service, server } => {
             let subject = Subject::of(service, services);
@@ -51,23 +52,45 @@ pub(super) fn add(all: &mut Vec<(Change, bool)>, change: Change, services: &[Ser
     all.push((change, true));
 }
 
+/// The change with its service's own name: a VIP and port may mean two, of TCP and of UDP.
+fn by_name(mut change: Change, services: &[Service]) -> Change {
+    match &mut change {
+        Change::AddServer { service, .. }
+        | Change::RemoveServer { service, .. }
+        | Change::EditService { service, .. }
+        | Change::RemoveService { service } => {
+            if let Some(known) = known(service, services) {
+                service.clone_from(&known.name);
+            }
+        }
+        Change::AddService { .. } => {}
+    }
+    change
+}
+
+/// The service that the name means, as [`lb_config::Files::changed`] understands it.
+fn known<'a>(name: &str, services: &'a [Service]) -> Option<&'a Service> {
+    // Names are compared at once, addresses are written first.
+    let by_name = services.iter().find(|service| service.name == name);
+    by_name.or_else(|| services.iter().find(|service| service.is_called(name)))
+}
+
 /// The service that a change is about.
 struct Subject<'a> {
     name: &'a str,
+    services: &'a [Service],
     /// `None`: the running configuration has none of that name. It may come by an earlier change.
     known: Option<&'a Service>,
 }
 
 impl<'a> Subject<'a> {
     fn of(name: &'a str, services: &'a [Service]) -> Self {
-        // Names are compared at once, addresses are written first.
-        let by_name = services.iter().find(|service| service.name == name);
-        let known = by_name.or_else(|| services.iter().find(|service| service.is_called(name)));
-        Self { name, known }
+        Self { name, services, known: known(name, services) }
     }
 
     fn is_called(&self, name: &str) -> bool {
-        self.name == name || self.known.is_some_and(|known| known.is_called(name))
+        let means = |it: &Service| known(name, self.services).is_some_and(|known| known.key == it.key);
+        self.name == name || self.known.is_some_and(|it| it.is_called(name) && means(it))
     }
 
     fn is_added_by(&self, earlier: &Change) -> bool {

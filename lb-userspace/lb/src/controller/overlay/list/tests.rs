@@ -74,6 +74,22 @@ fn others_are_left_alone() {
 }
 
 #[test]
+fn a_name_of_two_services_means_the_first() {
+    const UDP: &str = "udp/192.0.2.10:80";
+    let (services, short) = ([service(WEB, Protocol::Tcp), service(UDP, Protocol::Udp)], "192.0.2.10:80");
+    let of_tcp = [add_server(short, "192.0.2.22"), edit(short, 60)];
+    assert_eq!(left(&services, &of_tcp), [format!("+ server {WEB}/192.0.2.22"), format!("~ service {WEB}")]);
+    let changes = [of_tcp.as_slice(), &[edit(UDP, 60), remove(UDP)]].concat();
+    assert_eq!(left(&services, &changes).len(), 3, "the other one's stay");
+    // What was kept before, under the name of both.
+    let mut all = of_tcp.map(|change| (change, false)).to_vec();
+    add(&mut all, remove(UDP), &services);
+    assert_eq!(all.len(), 3, "{all:?}");
+    add(&mut all, remove(short), &services);
+    assert_eq!(all, [(remove(UDP), true), (remove(WEB), true)]);
+}
+
+#[test]
 fn an_edit_takes_the_place_of_the_last_one() {
     let services = [service(WEB, Protocol::Tcp)];
     let mut all = Vec::new();
