@@ -274,11 +274,9 @@ services: [{ vip: '192.0.2.10:80', servers: [{ address: 192.0.2.21 }] }]
 
     #[test]
     fn a_name_with_special_characters_stands_in_quotes() {
-        for fine in [
-            "ops@example.net",
-            "The director <lb@example.net>",
-            "\"Ops, night: [a\\\"b]\" <ops@example.net>",
-        ] {
+        for fine in
+            ["ops@example.net", "The director <lb@example.net>", "\"Ops, night: [a\\\"b]\" <ops@example.net>"]
+        {
             assert_eq!(mail_address(fine), Ok(fine.to_owned()));
         }
         for char in [',', ':', ';', '(', ')', '[', ']', '\\', '@'] {
