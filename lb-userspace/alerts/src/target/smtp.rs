@@ -48,8 +48,8 @@ pub(super) async fn send(email: &Email, director: &str, mail: Mail) -> Result<()
                 if email.to.len() > 1 {
                     tracing::warn!("no mail to {to}: {place}: {error}");
                 }
-                // Without an answer from the server the next recipient would wait for nothing, and a
-                // login that is refused once more may lock the account.
+                // Without an answer from the server the next recipient would wait for nothing,
+                // and a login that is refused once more may lock the account.
                 let is_answer = error.is_permanent() || error.is_transient();
                 if !is_answer || error.status().is_some_and(|code| code.to_string().starts_with("53")) {
                     break;
