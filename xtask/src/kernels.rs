@@ -118,7 +118,7 @@ fn fetch(chosen: &[Series], folder: &Path, busybox: &Path) -> Result<Vec<Kernel>
             let unpacked = modules.with_extension("unpacked");
             apt.files_of(&release.modules_package(names()), "*/kernel/*net/*", &unpacked)?;
             modules::make(&unpacked, busybox, &modules)?;
-            fs::remove_dir_all(&unpacked).with_context(|| format!("cannot remove {}", unpacked.display()))?;
+            workspace::remove(&unpacked)?;
         }
         kernels.push(Kernel { release, file, modules });
     }

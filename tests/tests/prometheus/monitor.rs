@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use lb_lab::lab::Node;
-use lb_lab::lab::alertmanager::get_json;
 use serde_json::Value;
 
 use super::PATIENCE;
@@ -30,7 +29,7 @@ impl<'a> Monitor<'a> {
 
     /// What Prometheus' HTTP API says.
     pub(crate) fn ask(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value> {
-        let answer = get_json(self.0, PROMETHEUS, &format!("/api/v1/{path}"), parameters)?;
+        let answer = self.0.get_json(PROMETHEUS, &format!("/api/v1/{path}"), parameters)?;
         anyhow::ensure!(answer["status"] == "success", "{path} {parameters:?}: {answer}");
         Ok(answer["data"].clone())
     }

@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::built::Built;
+use crate::workspace;
 
 /// The init script.
 const INIT: &str = include_str!("init.sh");
@@ -22,9 +23,7 @@ const FOLDERS: [&str; 6] = ["bin", "dev", "proc", "run", "sys", "tmp"];
 /// Builds the initramfs in `folder` and returns the file. `arguments` are for the packet tests.
 pub(super) fn make(folder: &Path, busybox: &Path, built: &Built, arguments: &[String]) -> Result<PathBuf> {
     let root = folder.join("root");
-    if root.exists() {
-        fs::remove_dir_all(&root).with_context(|| format!("cannot remove {}", root.display()))?;
-    }
+    workspace::remove(&root)?;
     for part in FOLDERS {
         fs::create_dir_all(root.join(part)).with_context(|| format!("cannot make {}", root.display()))?;
     }

@@ -210,21 +210,19 @@ const RECEIVER_COUNTERS: [Metric<ReceiverStatus>; 2] = [
 const RECEIVER_GAUGES: [Metric<ReceiverStatus>; 1] =
     [("lb_alerts_waiting_events", "Events that wait for the receiver", |r| r.waiting)];
 
-/// How many messages it has become of.
-type Sent = fn(&ReceiverStatus) -> u64;
+/// The value of a further label, and the count of `T` that belongs to it.
+type Labelled<T> = (&'static str, fn(&T) -> u64);
 
-/// What may become of a message.
-const OUTCOMES: [(&str, Sent); 2] =
+/// What may become of a message, by the label `result`.
+const RESULTS: [Labelled<ReceiverStatus>; 2] =
     [("delivered", |receiver| receiver.delivered), ("failed", |receiver| receiver.failed)];
 
 /// States in which a server may be.
 const STATES: [Health; 6] =
     [Health::Unknown, Health::Up, Health::Down, Health::Unchecked, Health::Maintenance, Health::Draining];
 
-/// How often a server's state has become the one that the label names.
-type Transition = (&'static str, fn(&Transitions) -> u64);
-
-const TRANSITIONS: [Transition; 3] =
+/// What a server's state has become, by the label `to`.
+const TRANSITIONS: [Labelled<Transitions>; 3] =
     [("up", |count| count.up), ("down", |count| count.down), ("maintenance", |count| count.maintenance)];
 
 /// The snapshot in Prometheus' text format; with `ipvs_names` also by the names of [`ipvs`].
@@ -453,7 +451,7 @@ fn alerts(page: &mut Page, receivers: &[ReceiverStatus]) {
     let series = Series::new(["receiver"], rows);
     let help = "Messages to the receiver of alerts: those that it took, and attempts that failed";
     let sent = ("lb_alerts_sent_total", help, COUNTER);
-    series.by_label(page, sent, ("result", &OUTCOMES), |status, outcome| outcome(status) as f64);
+    series.by_label(page, sent, ("result", &RESULTS), |status, count| count(status) as f64);
     counters(page, &series, &RECEIVER_COUNTERS);
     gauges(page, &series, &RECEIVER_GAUGES);
 }

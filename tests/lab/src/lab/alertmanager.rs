@@ -37,19 +37,7 @@ impl Alertmanager {
     /// The alerts by this name that it has.
     pub fn alerts(&self, name: &str) -> Result<Vec<Value>> {
         let filter = format!("alertname=\"{name}\"");
-        let alerts = get_json(&self.0, PORT, "/api/v2/alerts", &[("filter", &*filter)])?;
+        let alerts = self.0.get_json(PORT, "/api/v2/alerts", &[("filter", &*filter)])?;
         alerts.as_array().cloned().with_context(|| format!("{alerts}"))
     }
-}
-
-/// What a program on the node answers, which is JSON.
-pub fn get_json(node: &Node, port: u16, path: &str, parameters: &[(&str, &str)]) -> Result<Value> {
-    let mut curl = node.command("curl");
-    curl.args(["-q", "--silent", "--show-error", "--noproxy", "*", "--max-time", "5", "--get"]);
-    for (name, value) in parameters {
-        curl.arg("--data-urlencode").arg(format!("{name}={value}"));
-    }
-    let output = curl.arg(format!("http://127.0.0.1:{port}{path}")).output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    serde_json::from_str(&text).with_context(|| format!("{path}: {text}"))
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lb_common::mac::Mac;
+use serde_json::Value;
 
 use super::switch::{self, Segment};
 use super::{Namespace, Process, State, Switch, WebServer, shell, xdp_pass};
@@ -295,6 +296,18 @@ impl Node {
     pub fn get(&self, url: &str) -> Result<String> {
         let options = ["-q", "--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", "2"];
         shell::run(self.command("curl").args(options).arg(url))
+    }
+
+    /// What a program on this node answers on 127.0.0.1, which is JSON.
+    pub fn get_json(&self, port: u16, path: &str, parameters: &[(&str, &str)]) -> Result<Value> {
+        let mut curl = self.command("curl");
+        curl.args(["-q", "--silent", "--show-error", "--noproxy", "*", "--max-time", "5", "--get"]);
+        for (name, value) in parameters {
+            curl.arg("--data-urlencode").arg(format!("{name}={value}"));
+        }
+        let output = curl.arg(format!("http://127.0.0.1:{port}{path}")).output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        serde_json::from_str(&text).with_context(|| format!("{path}: {text}"))
     }
 }
 
