@@ -43,9 +43,12 @@ impl Bindings {
         bpf::entries(&self.0).context("cannot list the bound clients")
     }
 
-    /// Adds what another map holds.
-    pub(super) fn take_from(&mut self, other: &Self) -> Result<()> {
-        other.all()?.into_iter().try_for_each(|(key, binding)| self.set(key, binding))
+    /// Adds what another map holds. `goes_on` is called for each binding, because many take long.
+    pub(super) fn take_from(&mut self, other: &Self, goes_on: &dyn Fn()) -> Result<()> {
+        other.all()?.into_iter().try_for_each(|(key, binding)| {
+            goes_on();
+            self.set(key, binding)
+        })
     }
 
     /// As if nobody had ever been bound.

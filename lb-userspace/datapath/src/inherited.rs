@@ -176,13 +176,14 @@ impl Inherited {
             .is_ok_and(|info| info.max_entries() == sizes.bindings)
     }
 
-    /// Copies the bound clients, unless they go on in the same map.
-    pub fn copy_bindings(&self, sizes: &Sizes, to: &mut Bindings) -> Result<()> {
+    /// Copies the bound clients, unless they go on in the same map. `goes_on` is called for each,
+    /// because many take long.
+    pub fn copy_bindings(&self, sizes: &Sizes, to: &mut Bindings, goes_on: &dyn Fn()) -> Result<()> {
         if self.has_bindings(sizes) {
             return Ok(());
         }
         let from = Map::LruHashMap(map(&self.folder, BINDINGS)?);
-        to.take_from(&Bindings::new(from)?)
+        to.take_from(&Bindings::new(from)?, goes_on)
     }
 
     fn has_counters(&self, name: &str) -> bool {

@@ -112,8 +112,9 @@ impl DataPath {
     }
 
     /// Loads the programs, and tells them of each other. Comes before the entry is attached.
-    pub fn load_programs(&mut self) -> Result<()> {
-        object::load_programs(&mut self.ebpf)?;
+    /// `loaded` is called after each program, by several threads.
+    pub fn load_programs(&mut self, loaded: &(dyn Fn() + Sync)) -> Result<()> {
+        object::load_programs(&mut self.ebpf, loaded)?;
         for stage in Stage::ALL {
             let program = object::program(&mut self.ebpf, stage.program())?;
             let descriptor = program.fd().context("the program is loaded")?;

@@ -164,8 +164,8 @@ fn load_with(object: &[u8], sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<E
 }
 
 /// Hands the programs to the kernel's verifier, which takes its time: the entry and the [`Stage`]s
-/// side by side.
-pub(crate) fn load_programs(ebpf: &mut Ebpf) -> Result<()> {
+/// side by side. `loaded` is called after each.
+pub(crate) fn load_programs(ebpf: &mut Ebpf, loaded: &(dyn Fn() + Sync)) -> Result<()> {
     let wanted = |name: &str| name == PROGRAM || Stage::ALL.iter().any(|stage| stage.program() == name);
     let programs = ebpf.programs_mut().filter(|(name, _)| wanted(name));
     let results: Vec<Result<()>> = thread::scope(|scope| {
@@ -174,7 +174,9 @@ pub(crate) fn load_programs(ebpf: &mut Ebpf) -> Result<()> {
                 let load = move || -> Result<()> {
                     let program: &mut Xdp =
                         program.try_into().with_context(|| format!("{name} is no XDP program"))?;
-                    program.load().map_err(|error| kernel::refusal(name, error))
+                    program.load().map_err(|error| kernel::refusal(name, error))?;
+                    loaded();
+                    Ok(())
                 };
                 scope.spawn(load)
             })

@@ -31,6 +31,8 @@ pub struct Copier<'a> {
     /// Of the new program.
     pub control: Control,
     pub servers: &'a Mapped<ServerEntry>,
+    /// Called for each page, because many take long.
+    pub goes_on: &'a dyn Fn(),
 }
 
 impl Copier<'_> {
@@ -53,7 +55,9 @@ impl Copier<'_> {
         result: &mut Copied,
     ) {
         let now = Tick::from_ns(now_ns());
-        for (key, entry) in from.entries().filter(|(_, entry)| !entry.expires().is_past(now)) {
+        let pages = (0..from.count()).inspect(|_| (self.goes_on)());
+        let entries = pages.flat_map(|index| from.entries_of(index));
+        for (key, entry) in entries.filter(|(_, entry)| !entry.expires().is_past(now)) {
             let service = self.servers.read(usize::from(entry.server().0)).service;
             let Some(flow) = Flow::of_connection(key, &service) else { continue };
             let place = Place::of(&flow, self.control.hash_keys, page_mask);

@@ -70,12 +70,15 @@ impl<K: Key> Pages<K> {
 
     /// Every entry there is now, with its key. Entries change while this goes on.
     pub fn entries(&self) -> impl Iterator<Item = (K, Entry)> + '_ {
-        (0..self.count()).flat_map(move |index| {
-            let page = self.page(index);
-            (0..K::SLOTS_PER_PAGE).filter_map(move |slot| {
-                let (key, entry) = (page.key(slot), page.entry(slot));
-                (entry.state().is_some() && page.key(slot) == key).then_some((key, entry))
-            })
+        (0..self.count()).flat_map(move |index| self.entries_of(index))
+    }
+
+    /// The same of one page.
+    pub fn entries_of(&self, index: usize) -> impl Iterator<Item = (K, Entry)> + '_ {
+        let page = self.page(index);
+        (0..K::SLOTS_PER_PAGE).filter_map(move |slot| {
+            let (key, entry) = (page.key(slot), page.entry(slot));
+            (entry.state().is_some() && page.key(slot) == key).then_some((key, entry))
         })
     }
 

@@ -90,9 +90,10 @@ impl Forwarder {
         program_log::follow(&mut self.data_path.ebpf)
     }
 
-    /// Has the kernel verify the programs, which takes its time.
-    pub(super) fn load_programs(&mut self) -> Result<()> {
-        self.data_path.load_programs()
+    /// Has the kernel verify the programs, which takes its time. `loaded` is called after each, by
+    /// several threads.
+    pub(super) fn load_programs(&mut self, loaded: &(dyn Fn() + Sync)) -> Result<()> {
+        self.data_path.load_programs(loaded)
     }
 
     /// Attaches the program to an interface, in the first of the modes that can be had.
@@ -239,11 +240,12 @@ impl Forwarder {
         &self.data_path.table
     }
 
-    /// Copies connections of `from`, the table of an earlier program, into this one's.
-    pub(super) fn copy(&self, from: &Table, newer: bool) -> Copied {
+    /// Copies connections of `from`, the table of an earlier program, into this one's. `goes_on` is
+    /// called again and again.
+    pub(super) fn copy(&self, from: &Table, newer: bool, goes_on: &dyn Fn()) -> Copied {
         let maps = self.data_path.executor.maps();
         let to = &self.data_path.table;
-        Copier { from, to, control: maps.control.read(0), servers: &maps.servers }.copy(newer)
+        Copier { from, to, control: maps.control.read(0), servers: &maps.servers, goes_on }.copy(newer)
     }
 
     /// The sweep's threads, by their names, give signs of life.
@@ -257,8 +259,14 @@ impl Forwarder {
     }
 
     /// Brings over the bound clients of the `lb` before, if they are in a map of another size.
-    pub(super) fn copy_bindings(&mut self, inherited: &Inherited, sizes: &Sizes) -> Result<()> {
-        inherited.copy_bindings(sizes, self.data_path.executor.bindings())
+    /// `goes_on` is called for each.
+    pub(super) fn copy_bindings(
+        &mut self,
+        inherited: &Inherited,
+        sizes: &Sizes,
+        goes_on: &dyn Fn(),
+    ) -> Result<()> {
+        inherited.copy_bindings(sizes, self.data_path.executor.bindings(), goes_on)
     }
 
     /// The clients that are bound to servers now.

@@ -19,6 +19,7 @@ use lb_model::{Config, Scheduler, ServiceKey};
 use super::Controller;
 use super::desired::RuntimeState as _;
 use super::host;
+use super::service_manager::Step;
 
 /// How long packets in mid-connection that no entry knows may have to wait for the last copies.
 const LAST_COPIES: Duration = Duration::from_secs(2);
@@ -94,6 +95,7 @@ pub(super) fn data_path(
     start: Start,
     events: &mut Events,
 ) -> Result<(DataPath, PinnedMaps)> {
+    Step::begin("starting: making the maps");
     let mut inherited = inherited;
     // Without a BPF file system nothing outlives the process, which is told when the program is
     // attached.
@@ -155,7 +157,8 @@ impl Controller {
     fn take_over_from(&mut self, inherited: &Inherited) -> Result<()> {
         self.forwarder.purge_unclaimed();
         let sizes = sizes(&self.config);
-        if let Err(error) = self.forwarder.copy_bindings(inherited, &sizes) {
+        let step = Step::begin("starting: bringing over which clients are bound");
+        if let Err(error) = self.forwarder.copy_bindings(inherited, &sizes, &|| step.goes_on()) {
             tracing::warn!("{error:#}: clients are bound anew");
         }
         let text = match inherited.fits(&sizes) {
@@ -178,12 +181,14 @@ impl Controller {
 
     fn attach_with_copies(&mut self, inherited: &Inherited) -> Result<String> {
         let from = inherited.table()?;
-        let before = self.forwarder.copy(&from, true);
+        let step = Step::begin("starting: copying connections into a table of another size");
+        let goes_on = || step.goes_on();
+        let before = self.forwarder.copy(&from, true, &goes_on);
         // What has changed meanwhile, so that little is left for the moment that counts.
-        let again = self.forwarder.copy(&from, true);
+        let again = self.forwarder.copy(&from, true, &goes_on);
         self.forwarder.hold_strays(LAST_COPIES);
         self.attach()?;
-        let last = self.forwarder.copy(&from, false);
+        let last = self.forwarder.copy(&from, false, &goes_on);
         self.forwarder.hold_strays(Duration::ZERO);
         Ok(format!(
             "taken over from program {}: {} connections copied into a table for {}{}",

@@ -2,6 +2,8 @@
 //! it does, and that its threads live. A director that nobody manages tells nobody.
 
 use std::env;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use lb_api::events::{Level, Record};
 use lb_system::vital_signs::Watch;
@@ -15,6 +17,10 @@ const SIGN: u32 = 4;
 const HANGS: u32 = 40;
 /// How long a stop may still take, from each time that this is told, in microseconds.
 const EXTENSION: u32 = 10_000_000;
+/// How long a [`Step`] may take from its begin, or from when it last got on, in microseconds.
+const STEP: u32 = 60_000_000;
+/// How often it is told that a [`Step`] goes on.
+const STEP_TOLD: Duration = Duration::from_secs(1);
 
 /// The start is done, or so much of it as can be done now.
 pub(super) fn ready(status: &str) {
@@ -43,6 +49,40 @@ pub(super) fn alive() {
     tell(&[NotifyState::Watchdog]);
 }
 
+/// Part of a start, or of the end of a stop, in which nothing else tells that the director lives.
+/// The service manager grants it a minute, from its begin and from each time that it gets on, also
+/// where `TimeoutStartSec`, `TimeoutStopSec` or `WatchdogSec` are over. The work itself tells, and
+/// no thread beside it, so a step that hangs is ended.
+#[derive(Debug)]
+pub(super) struct Step {
+    what: &'static str,
+    /// When this was told last.
+    told: Mutex<Instant>,
+}
+
+impl Step {
+    pub(super) fn begin(what: &'static str) -> Self {
+        let step = Self { what, told: Mutex::new(Instant::now()) };
+        step.tell();
+        step
+    }
+
+    /// It has got on; any thread may say so, and as often as it likes.
+    pub(super) fn goes_on(&self) {
+        // If another thread has it, that one tells.
+        if let Ok(mut told) = self.told.try_lock()
+            && told.elapsed() >= STEP_TOLD
+        {
+            *told = Instant::now();
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
+        tell(&[NotifyState::Status(self.what), NotifyState::ExtendTimeoutUsec(STEP), NotifyState::Watchdog]);
+    }
+}
+
 /// Somebody is told.
 fn is_there() -> bool {
     env::var_os("NOTIFY_SOCKET").is_some()
@@ -51,6 +91,17 @@ fn is_there() -> bool {
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "cannot tell the service manager");
+    }
+}
+
+/// What is told each second. One that leaves may wait for its connections as long as the
+/// configuration says; while a thread hangs it gets no more time, which would put the watchdog off,
+/// too.
+const fn signs(hangs: bool, is_leaving: bool) -> &'static [NotifyState<'static>] {
+    match (hangs, is_leaving) {
+        (true, _) => &[],
+        (false, false) => &[NotifyState::Watchdog],
+        (false, true) => &[NotifyState::Watchdog, NotifyState::ExtendTimeoutUsec(EXTENSION)],
     }
 }
 
@@ -75,13 +126,7 @@ impl ServiceManager {
         let hanging = self.watch.look(HANGS);
         self.housekeepings = self.housekeepings.wrapping_add(1);
         if self.is_time() {
-            if hanging.is_empty() {
-                alive();
-            }
-            if is_leaving {
-                // It may wait for its connections as long as the configuration says.
-                tell(&[NotifyState::ExtendTimeoutUsec(EXTENSION)]);
-            }
+            tell(signs(!hanging.is_empty(), is_leaving));
         }
         if hanging == self.hanging {
             return None;
@@ -148,6 +193,16 @@ mod tests {
     use lb_system::vital_signs::Pulse;
 
     use super::*;
+
+    #[test]
+    fn a_stop_gets_more_time_unless_a_thread_hangs() {
+        let told = |hangs, is_leaving| {
+            Vec::from_iter(signs(hangs, is_leaving).iter().map(ToString::to_string)).join(" ")
+        };
+        assert_eq!(told(false, false), "WATCHDOG=1");
+        assert_eq!(told(false, true), "WATCHDOG=1 EXTEND_TIMEOUT_USEC=10000000");
+        assert_eq!([told(true, false), told(true, true)], ["", ""]);
+    }
 
     #[test]
     fn a_thread_that_hangs_is_told_once_and_again_when_it_lives() {

@@ -31,7 +31,7 @@ use super::membership::{Membership, Surrounding};
 use super::neighbourhood::Neighbourhood;
 use super::notifications::Notifier;
 use super::runtime::Runtime;
-use super::service_manager::ServiceManager;
+use super::service_manager::{ServiceManager, Step};
 use super::standing::Standing;
 use super::throttle::Throttle;
 use super::tracer::Tracer;
@@ -145,10 +145,9 @@ impl Controller {
         self.forwarder.follow_program_log()?;
         // Checks run meanwhile: the kernel takes its time to verify the programs.
         self.follow_servers();
-        // In a later life of the process the service manager waits for signs of life already.
-        service_manager::alive();
-        self.forwarder.load_programs()?;
-        service_manager::alive();
+        let step = Step::begin("starting: the kernel verifies the programs");
+        self.forwarder.load_programs(&|| step.goes_on())?;
+        Step::begin("starting: waiting for the first results of checks");
         self.forwarder.set_vips(&self.config)?;
         self.presume();
         self.poll_maintenance();
@@ -157,9 +156,11 @@ impl Controller {
         }
         // What is not known by then comes in as it does while running.
         let _ = tokio::time::timeout(FIRST_RESULTS, self.wait_for_first_results(observations)).await;
+        Step::begin("starting: filling the maps");
         self.refresh();
         self._web = endpoints::serve(&self.config, self.notifier.findings(), requests).await?;
         device::prepare(&self.config, self.notifier.findings()).await;
+        Step::begin("starting: attaching the program");
         self.take_over(predecessor)?;
         self.follow_vip_checks();
         self.membership.begin(&self.config);

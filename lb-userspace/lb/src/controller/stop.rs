@@ -18,6 +18,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::lives::{End, Estate};
 use super::membership::HOOKS;
+use super::service_manager::Step;
 use super::{Controller, service_manager};
 
 /// How often a stopping director looks whether it is needed any longer.
@@ -305,6 +306,7 @@ impl Controller {
     /// socket away, if they are not left to the next `lb`. All else (maps, checks) goes with the
     /// controller and its runtime. The error is why it could not go on.
     pub(super) async fn close(mut self) -> Result<End> {
+        Step::begin("ending: giving up what is not left behind");
         self.end_trace();
         let established = self.traffic().established;
         let stays = self.stays_behind();
