@@ -89,6 +89,9 @@ fn is_there() -> bool {
 }
 
 fn tell(states: &[NotifyState<'_>]) {
+    if states.is_empty() {
+        return;
+    }
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "cannot tell the service manager");
     }
