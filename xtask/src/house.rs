@@ -1,7 +1,8 @@
 //! House rules as tests: which crate may use which, how long a file may be, how wide comments may
-//! be, which files may have unsafe code ([`unsafe_code`]), how the unit is rated ([`unit`]), and
-//! where links of documents lead ([`documents`]).
+//! be, which files may have unsafe code ([`unsafe_code`]), how the unit is rated ([`unit`]), what
+//! the journal says of events ([`catalog`]), and where links of documents lead ([`documents`]).
 
+mod catalog;
 pub(crate) mod documents;
 mod unit;
 mod unsafe_code;

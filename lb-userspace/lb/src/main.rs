@@ -8,6 +8,7 @@ mod doctor;
 mod firewall;
 #[cfg(test)]
 mod fuzz;
+mod journal;
 mod observe;
 mod realserver;
 mod sorry;

@@ -1,4 +1,6 @@
-//! The names of events.
+//! The names of events, and their numbers in systemd's journal.
+
+use sha2::{Digest as _, Sha256};
 
 /// Every event, by its name in `snake_case`; names stay. Whoever records one looks here in a debug
 /// build, and the configuration names them.
@@ -97,7 +99,32 @@ pub fn is_event(name: &str) -> bool {
     EVENTS.binary_search(&name).is_ok()
 }
 
+/// What [`message_id`] is made in: a random number that stays.
+const NAMESPACE: u128 = 0xd01a_1214_db2c_46c4_8d11_0ae6_4648_bfd5;
+
+/// The event's `MESSAGE_ID` in systemd's journal, by which deploy/systemd/lb.catalog explains it: a
+/// UUID of version 8, which RFC 9562 leaves to its maker. It is the first half of SHA-256 over the
+/// namespace's 16 bytes and the event's name, with the bits of version and variant set.
+pub fn message_id(event: &str) -> u128 {
+    const VERSION: u128 = 0xf << 76;
+    const VARIANT: u128 = 0b11 << 62;
+    let hash: [u8; 32] =
+        Sha256::new_with_prefix(NAMESPACE.to_be_bytes()).chain_update(event).finalize().into();
+    let id = hash[..16].iter().fold(0_u128, |id, byte| (id << 8) | u128::from(*byte));
+    (id & !(VERSION | VARIANT)) | (8 << 76) | (0b10 << 62)
+}
+
 #[test]
 fn they_are_in_order() {
     assert!(EVENTS.is_sorted());
+}
+
+/// Whoever searches the journal for one finds it in entries of any age.
+#[test]
+fn message_ids_stay() {
+    let id = |event| format!("{:032x}", message_id(event));
+    assert_eq!(id("server_down"), "205707089fb58e28bbe3c9710e02e786");
+    assert_eq!(id("role_changed"), "2e019d463afb870ab741dd23b0525c2d");
+    let all: std::collections::BTreeSet<u128> = EVENTS.iter().map(|event| message_id(event)).collect();
+    assert_eq!(all.len(), EVENTS.len());
 }

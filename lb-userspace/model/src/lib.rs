@@ -41,7 +41,7 @@ pub use self::check::*;
 pub use self::clients::*;
 pub use self::cluster::*;
 pub use self::config::*;
-pub use self::events::{EVENTS, is_event};
+pub use self::events::{EVENTS, is_event, message_id};
 pub use self::forwarding::{Forwarding, MOST_OF_A_BACKEND, MOST_SOURCE_LISTS, MOST_SOURCES};
 pub use self::group::{Anycast, GroupKind};
 pub use self::health::{Health, Step, Totals, millis};

@@ -9,16 +9,19 @@ use clap::{Args, ValueEnum};
 use tracing::field::Field;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::prelude::*;
 
 use super::output::has_opted_out;
 use crate::controller;
+use crate::journal::Journal;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "/etc/lb/lb.yaml")]
     config: PathBuf,
-    /// The form of the log on standard error; RUST_LOG=debug shows more of it
+    /// The form of the log on standard error, where as text it goes into systemd's journal with
+    /// fields; RUST_LOG=debug shows more of it
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
     /// Begin with an empty connection table, whatever an lb before has left: its connections end
@@ -53,9 +56,15 @@ fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt
     }
 }
 
-/// To standard error. `RUST_LOG` chooses what is logged; the default is `info`.
+/// To standard error, or where that is the journal's, to the journal. `RUST_LOG` chooses what is
+/// logged; the default is `info`.
 fn start_log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    if matches!(format, LogFormat::Text)
+        && let Some(journal) = Journal::behind_standard_error()
+    {
+        return tracing_subscriber::registry().with(filter).with(journal).init();
+    }
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
