@@ -51,6 +51,12 @@ const SHORT: [(&str, &str); 2] = [("examples", "deploy/examples"), ("schema", "d
 /// live-build has a /usr/bin/lb, so this one is in sbin, where an administrator's command belongs.
 pub(super) const PROGRAM: &str = "usr/sbin/lb";
 
+/// What systemd reads besides the unit, and where.
+const SYSTEMD: [(&str, &str); 2] = [
+    ("deploy/systemd/sysusers.conf", "usr/lib/sysusers.d/lb.conf"),
+    ("deploy/systemd/lb.catalog", "usr/lib/systemd/catalog/lb.catalog"),
+];
+
 /// The shells, and where they look for completions.
 const SHELLS: [(&str, &str); 3] = [
     ("bash", "usr/share/bash-completion/completions/lb"),
@@ -71,8 +77,9 @@ fn fill(tree: &Path, lb: &Path, version: &str) -> Result<()> {
     put(&program, &fs::read(lb)?, 0o755)?;
     output(Command::new("strip").args(["--strip-unneeded", "--remove-section=.comment"]).arg(&program))?;
     put(&tree.join("usr/lib/systemd/system/lb.service"), unit()?.as_bytes(), 0o644)?;
-    let users = read(&root().join("deploy/systemd/sysusers.conf"))?;
-    put(&tree.join("usr/lib/sysusers.d/lb.conf"), users.as_bytes(), 0o644)?;
+    for (from, to) in SYSTEMD {
+        put(&tree.join(to), read(&root().join(from))?.as_bytes(), 0o644)?;
+    }
     for (shell, place) in SHELLS {
         let script = output(Command::new(lb).args(["completions", shell]))?;
         put(&tree.join(place), script.as_bytes(), 0o644)?;
