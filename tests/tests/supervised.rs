@@ -31,8 +31,8 @@ const NO_SIGN: Duration = Duration::from_secs(5);
 struct Manager(Receiver<String>);
 
 impl Manager {
-    /// A thread takes messages in at once, as systemd does: the kernel queues only a few, and whoever
-    /// sends more waits.
+    /// A thread takes messages in at once, as systemd does: the kernel queues only a few, and
+    /// whoever sends more waits.
     fn listen(talk: &Talk) -> (Self, PathBuf) {
         let path = talk.ha1.folder().expect("a folder").join("notify");
         let socket = UnixDatagram::bind(&path).expect("a socket");

@@ -43,7 +43,7 @@ impl Journal {
 
     fn at(path: &Path) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
-        // A journal that does not keep up holds up no thread.
+        // What the journal does not take at once goes to standard error.
         socket.set_nonblocking(true)?;
         Ok(Self { socket, path: path.to_owned() })
     }
@@ -283,7 +283,7 @@ mod tests {
         journal.send(&entry).expect("the second one takes it");
     }
 
-    /// A journal that takes nothing holds nobody up.
+    /// So that it is told on standard error.
     #[test]
     fn a_full_queue_is_an_error_at_once() {
         let folder = tempfile::tempdir().expect("a folder");
