@@ -19,6 +19,8 @@ use super::target::{Target, To};
 #[derive(Debug)]
 pub(crate) enum Input {
     Event(Box<Record>),
+    /// The director begins anew: what happened before lasts no longer.
+    NewLife,
     /// Send a test message to this receiver, or to all.
     Test(Option<String>, oneshot::Sender<Result<Vec<AlertTest>, String>>),
     /// Try now what waits, and answer when that has been done.
@@ -78,6 +80,9 @@ impl Dispatcher {
                         let lost = self.shared.lost.swap(0, Ordering::Relaxed);
                         self.running.iter_mut().for_each(|running| running.lost += lost);
                         self.ongoing.take(*record).iter().for_each(|alert| self.tell(alert));
+                    }
+                    Some(Input::NewLife) => {
+                        self.ongoing.begin_life().iter().for_each(|alert| self.tell(alert));
                     }
                     Some(Input::Test(receiver, reply)) => self.test(receiver.as_deref(), reply),
                     Some(Input::Flush(done)) => self.flush(done),

@@ -91,9 +91,13 @@ impl Alerts {
         });
     }
 
-    /// Receivers that do not answer are findings of this life from now on.
-    pub fn report_to(&self, findings: &Findings) {
+    /// Receivers that do not answer are findings of this life from now on. What the life before has
+    /// left ends after all events that were recorded by now.
+    pub fn begin_life(&self, findings: &Findings) {
         *self.0.shared.findings.lock().unwrap_or_else(PoisonError::into_inner) = Some(findings.clone());
+        if self.0.inputs.try_send(Input::NewLife).is_err() {
+            self.0.shared.lost.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Tells the receivers of this configuration from now on.

@@ -79,7 +79,7 @@ const LASTING: [(&str, &[&str], &[Field]); 14] = [
     ("quorum_lost", &["quorum_won"], &[SERVICE]),
     ("fallback_started", &["fallback_ended"], &[SERVICE]),
     ("finding", &["finding_ended"], &[FINDING, SUBJECT]),
-    ("config_refused", &["config_reloaded"], &[]),
+    (CONFIG_REFUSED, &[CONFIG_RELOADED], &[]),
     ("keys_refused", &["keys_reloaded"], &[]),
     ("thread_hangs", &["thread_answers"], &[]),
     ("vip_checks_failed", &["vip_checks_work"], &[]),
@@ -97,6 +97,10 @@ const FAULT: &str = "fault";
 const GIVEN_UP: [&str; 2] = ["standby", FAULT];
 /// One that was seen by an announcement names no node, and no event tells its end.
 const SPLIT_BRAIN: &str = "split_brain";
+const CONFIG_REFUSED: &str = "config_refused";
+const CONFIG_RELOADED: &str = "config_reloaded";
+/// A life of the director after the first one begins with it.
+const INTERFACE_BACK: &str = "interface_back";
 
 /// Which one of what lasts: the event that begins it, and its fields.
 type Key = (&'static str, Vec<Option<String>>);
@@ -146,17 +150,34 @@ impl Ongoing {
         self.0.retain(|_, begun| {
             let stays = known.has(begun);
             if !stays {
-                let text = format!("no longer in the configuration: {}", begun.text);
-                let record = Record::new(Level::Info, "config_reloaded", text);
-                let (service, server, group) =
-                    (begun.service.clone(), begun.server.clone(), begun.group.clone());
-                let record = Arc::new(Record { service, server, group, ..record });
-                ended.push(Alert { state: State::Resolved, record, begun: Arc::clone(begun) });
+                ended.push(ended_without_event(begun, CONFIG_RELOADED, "no longer in the configuration"));
             }
             stays
         });
         ended
     }
+
+    /// Ends what the director knew in its life before: it looks at everything anew, and tells what
+    /// is still so. A configuration that was refused is the same file in this life.
+    pub(crate) fn begin_life(&mut self) -> Vec<Alert> {
+        let mut ended = Vec::new();
+        self.0.retain(|(event, _), begun| {
+            let stays = *event == CONFIG_REFUSED;
+            if !stays {
+                ended.push(ended_without_event(begun, INTERFACE_BACK, "the director has begun anew since"));
+            }
+            stays
+        });
+        ended
+    }
+}
+
+/// The end of what no recorded event ends: as by `event`, because of `why`.
+fn ended_without_event(begun: &Arc<Record>, event: &str, why: &str) -> Alert {
+    let Record { service, server, group, node, finding, subject, vip, .. } = Record::clone(begun);
+    let record = Record::new(Level::Info, event, format!("{why}: {}", begun.text));
+    let record = Record { service, server, group, node, finding, subject, vip, ..record };
+    Alert { state: State::Resolved, record: Arc::new(record), begun: Arc::clone(begun) }
 }
 
 fn key(event: &'static str, fields: &[Field], record: &Record) -> Key {
@@ -310,7 +331,7 @@ mod tests {
         for (begins, ends, _) in LASTING {
             assert!(lb_model::is_event(begins) && ends.iter().all(|end| lb_model::is_event(end)), "{begins}");
         }
-        assert!([ROLE, DOUBLED].iter().all(|event| lb_model::is_event(event)));
+        assert!([ROLE, DOUBLED, INTERFACE_BACK].iter().all(|event| lb_model::is_event(event)));
     }
 
     #[test]
@@ -327,6 +348,25 @@ mod tests {
         let [ended] = &ended[..] else { panic!("{ended:?}") };
         assert_eq!((ended.state, ended.record.server.as_deref()), (State::Resolved, Some("www1")));
         assert_eq!(ongoing.all().count(), 1, "what concerns no server lasts");
+    }
+
+    #[test]
+    fn a_new_life_ends_all_but_a_refused_configuration() {
+        let mut ongoing = Ongoing::default();
+        ongoing.one(down());
+        ongoing.one(finding("finding", "10.0.0.6"));
+        ongoing.one(Record::new(Level::Error, "config_refused", String::new()));
+        let ended = ongoing.begin_life();
+        let told = ended.iter().map(|alert| (alert.state, &*alert.record.event, &*alert.begun.event));
+        let told: Vec<_> = told.collect();
+        let end = |begun| (State::Resolved, "interface_back", begun);
+        assert_eq!(told, [end("finding"), end("server_down")]);
+        assert_eq!(ended[0].record.subject.as_deref(), Some("10.0.0.6"));
+        assert_eq!(ended[1].record.server.as_deref(), Some("www1"));
+        assert_eq!(ongoing.begin_life(), [], "once");
+        assert_eq!(ongoing.one(down()).state, State::Firing, "it is so in this life, too");
+        let reloaded = ongoing.one(Record::new(Level::Info, "config_reloaded", String::new()));
+        assert_eq!((reloaded.state, &*reloaded.begun.event), (State::Resolved, "config_refused"));
     }
 
     fn receiver(severity: Option<Severity>, events: &[&str]) -> Receiver {

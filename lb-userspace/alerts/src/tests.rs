@@ -115,6 +115,27 @@ fn a_webhook_gets_what_happens_and_its_end() {
 }
 
 #[test]
+fn a_new_life_tells_anew_what_lasts() {
+    let (port, posted) = server();
+    let alerts = Alerts::start(&config(&webhook(port))).expect("a thread");
+    let mut events = Events::default();
+    alerts.listen(&mut events);
+    let told = |events: &mut Events, record: Option<Record>| {
+        record.into_iter().for_each(|record| events.record(record));
+        let (_, body) = heard(&posted);
+        let [one] = &body["alerts"].as_array().expect("a list")[..] else { panic!("{body}") };
+        (one["state"].clone(), one["event"].clone(), one["server"].clone())
+    };
+    let firing: (Value, Value, Value) = ("firing".into(), "server_down".into(), "www1".into());
+    alerts.begin_life(&Findings::default());
+    assert_eq!(told(&mut events, Some(server_event("server_down"))), firing);
+    alerts.begin_life(&Findings::default());
+    let resolved: (Value, Value, Value) = ("resolved".into(), "interface_back".into(), "www1".into());
+    assert_eq!(told(&mut events, None), resolved);
+    assert_eq!(told(&mut events, Some(server_event("server_down"))), firing);
+}
+
+#[test]
 fn a_dead_receiver_delays_no_other_one_and_gets_all_when_it_is_back() {
     let ((port, posted), dead) = (server(), closed_port());
     let both = format!("{}, {}", webhook(dead), alertmanager(port));
