@@ -108,23 +108,26 @@ type Key = (&'static str, Vec<Option<String>>);
 /// What lasts at most, all together.
 const MOST: usize = 10_000;
 
-/// What lasts now.
+/// What lasts now, each by the last event that told of it.
 #[derive(Debug, Default)]
-pub(crate) struct Ongoing(BTreeMap<Key, Arc<Record>>);
+pub(crate) struct Ongoing(BTreeMap<Key, Alert>);
 
 impl Ongoing {
     /// What the event means: all that it ends, and what it begins; at least one.
     pub(crate) fn take(&mut self, record: Record) -> Vec<Alert> {
         let record = Arc::new(record);
         let ended = ended_by(&record).into_iter().filter_map(|key| self.0.remove(&key));
-        let mut alerts: Vec<Alert> =
-            ended.map(|begun| Alert { state: State::Resolved, record: Arc::clone(&record), begun }).collect();
+        let mut alerts: Vec<Alert> = ended
+            .map(|known| Alert { state: State::Resolved, record: Arc::clone(&record), ..known })
+            .collect();
         if let Some(key) = begun_by(&record)
             && (self.0.len() < MOST || self.0.contains_key(&key))
         {
             // What is told anew has begun before.
-            let begun = Arc::clone(self.0.entry(key).or_insert_with(|| Arc::clone(&record)));
-            alerts.push(Alert { state: State::Firing, record, begun });
+            let begun = self.0.get(&key).map_or(&record, |known| &known.begun);
+            let alert = Alert { state: State::Firing, begun: Arc::clone(begun), record: Arc::clone(&record) };
+            self.0.insert(key, alert.clone());
+            alerts.push(alert);
         } else if alerts.is_empty() {
             alerts.push(Alert::new(State::Event, record));
         }
@@ -141,13 +144,13 @@ impl Ongoing {
 
     /// All of it.
     pub(crate) fn all(&self) -> impl Iterator<Item = Alert> {
-        self.0.values().map(|record| Alert::new(State::Firing, Arc::clone(record)))
+        self.0.values().cloned()
     }
 
     /// Ends what concerns something that is not in the configuration any more: no other event will.
     pub(crate) fn keep(&mut self, known: &Known) -> Vec<Alert> {
         let mut ended = Vec::new();
-        self.0.retain(|_, begun| {
+        self.0.retain(|_, Alert { begun, .. }| {
             let stays = known.has(begun);
             if !stays {
                 ended.push(ended_without_event(begun, CONFIG_RELOADED, "no longer in the configuration"));
@@ -161,7 +164,7 @@ impl Ongoing {
     /// is still so. A configuration that was refused is the same file in this life.
     pub(crate) fn begin_life(&mut self) -> Vec<Alert> {
         let mut ended = Vec::new();
-        self.0.retain(|(event, _), begun| {
+        self.0.retain(|(event, _), Alert { begun, .. }| {
             let stays = *event == CONFIG_REFUSED;
             if !stays {
                 ended.push(ended_without_event(begun, INTERFACE_BACK, "the director has begun anew since"));
@@ -323,6 +326,7 @@ mod tests {
         let first = ongoing.one(Record { number: 7, ..down() });
         let anew = ongoing.one(Record { number: 9, ..down() });
         assert_eq!((anew.state, anew.record.number, &anew.begun), (State::Firing, 9, &first.record));
+        assert_eq!(ongoing.all().collect::<Vec<_>>(), [anew]);
         assert_eq!(ongoing.one(up("www1")).begun.number, 7);
     }
 

@@ -17,6 +17,15 @@ const LISTED: usize = 100;
 /// How long an event waits for its receiver.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// When messages go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rules {
+    /// What happens within this time after an event is one message with it.
+    pub group_wait: Duration,
+    /// Messages an hour.
+    pub limit: u32,
+}
+
 /// One message.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Message {
@@ -33,7 +42,7 @@ pub(crate) struct Message {
 /// What waits for one receiver.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    group_wait: Duration,
+    rules: Rules,
     /// With the time at which each came.
     waiting: VecDeque<(Instant, Alert)>,
     /// How many of them are under way.
@@ -53,20 +62,31 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// `limit`: messages an hour.
-    pub(crate) fn new(group_wait: Duration, limit: u32) -> Self {
+    pub(crate) fn new(rules: Rules) -> Self {
         Self {
-            group_wait,
+            rules,
             waiting: VecDeque::new(),
             under_way: 0,
             hurries: false,
             held: None,
             was_held: false,
-            bucket: Bucket::new(limit),
+            bucket: Bucket::new(rules.limit),
             backoff: Backoff::default(),
             dropped: 0,
             said: 0,
         }
+    }
+
+    /// Goes by other rules from now on, with what waits and what has gone.
+    pub(crate) fn follow(&mut self, rules: Rules) {
+        self.rules = rules;
+        self.bucket.follow(rules.limit);
+    }
+
+    /// Messages go elsewhere from now on, the one under way too. There nothing has failed yet.
+    pub(crate) fn redirect(&mut self) {
+        (self.under_way, self.said, self.was_held) = (0, 0, false);
+        self.backoff.succeeded();
     }
 
     /// Returns how many events were given up for it.
@@ -109,7 +129,7 @@ impl Outbox {
     /// When a message can go, but for the limit; `None`: nothing waits, or one is under way.
     fn ready(&self) -> Option<Instant> {
         let (first, _) = self.waiting.front().filter(|_| self.under_way == 0)?;
-        let grouped = if self.hurries { *first } else { *first + self.group_wait };
+        let grouped = if self.hurries { *first } else { *first + self.rules.group_wait };
         Some(self.backoff.again().map_or(grouped, |again| again.max(grouped)))
     }
 

@@ -14,7 +14,12 @@ fn warning(text: &str) -> Alert {
 }
 
 fn outbox() -> Outbox {
-    Outbox::new(10 * SECOND, 30)
+    Outbox::new(Rules { group_wait: 10 * SECOND, limit: 30 })
+}
+
+/// Without a wait for others.
+fn prompt(limit: u32) -> Outbox {
+    Outbox::new(Rules { group_wait: Duration::ZERO, limit })
 }
 
 fn texts(message: &Message) -> Vec<&str> {
@@ -60,7 +65,7 @@ fn what_is_not_taken_goes_again_with_what_came_meanwhile() {
 
 #[test]
 fn what_the_limit_holds_back_is_one_message_that_says_so() {
-    let (mut outbox, mut now) = (Outbox::new(Duration::ZERO, 2), Instant::now());
+    let (mut outbox, mut now) = (prompt(2), Instant::now());
     for _ in 0..2 {
         outbox.push(warning("a"), now);
         assert_eq!(outbox.next(now).expect("a message").held, None);
@@ -80,7 +85,7 @@ fn what_the_limit_holds_back_is_one_message_that_says_so() {
 
 #[test]
 fn a_failure_costs_nothing_of_the_limit() {
-    let (mut outbox, mut now) = (Outbox::new(Duration::ZERO, 1), Instant::now());
+    let (mut outbox, mut now) = (prompt(1), Instant::now());
     outbox.push(warning("a"), now);
     for _ in 0..20 {
         assert!(outbox.next(now).is_some());
@@ -149,4 +154,37 @@ fn who_hurries_while_a_message_is_under_way_hurries_the_next_one() {
     outbox.done(true, start + 12 * SECOND);
     outbox.push(warning("c"), start + 12 * SECOND);
     assert_eq!(outbox.due(start + 12 * SECOND), Some(start + 22 * SECOND), "once");
+}
+
+#[test]
+fn other_rules_hold_for_what_waits() {
+    let (mut outbox, start) = (prompt(1), Instant::now());
+    outbox.push(warning("a"), start);
+    assert!(outbox.next(start).is_some());
+    outbox.done(true, start);
+    outbox.push(warning("b"), start);
+    assert_eq!(outbox.due(start), Some(start + 3600 * SECOND));
+    outbox.follow(Rules { group_wait: 10 * SECOND, limit: 60 });
+    assert_eq!(outbox.due(start), Some(start + 60 * SECOND), "the only message of an hour has gone");
+    outbox.push(warning("c"), start + 3600 * SECOND);
+    let message = outbox.next(start + 3600 * SECOND).expect("a message");
+    assert_eq!(texts(&message), ["b", "c"]);
+}
+
+#[test]
+fn what_was_under_way_goes_where_all_goes_from_now_on() {
+    let (mut outbox, start) = (outbox(), Instant::now());
+    outbox.push(warning("a"), start);
+    outbox.lose(2);
+    let now = start + 10 * SECOND;
+    assert!(outbox.next(now).is_some());
+    outbox.done(false, now);
+    let now = now + 5 * SECOND;
+    assert!(outbox.next(now).is_some());
+    outbox.redirect();
+    assert_eq!((outbox.due(now), outbox.backoff().lasted(now)), (Some(now), Duration::ZERO));
+    let message = outbox.next(now).expect("a message");
+    assert_eq!((texts(&message), message.dropped), (vec!["a"], 2));
+    outbox.done(true, now);
+    assert_eq!(outbox.waiting(), 0);
 }
