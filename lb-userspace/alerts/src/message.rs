@@ -1,6 +1,7 @@
 //! A message in words, and as JSON.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use lb_api::events::{Level, Record};
@@ -15,13 +16,14 @@ const SUBJECT: usize = 120;
 
 /// The subject of a mail from `director`.
 pub(crate) fn subject(message: &Message, director: &str) -> String {
-    let Some(first) = message.alerts.first() else { return format!("[lb {director}] test") };
+    let lines = lines(message);
+    let Some(first) = lines.first() else { return format!("[lb {director}] test") };
     let text = words::printable(&first.record.text);
     let mut subject = format!("[lb {director}] {text}");
     if subject.chars().count() > SUBJECT {
         subject = subject.chars().take(SUBJECT - 1).chain(['…']).collect();
     }
-    match message.alerts.len() + message.more - 1 {
+    match lines.len() + message.more - 1 {
         0 => subject,
         others => format!("{subject} (and {others} more)"),
     }
@@ -40,6 +42,13 @@ pub(crate) fn id(message: &Message, receiver: &str) -> String {
     format!("lb.{number}-{}-{count}-{}", plain(time), plain(receiver))
 }
 
+/// What has a line of its own: an event that ends two things is told once.
+fn lines(message: &Message) -> Vec<&Alert> {
+    let mut alerts: Vec<&Alert> = message.alerts.iter().collect();
+    alerts.dedup_by(|next, told| next.state == told.state && Arc::ptr_eq(&next.record, &told.record));
+    alerts
+}
+
 /// All of it, line by line.
 pub(crate) fn text(message: &Message, director: &str) -> String {
     let Message { alerts, more, dropped, held } = message;
@@ -47,7 +56,7 @@ pub(crate) fn text(message: &Message, director: &str) -> String {
     if alerts.is_empty() {
         text += "This is a test of its alerts.\n";
     }
-    for Alert { state, record, .. } in alerts {
+    for Alert { state, record, .. } in lines(message) {
         let word = match (state, record.level) {
             (State::Resolved, _) => "RESOLVED",
             (_, Level::Error) => "ERROR",
@@ -148,6 +157,28 @@ mod tests {
                       This message was held back for 1m 30s: its limit of messages an hour was reached.\n";
         assert_eq!(text(&message(), "lb1"), wanted);
         assert_eq!(subject(&Message::default(), "lb1"), "[lb lb1] test");
+    }
+
+    #[test]
+    fn an_event_that_ends_two_things_is_told_once_in_words() {
+        let mut ongoing = Ongoing::default();
+        let path = |event: &str| Record::new(Level::Info, event, event.replace('_', " ")).subject("eth0");
+        ongoing.one(path("path_sends_fail"));
+        ongoing.one(path("path_closed"));
+        let message = Message { alerts: ongoing.take(path("path_open")), ..Message::default() };
+        assert_eq!(message.alerts.len(), 2);
+        let said = text(&message, "lb1");
+        assert_eq!(said.matches("RESOLVED path open").count(), 1, "{said}");
+        assert_eq!(subject(&message, "lb1"), "[lb lb1] path open");
+        let body = json(&message, "lb1", "chat").expect("JSON");
+        assert_eq!(body.matches("\"path_open\"").count(), 2, "programs are told what has ended: {body}");
+        // One that ends and begins something says both.
+        let role = |level, to: &str| Record::new(level, "role_changed", to.to_owned()).group("web".into());
+        let split = Record::new(Level::Error, "split_brain", String::new()).group("web".into());
+        ongoing.one(split.node("lb2".into()));
+        let alerts = ongoing.take(role(Level::Warning, "it failed").from_to("active", "fault"));
+        let said = text(&Message { alerts, ..Message::default() }, "lb1");
+        assert!(said.contains("RESOLVED it failed") && said.contains("WARNING  it failed"), "{said}");
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Alert {
     }
 }
 
-const fn severity(level: Level) -> Severity {
+pub(crate) const fn severity(level: Level) -> Severity {
     match level {
         Level::Info => Severity::Info,
         Level::Warning => Severity::Warning,

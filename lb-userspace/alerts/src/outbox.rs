@@ -4,10 +4,11 @@
 //! reached, events wait, and the next message has them all: there is one message under way at most,
 //! and no queue of messages behind a receiver that was away.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::ongoing::Alert;
+use super::ongoing::{Alert, severity};
 use super::pace::{Backoff, Bucket};
 
 /// Events that wait at most; of more the oldest are given up.
@@ -154,7 +155,7 @@ impl Outbox {
         self.said = self.dropped;
         self.hurries = false;
         let more = alerts.len().saturating_sub(LISTED);
-        alerts.sort_by_key(|alert| std::cmp::Reverse(rank(alert)));
+        alerts.sort_by_key(|alert| Reverse(severity(alert.record.level)));
         alerts.truncate(LISTED);
         Some(Message { alerts, more, dropped: self.dropped, held })
     }
@@ -175,15 +176,6 @@ impl Outbox {
 
     pub(crate) const fn backoff(&self) -> &Backoff {
         &self.backoff
-    }
-}
-
-fn rank(alert: &Alert) -> u8 {
-    use lb_api::events::Level;
-    match alert.record.level {
-        Level::Error => 2,
-        Level::Warning => 1,
-        Level::Info => 0,
     }
 }
 
