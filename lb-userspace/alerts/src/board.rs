@@ -117,7 +117,7 @@ impl Board {
         // One that is told again has begun before.
         let begins = known.map_or_else(|| time(&alert.begun).unwrap_or(wall), |known| known.begins);
         let ends = match alert.state {
-            State::Firing => Ends::Open,
+            State::Firing | State::Repeated(_) => Ends::Open,
             State::Resolved => Ends::At(wall),
             State::Event => Ends::ByItself,
         };
@@ -380,6 +380,7 @@ mod tests {
             severity: Some(Severity::Error),
             events: BTreeSet::new(),
             limit: 30,
+            repeat: None,
             channel: Channel::Alertmanager(Vec::new()),
         });
         let told = board.next(start + AGAIN, wall + AGAIN).expect("the error");

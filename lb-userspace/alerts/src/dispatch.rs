@@ -1,4 +1,4 @@
-//! The task that hears of all events, knows what lasts, and tells the receivers' tasks.
+//! The task that hears of all events, notes what lasts, and tells the receivers' tasks.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Shared;
-use super::ongoing::{Alert, Known, Ongoing};
+use super::ongoing::{Alert, Known};
 use super::receiver::{self, Settings, Task};
 use super::target::{Target, To};
 
@@ -60,13 +60,12 @@ struct Running {
 
 pub(crate) struct Dispatcher {
     running: Vec<Running>,
-    ongoing: Ongoing,
     shared: Arc<Shared>,
 }
 
 impl Dispatcher {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { running: Vec::new(), ongoing: Ongoing::default(), shared }
+        Self { running: Vec::new(), shared }
     }
 
     pub(crate) async fn run(
@@ -90,10 +89,12 @@ impl Dispatcher {
                     Some(Input::Event(record)) => {
                         let lost = self.shared.lost.swap(0, Ordering::Relaxed);
                         self.running.iter_mut().for_each(|running| running.lost += lost);
-                        self.ongoing.take(*record).iter().for_each(|alert| self.tell(alert));
+                        let alerts = self.shared.ongoing().take(*record);
+                        self.tell(&alerts);
                     }
                     Some(Input::NewLife) => {
-                        self.ongoing.begin_life().iter().for_each(|alert| self.tell(alert));
+                        let ended = self.shared.ongoing().begin_life();
+                        self.tell(&ended);
                     }
                     Some(Input::Test(receiver, reply)) => self.test(receiver.as_deref(), reply),
                     Some(Input::Flush(done)) => self.flush(done),
@@ -125,7 +126,8 @@ impl Dispatcher {
         }
         let statuses = self.running.iter().map(|running| Arc::clone(&running.status)).collect();
         *self.shared.statuses.lock().unwrap_or_else(PoisonError::into_inner) = statuses;
-        self.ongoing.keep(&wanted.known).iter().for_each(|alert| self.tell(alert));
+        let ended = self.shared.ongoing().keep(&wanted.known);
+        self.tell(&ended);
     }
 
     fn start(&self, settings: Settings) -> Running {
@@ -164,12 +166,14 @@ impl Dispatcher {
     fn tell_what_lasts(&self, running: &mut Running) {
         let is_shown = matches!(running.settings.borrow().target.to, To::Alertmanager(_));
         if is_shown {
-            self.ongoing.all().for_each(|alert| running.tell(alert));
+            self.shared.ongoing().all().for_each(|alert| running.tell(alert));
         }
     }
 
-    fn tell(&mut self, alert: &Alert) {
-        self.running.iter_mut().for_each(|running| running.tell(alert.clone()));
+    fn tell(&mut self, alerts: &[Alert]) {
+        for alert in alerts {
+            self.running.iter_mut().for_each(|running| running.tell(alert.clone()));
+        }
     }
 
     fn test(&self, receiver: Option<&str>, reply: oneshot::Sender<Result<Vec<AlertTest>, String>>) {

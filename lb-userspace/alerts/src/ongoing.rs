@@ -19,6 +19,8 @@ pub(crate) struct Alert {
 pub(crate) enum State {
     /// It lasts until another event ends it.
     Firing,
+    /// It lasts, and was told before: so often it is told again.
+    Repeated(u32),
     /// It has ended what another event began.
     Resolved,
     /// It happened, and nothing lasts.
@@ -29,7 +31,7 @@ impl State {
     /// For programs.
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Firing => "firing",
+            Self::Firing | Self::Repeated(_) => "firing",
             Self::Resolved => "resolved",
             Self::Event => "event",
         }
@@ -106,7 +108,7 @@ const INTERFACE_BACK: &str = "interface_back";
 type Key = (&'static str, Vec<Option<String>>);
 
 /// What lasts at most, all together.
-const MOST: usize = 10_000;
+pub(crate) const MOST: usize = 10_000;
 
 /// What lasts now, each by the last event that told of it.
 #[derive(Debug, Default)]
@@ -145,6 +147,12 @@ impl Ongoing {
     /// All of it.
     pub(crate) fn all(&self) -> impl Iterator<Item = Alert> {
         self.0.values().cloned()
+    }
+
+    /// Whether what the alert tells of lasts.
+    pub(crate) fn has(&self, alert: &Alert) -> bool {
+        let known = begun_by(&alert.begun).and_then(|key| self.0.get(&key));
+        known.is_some_and(|known| known.begun.number == alert.begun.number)
     }
 
     /// Ends what concerns something that is not in the configuration any more: no other event will.
@@ -326,8 +334,12 @@ mod tests {
         let first = ongoing.one(Record { number: 7, ..down() });
         let anew = ongoing.one(Record { number: 9, ..down() });
         assert_eq!((anew.state, anew.record.number, &anew.begun), (State::Firing, 9, &first.record));
-        assert_eq!(ongoing.all().collect::<Vec<_>>(), [anew]);
+        assert_eq!(ongoing.all().collect::<Vec<_>>(), std::slice::from_ref(&anew));
+        assert!(ongoing.has(&anew) && ongoing.has(&first));
         assert_eq!(ongoing.one(up("www1")).begun.number, 7);
+        assert!(!ongoing.has(&anew));
+        ongoing.one(Record { number: 12, ..down() });
+        assert!(!ongoing.has(&anew), "another outage");
     }
 
     #[test]
@@ -377,7 +389,7 @@ mod tests {
         let url = HttpUrl { tls: false, host: "localhost".into(), port: 80, path: "/".into() };
         let events = events.iter().map(|event| (*event).to_owned()).collect();
         let channel = Channel::Webhook(Webhook { url, token: None });
-        Receiver { name: "chat".into(), severity, events, limit: 30, channel }
+        Receiver { name: "chat".into(), severity, events, limit: 30, repeat: None, channel }
     }
 
     #[test]

@@ -8,8 +8,11 @@ use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::ongoing::{Alert, severity};
+use lb_model::Receiver;
+
+use super::ongoing::{Alert, State, severity};
 use super::pace::{Backoff, Bucket};
+use super::repeats::Repeats;
 
 /// Events that wait at most; of more the oldest are given up.
 const MOST: usize = 1000;
@@ -25,6 +28,8 @@ pub(crate) struct Rules {
     pub group_wait: Duration,
     /// Messages an hour.
     pub limit: u32,
+    /// What still lasts after this time is told again; `None`: never.
+    pub repeat: Option<Duration>,
 }
 
 /// One message.
@@ -46,6 +51,8 @@ pub(crate) struct Outbox {
     rules: Rules,
     /// With the time at which each came.
     waiting: VecDeque<(Instant, Alert)>,
+    /// What is told again.
+    repeats: Repeats,
     /// How many of them are under way.
     under_way: usize,
     /// What waits goes at once.
@@ -67,6 +74,7 @@ impl Outbox {
         Self {
             rules,
             waiting: VecDeque::new(),
+            repeats: Repeats::default(),
             under_way: 0,
             hurries: false,
             held: None,
@@ -84,6 +92,11 @@ impl Outbox {
         self.bucket.follow(rules.limit);
     }
 
+    /// Tells nothing again that the receiver does not want to be told any more.
+    pub(crate) fn keep(&mut self, receiver: &Receiver) {
+        self.repeats.keep(receiver);
+    }
+
     /// Messages go elsewhere from now on, the one under way too. There nothing has failed yet.
     pub(crate) fn redirect(&mut self) {
         (self.under_way, self.said, self.was_held) = (0, 0, false);
@@ -92,9 +105,31 @@ impl Outbox {
 
     /// Returns how many events were given up for it.
     pub(crate) fn push(&mut self, alert: Alert, now: Instant) -> u64 {
+        let (mut place, under_way, begun) = (0, self.under_way, alert.begun.number);
+        // What has ended, or is told anew, is not told again before that.
+        self.waiting.retain(|(_, waits)| {
+            place += 1;
+            place <= under_way || waits.begun.number != begun || !matches!(waits.state, State::Repeated(_))
+        });
+        self.repeats.wait(&alert);
         self.waiting.push_back((now, alert));
         let surplus = self.waiting.len().saturating_sub(MOST);
-        self.give_up(surplus)
+        self.give_up(surplus, now)
+    }
+
+    /// Has told again what still lasts, where it is time for that. `lasts`: whether it does.
+    pub(crate) fn repeat(&mut self, now: Instant, lasts: impl Fn(&Alert) -> bool) {
+        let Some(every) = self.rules.repeat else { return };
+        // News come first.
+        while self.waiting.len() < MOST
+            && let Some(alert) = self.repeats.next(every, now)
+        {
+            if lasts(&alert) {
+                self.waiting.push_back((now, alert));
+            } else {
+                self.repeats.forget(&alert);
+            }
+        }
     }
 
     /// Notes events that were lost on their way here.
@@ -106,11 +141,11 @@ impl Outbox {
     pub(crate) fn forget(&mut self, now: Instant) -> u64 {
         let old =
             self.waiting.iter().take_while(|(came, _)| now.saturating_duration_since(*came) > KEPT).count();
-        self.give_up(old)
+        self.give_up(old, now)
     }
 
-    fn give_up(&mut self, oldest: usize) -> u64 {
-        self.waiting.drain(..oldest);
+    fn give_up(&mut self, oldest: usize, now: Instant) -> u64 {
+        self.waiting.drain(..oldest).for_each(|(_, alert)| self.repeats.tell(&alert, now));
         self.said += oldest.min(self.under_way) as u64;
         self.under_way = self.under_way.saturating_sub(oldest);
         self.dropped += oldest as u64;
@@ -134,9 +169,12 @@ impl Outbox {
         Some(self.backoff.again().map_or(grouped, |again| again.max(grouped)))
     }
 
-    /// When a message can go.
+    /// When a message can go, or something is to be told again.
     pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
-        Some(self.ready()?.max(now + self.bucket.wait(now)))
+        let message = self.ready().map(|ready| ready.max(now + self.bucket.wait(now)));
+        let has_room = self.waiting.len() < MOST;
+        let repeat = self.rules.repeat.filter(|_| has_room).and_then(|every| self.repeats.due(every));
+        message.into_iter().chain(repeat).min()
     }
 
     /// The message that goes now, if one does. What becomes of it comes by [`Self::done`].
@@ -163,7 +201,7 @@ impl Outbox {
     /// The message under way was taken, or was not. Returns whether the limit had held it back.
     pub(crate) fn done(&mut self, delivered: bool, now: Instant) -> bool {
         if delivered {
-            self.waiting.drain(..self.under_way);
+            self.waiting.drain(..self.under_way).for_each(|(_, alert)| self.repeats.tell(&alert, now));
             self.dropped -= self.said;
             self.bucket.take(now);
             self.backoff.succeeded();

@@ -34,7 +34,8 @@ pub(crate) struct Settings {
 
 impl Settings {
     fn rules(&self) -> Rules {
-        Rules { group_wait: self.group_wait, limit: self.receiver.limit }
+        let Receiver { limit, repeat, .. } = self.receiver;
+        Rules { group_wait: self.group_wait, limit, repeat }
     }
 
     /// Whether a task can go on by `new` with what waits for it. What an Alertmanager is told names
@@ -98,7 +99,7 @@ impl Task {
         let mut under_way: Option<Delivery> = None;
         loop {
             let (now, wall) = (Instant::now(), SystemTime::now());
-            self.forget(now);
+            self.pass_time(now);
             if under_way.is_none() {
                 let parcel = self.queue.next(now, wall);
                 let target = &self.settings.target;
@@ -154,7 +155,10 @@ impl Task {
         }
         self.settings = new;
         match &mut self.queue {
-            Queue::Messages(outbox) => outbox.follow(self.settings.rules()),
+            Queue::Messages(outbox) => {
+                outbox.follow(self.settings.rules());
+                outbox.keep(&self.settings.receiver);
+            }
             Queue::Alerts(board) => board.follow(&self.settings.receiver),
         }
         goes_elsewhere
@@ -184,9 +188,10 @@ impl Task {
         self.note(|status| status.dropped += dropped);
     }
 
-    fn forget(&mut self, now: Instant) {
+    fn pass_time(&mut self, now: Instant) {
         if let Queue::Messages(outbox) = &mut self.queue {
             let dropped = outbox.forget(now);
+            outbox.repeat(now, |alert| self.shared.ongoing().has(alert));
             self.note(|status| status.dropped += dropped);
         }
     }

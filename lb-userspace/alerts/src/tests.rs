@@ -137,6 +137,25 @@ fn a_new_life_tells_anew_what_lasts() {
 }
 
 #[test]
+fn what_lasts_is_told_again_until_it_ends() {
+    let (port, posted) = server();
+    let often = webhook(port).replace("name: chat,", "name: chat, repeat: 1s,");
+    let alerts = Alerts::start(&config(&often)).expect("a thread");
+    let mut events = Events::default();
+    alerts.listen(&mut events);
+    events.record(server_event("server_down"));
+    for times in 0..3 {
+        let (_, body) = heard(&posted);
+        let told = &body["alerts"][0];
+        assert_eq!((&told["state"], &told["repeated"]), (&"firing".into(), &times.into()), "{body}");
+    }
+    events.record(server_event("server_up"));
+    // It may have been told again before that.
+    while heard(&posted).1["alerts"][0]["state"] != "resolved" {}
+    assert_eq!(posted.recv_timeout(Duration::from_secs(2)), Err(RecvTimeoutError::Timeout));
+}
+
+#[test]
 fn a_dead_receiver_delays_no_other_one_and_gets_all_when_it_is_back() {
     let ((port, posted), dead) = (server(), closed_port());
     let both = format!("{}, {}", webhook(dead), alertmanager(port));
