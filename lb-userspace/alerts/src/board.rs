@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use humantime::format_rfc3339_millis;
 use lb_api::events::{Level, Record};
+use lb_model::Receiver;
 use serde::Serialize;
 
 use super::ongoing::{Alert, State};
@@ -64,7 +65,8 @@ enum Ends {
 
 #[derive(Debug)]
 struct Shown {
-    text: String,
+    /// As it was told last.
+    alert: Alert,
     begins: SystemTime,
     ends: Ends,
     /// Number of the change that made it so.
@@ -103,6 +105,11 @@ impl Board {
     pub(crate) fn push(&mut self, alert: &Alert, wall: SystemTime) -> u64 {
         let labels = labels(&alert.begun, &self.director);
         let known = self.shown.get(&labels).filter(|shown| shown.ends == Ends::Open);
+        if let (State::Firing, Some(known)) = (alert.state, known)
+            && known.alert.record.text == alert.record.text
+        {
+            return 0;
+        }
         if known.is_none() && alert.state != State::Resolved && self.shown.len() >= MOST {
             return 1;
         }
@@ -110,11 +117,11 @@ impl Board {
         // One that is told again has begun before.
         let begins = known.map_or_else(|| time(&alert.begun).unwrap_or(wall), |known| known.begins);
         let ends = match alert.state {
-            State::Firing => Ends::Open,
+            State::Firing | State::Repeated(_) => Ends::Open,
             State::Resolved => Ends::At(wall),
             State::Event => Ends::ByItself,
         };
-        let shown = Shown { text: alert.record.text.clone(), begins, ends, changed: self.changes };
+        let shown = Shown { alert: alert.clone(), begins, ends, changed: self.changes };
         self.shown.insert(labels, shown);
         0
     }
@@ -122,6 +129,19 @@ impl Board {
     /// Changes that are not told yet.
     pub(crate) fn waiting(&self) -> usize {
         self.shown.values().filter(|shown| shown.changed > self.told).count()
+    }
+
+    /// Forgets what the receiver does not want to be told any more: at the Alertmanager it ends by
+    /// itself.
+    pub(crate) fn follow(&mut self, receiver: &Receiver) {
+        self.shown.retain(|_, shown| shown.alert.is_for(receiver));
+    }
+
+    /// Another Alertmanager is told from now on, which knows nothing yet, and where nothing has
+    /// failed.
+    pub(crate) fn redirect(&mut self) {
+        (self.told, self.under_way, self.told_at) = (0, None, None);
+        self.backoff.succeeded();
     }
 
     /// The next attempt is made at once, after a failure too.
@@ -154,7 +174,7 @@ impl Board {
             };
             Posted {
                 labels: labels.clone(),
-                annotations: [("summary", shown.text.clone())].into(),
+                annotations: [("summary", shown.alert.record.text.clone())].into(),
                 starts_at: format_rfc3339_millis(shown.begins.min(wall).min(ends)).to_string(),
                 ends_at: format_rfc3339_millis(ends).to_string(),
             }
@@ -220,6 +240,10 @@ fn name(event: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use lb_model::{Channel, Severity};
+
     use super::super::ongoing::Ongoing;
     use super::*;
 
@@ -319,6 +343,49 @@ mod tests {
             board.hurry();
         }
         assert_eq!(board.waiting(), 1);
+    }
+
+    #[test]
+    fn another_alertmanager_is_told_all_that_lasts_at_once() {
+        let (mut board, mut ongoing, (start, wall)) = (Board::new("lb1"), Ongoing::default(), clocks());
+        board.push(&ongoing.one(down("www1 is down")), wall);
+        assert!(board.next(start, wall).is_some());
+        board.done(true, start);
+        board.push(&ongoing.one(Record::new(Level::Error, "thread_hangs", String::new())), wall);
+        assert!(board.next(start, wall).is_some());
+        board.done(false, start);
+        board.redirect();
+        assert_eq!((board.due(start), board.waiting()), (Some(start), 2));
+        assert_eq!(board.next(start, wall).expect("all").len(), 2);
+        // What was under way to the one before is no matter here.
+        board.redirect();
+        assert_eq!(board.next(start, wall).expect("all").len(), 2);
+        board.done(true, start);
+        assert_eq!((board.due(start), board.waiting()), (Some(start + AGAIN), 0));
+        for alert in ongoing.all() {
+            board.push(&alert, wall);
+        }
+        assert_eq!((board.due(start), board.waiting()), (Some(start + AGAIN), 0), "nothing is new");
+    }
+
+    #[test]
+    fn what_a_receiver_does_not_want_any_more_is_not_told_again() {
+        let (mut board, mut ongoing, (start, wall)) = (Board::new("lb1"), Ongoing::default(), clocks());
+        board.push(&ongoing.one(down("www1 is down")), wall);
+        board.push(&ongoing.one(Record::new(Level::Error, "thread_hangs", String::new())), wall);
+        assert_eq!(board.next(start, wall).expect("alerts").len(), 2);
+        board.done(true, start);
+        board.follow(&Receiver {
+            name: "am".into(),
+            severity: Some(Severity::Error),
+            events: BTreeSet::new(),
+            limit: 30,
+            repeat: None,
+            channel: Channel::Alertmanager(Vec::new()),
+        });
+        let told = board.next(start + AGAIN, wall + AGAIN).expect("the error");
+        let [one] = &told[..] else { panic!("{told:?}") };
+        assert_eq!(one.labels["alertname"], "LbThreadHangs");
     }
 
     #[test]

@@ -1,24 +1,25 @@
-//! The task that hears of all events, knows what lasts, and tells the receivers' tasks.
+//! The task that hears of all events, notes what lasts, and tells the receivers' tasks.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use lb_api::events::Record;
 use lb_api::status::{AlertTest, ReceiverStatus};
-use lb_model::{Alerts, Receiver};
+use lb_model::Alerts;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Shared;
-use super::ongoing::{Alert, Known, Ongoing};
-use super::receiver::{self, Task};
+use super::ongoing::{Alert, Known};
+use super::receiver::{self, Settings, Task};
 use super::target::{Target, To};
 
 /// What the task is asked.
 #[derive(Debug)]
 pub(crate) enum Input {
     Event(Box<Record>),
+    /// The director begins anew: what happened before lasts no longer.
+    NewLife,
     /// Send a test message to this receiver, or to all.
     Test(Option<String>, oneshot::Sender<Result<Vec<AlertTest>, String>>),
     /// Try now what waits, and answer when that has been done.
@@ -34,11 +35,23 @@ pub(crate) struct Wanted {
     pub director: String,
 }
 
+impl Wanted {
+    /// One for each target of a receiver.
+    fn settings(&self) -> Vec<Settings> {
+        let Self { alerts: Alerts { group_wait, receivers }, director, .. } = self;
+        let mut all = Vec::with_capacity(receivers.len());
+        for receiver in receivers {
+            let settings = |target| Settings { receiver: receiver.clone(), target, group_wait: *group_wait };
+            all.extend(Target::of(receiver, director).map(settings));
+        }
+        all
+    }
+}
+
 /// A receiver's task.
 struct Running {
-    receiver: Receiver,
-    target: Target,
-    group_wait: Duration,
+    /// What it goes by, and hears of when it changes.
+    settings: watch::Sender<Settings>,
     inputs: mpsc::Sender<receiver::Input>,
     /// Events that did not fit into it.
     lost: u64,
@@ -47,13 +60,12 @@ struct Running {
 
 pub(crate) struct Dispatcher {
     running: Vec<Running>,
-    ongoing: Ongoing,
     shared: Arc<Shared>,
 }
 
 impl Dispatcher {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { running: Vec::new(), ongoing: Ongoing::default(), shared }
+        Self { running: Vec::new(), shared }
     }
 
     pub(crate) async fn run(
@@ -77,7 +89,12 @@ impl Dispatcher {
                     Some(Input::Event(record)) => {
                         let lost = self.shared.lost.swap(0, Ordering::Relaxed);
                         self.running.iter_mut().for_each(|running| running.lost += lost);
-                        self.ongoing.take(*record).iter().for_each(|alert| self.tell(alert));
+                        let alerts = self.shared.ongoing().take(*record);
+                        self.tell(&alerts);
+                    }
+                    Some(Input::NewLife) => {
+                        let ended = self.shared.ongoing().begin_life();
+                        self.tell(&ended);
                     }
                     Some(Input::Test(receiver, reply)) => self.test(receiver.as_deref(), reply),
                     Some(Input::Flush(done)) => self.flush(done),
@@ -86,31 +103,35 @@ impl Dispatcher {
         }
     }
 
-    /// Receivers that are as before go on with what waits for them.
-    fn follow(&mut self, Wanted { alerts, known, director }: &Wanted) {
-        let Alerts { group_wait, receivers } = alerts;
+    /// Receivers of the same name go on with what waits for them.
+    fn follow(&mut self, wanted: &Wanted) {
         let mut before = std::mem::take(&mut self.running);
-        for receiver in receivers {
-            for target in Target::of(receiver, director) {
-                let same = |running: &Running| {
-                    running.receiver == *receiver
-                        && running.target == target
-                        && running.group_wait == *group_wait
-                };
-                let running = match before.iter().position(same) {
-                    Some(place) => before.swap_remove(place),
-                    None => self.start(receiver, target, *group_wait),
-                };
-                self.running.push(running);
-            }
-        }
+        // Alertmanagers that stay are found before others take the place of those that go.
+        let stay: Vec<_> = wanted
+            .settings()
+            .into_iter()
+            .map(|new| (take(&mut before, |old| old.target == new.target), new))
+            .collect();
+        let goes_on = |(stays, new): (Option<Running>, Settings)| {
+            (stays.or_else(|| take(&mut before, |old| old.can_become(&new))), new)
+        };
+        let all: Vec<_> = stay.into_iter().map(goes_on).collect();
         drop(before);
+        for (there, new) in all {
+            let running = match there {
+                Some(running) => self.change(running, new),
+                None => self.start(new),
+            };
+            self.running.push(running);
+        }
         let statuses = self.running.iter().map(|running| Arc::clone(&running.status)).collect();
         *self.shared.statuses.lock().unwrap_or_else(PoisonError::into_inner) = statuses;
-        self.ongoing.keep(known).iter().for_each(|alert| self.tell(alert));
+        let ended = self.shared.ongoing().keep(&wanted.known);
+        self.tell(&ended);
     }
 
-    fn start(&self, receiver: &Receiver, target: Target, group_wait: Duration) -> Running {
+    fn start(&self, settings: Settings) -> Running {
+        let receiver = &settings.receiver;
         let status = ReceiverStatus {
             receiver: receiver.name.clone(),
             via: receiver.channel.name().to_owned(),
@@ -119,26 +140,49 @@ impl Dispatcher {
         let status = Arc::new(Mutex::new(status));
         let (inputs, heard) = receiver::queue();
         let shared = Arc::clone(&self.shared);
-        let task = Task::new(receiver, &target, group_wait, Arc::clone(&status), shared);
-        tokio::spawn(task.run(heard));
-        let mut running = Running { receiver: receiver.clone(), target, group_wait, inputs, lost: 0, status };
-        // An Alertmanager shows what lasts; others were told of it when it began.
-        if let To::Alertmanager(_) = running.target.to {
-            self.ongoing.all().for_each(|alert| running.tell(alert));
+        let task = Task::new(settings.clone(), Arc::clone(&status), shared);
+        let (settings, changes) = watch::channel(settings);
+        tokio::spawn(task.run(heard, changes));
+        let mut running = Running { settings, inputs, lost: 0, status };
+        self.tell_what_lasts(&mut running);
+        running
+    }
+
+    fn change(&self, mut running: Running, new: Settings) -> Running {
+        let via = new.receiver.channel.name();
+        let is_changed = running.settings.send_if_modified(|old| {
+            let is_new = *old != new;
+            *old = new;
+            is_new
+        });
+        if is_changed {
+            running.status.lock().unwrap_or_else(PoisonError::into_inner).via = via.to_owned();
+            self.tell_what_lasts(&mut running);
         }
         running
     }
 
-    fn tell(&mut self, alert: &Alert) {
-        self.running.iter_mut().for_each(|running| running.tell(alert.clone()));
+    /// An Alertmanager shows what lasts; others were told of it when it began.
+    fn tell_what_lasts(&self, running: &mut Running) {
+        let is_shown = matches!(running.settings.borrow().target.to, To::Alertmanager(_));
+        if is_shown {
+            self.shared.ongoing().all().for_each(|alert| running.tell(alert));
+        }
+    }
+
+    fn tell(&mut self, alerts: &[Alert]) {
+        for alert in alerts {
+            self.running.iter_mut().for_each(|running| running.tell(alert.clone()));
+        }
     }
 
     fn test(&self, receiver: Option<&str>, reply: oneshot::Sender<Result<Vec<AlertTest>, String>>) {
-        let is_meant = |running: &&Running| receiver.is_none_or(|name| running.receiver.name == name);
-        let targets: Vec<Target> =
-            self.running.iter().filter(is_meant).map(|running| running.target.clone()).collect();
+        let all = self.running.iter().map(|running| running.settings.borrow().target.clone());
+        let all: Vec<Target> = all.collect();
+        let is_meant = |target: &&Target| receiver.is_none_or(|name| target.receiver == name);
+        let targets: Vec<Target> = all.iter().filter(is_meant).cloned().collect();
         if targets.is_empty() {
-            let names: Vec<&str> = self.running.iter().map(|running| &*running.receiver.name).collect();
+            let names: Vec<&str> = all.iter().map(|target| &*target.receiver).collect();
             let why = match receiver {
                 Some(name) if !names.is_empty() => {
                     format!("there is no receiver {name:?}, there are {}", names.join(", "))
@@ -175,6 +219,12 @@ impl Dispatcher {
             let _ = done.send(());
         });
     }
+}
+
+/// Takes out the first one whose settings fit.
+fn take(running: &mut Vec<Running>, fits: impl Fn(&Settings) -> bool) -> Option<Running> {
+    let place = running.iter().position(|one| fits(&one.settings.borrow()));
+    place.map(|place| running.swap_remove(place))
 }
 
 impl Running {

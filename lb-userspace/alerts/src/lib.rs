@@ -5,7 +5,8 @@
 //! costs nobody else anything.
 //!
 //! - [`ongoing`]: what an event begins or ends; [`outbox`]: when messages go, and what is in them;
-//!   [`board`]: what an Alertmanager is told; [`pace`]: limit and back-off. All of these are pure.
+//!   [`repeats`]: what is told again; [`board`]: what an Alertmanager is told; [`pace`]: limit and
+//!   back-off. All of these are pure.
 //! - [`message`]: in words and as JSON; [`target`]: the ways to SMTP servers and HTTP servers
 //! - [`dispatch`]: the task that hears of all events; [`receiver`]: the task of each receiver
 
@@ -16,13 +17,14 @@ mod ongoing;
 mod outbox;
 mod pace;
 mod receiver;
+mod repeats;
 mod target;
 #[cfg(test)]
 mod tests;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lb_api::events::{Events, Record};
@@ -33,7 +35,7 @@ use lb_system::worker::Worker;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::dispatch::{Dispatcher, Input, Wanted};
-use self::ongoing::Known;
+use self::ongoing::{Known, Ongoing};
 
 /// Events on their way to the thread; if it does not come to them, more are lost.
 const QUEUE: usize = 4096;
@@ -55,6 +57,8 @@ struct Inner {
 struct Shared {
     /// Of the director's life that goes on.
     findings: Mutex<Option<Findings>>,
+    /// What lasts.
+    ongoing: Mutex<Ongoing>,
     /// In configured order; one for each target of a receiver.
     statuses: Mutex<Vec<Arc<Mutex<ReceiverStatus>>>>,
     /// Events that did not fit into the queue.
@@ -62,6 +66,10 @@ struct Shared {
 }
 
 impl Shared {
+    fn ongoing(&self) -> MutexGuard<'_, Ongoing> {
+        self.ongoing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn with_findings(&self, act: impl FnOnce(&Findings)) {
         let findings = self.findings.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(findings) = findings {
@@ -91,9 +99,13 @@ impl Alerts {
         });
     }
 
-    /// Receivers that do not answer are findings of this life from now on.
-    pub fn report_to(&self, findings: &Findings) {
+    /// Receivers that do not answer are findings of this life from now on. What the life before has
+    /// left ends after all events that were recorded by now.
+    pub fn begin_life(&self, findings: &Findings) {
         *self.0.shared.findings.lock().unwrap_or_else(PoisonError::into_inner) = Some(findings.clone());
+        if self.0.inputs.try_send(Input::NewLife).is_err() {
+            self.0.shared.lost.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Tells the receivers of this configuration from now on.

@@ -1,6 +1,7 @@
 //! A message in words, and as JSON.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use lb_api::events::{Level, Record};
@@ -15,20 +16,21 @@ const SUBJECT: usize = 120;
 
 /// The subject of a mail from `director`.
 pub(crate) fn subject(message: &Message, director: &str) -> String {
-    let Some(first) = message.alerts.first() else { return format!("[lb {director}] test") };
+    let lines = lines(message);
+    let Some(first) = lines.first() else { return format!("[lb {director}] test") };
     let text = words::printable(&first.record.text);
-    let mut subject = format!("[lb {director}] {text}");
+    let mut subject = format!("[lb {director}] {}{text}", still(first.state));
     if subject.chars().count() > SUBJECT {
         subject = subject.chars().take(SUBJECT - 1).chain(['…']).collect();
     }
-    match message.alerts.len() + message.more - 1 {
+    match lines.len() + message.more - 1 {
         0 => subject,
         others => format!("{subject} (and {others} more)"),
     }
 }
 
 /// What a mail's id begins with: the same each time that the same message is tried, and another one
-/// for each receiver. A test is another message each time.
+/// for each receiver, and for what is told again. A test is another message each time.
 pub(crate) fn id(message: &Message, receiver: &str) -> String {
     let Some(first) = message.alerts.first() else {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -37,7 +39,26 @@ pub(crate) fn id(message: &Message, receiver: &str) -> String {
     let plain = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).collect::<String>();
     let Record { number, time, .. } = &*first.record;
     let count = message.alerts.len() + message.more;
-    format!("lb.{number}-{}-{count}-{}", plain(time), plain(receiver))
+    let again = match first.state {
+        State::Repeated(times) => format!("-again{times}"),
+        State::Firing | State::Resolved | State::Event => String::new(),
+    };
+    format!("lb.{number}-{}-{count}{again}-{}", plain(time), plain(receiver))
+}
+
+/// What stands before an event that is told again.
+const fn still(state: State) -> &'static str {
+    match state {
+        State::Repeated(_) => "still: ",
+        State::Firing | State::Resolved | State::Event => "",
+    }
+}
+
+/// What has a line of its own: an event that ends two things is told once.
+fn lines(message: &Message) -> Vec<&Alert> {
+    let mut alerts: Vec<&Alert> = message.alerts.iter().collect();
+    alerts.dedup_by(|next, told| next.state == told.state && Arc::ptr_eq(&next.record, &told.record));
+    alerts
 }
 
 /// All of it, line by line.
@@ -47,7 +68,7 @@ pub(crate) fn text(message: &Message, director: &str) -> String {
     if alerts.is_empty() {
         text += "This is a test of its alerts.\n";
     }
-    for Alert { state, record, .. } in alerts {
+    for Alert { state, record, .. } in lines(message) {
         let word = match (state, record.level) {
             (State::Resolved, _) => "RESOLVED",
             (_, Level::Error) => "ERROR",
@@ -55,7 +76,8 @@ pub(crate) fn text(message: &Message, director: &str) -> String {
             (_, Level::Info) => "INFO",
         };
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{} {word:8} {}", record.time, words::printable(&record.text));
+        let (still, told) = (still(*state), words::printable(&record.text));
+        let _ = writeln!(text, "{} {word:8} {still}{told}", record.time);
     }
     if *more > 0 {
         let _ = writeln!(text, "\n{more} more are not listed here: see `lb events`.");
@@ -97,6 +119,8 @@ struct Told<'a> {
     /// Number of the event that began what lasts.
     #[serde(skip_serializing_if = "Option::is_none")]
     begun: Option<u64>,
+    /// How often it is told again.
+    repeated: u32,
     #[serde(flatten)]
     record: &'a Record,
 }
@@ -106,6 +130,10 @@ pub(crate) fn json(message: &Message, director: &str, receiver: &str) -> serde_j
     let alerts = message.alerts.iter().map(|Alert { state, record, begun }| Told {
         state: state.name(),
         begun: (*state != State::Event).then_some(begun.number),
+        repeated: match state {
+            State::Repeated(times) => *times,
+            State::Firing | State::Resolved | State::Event => 0,
+        },
         record,
     });
     let body = Body {
@@ -148,6 +176,50 @@ mod tests {
                       This message was held back for 1m 30s: its limit of messages an hour was reached.\n";
         assert_eq!(text(&message(), "lb1"), wanted);
         assert_eq!(subject(&Message::default(), "lb1"), "[lb lb1] test");
+    }
+
+    #[test]
+    fn an_event_that_ends_two_things_is_told_once_in_words() {
+        let mut ongoing = Ongoing::default();
+        let path = |event: &str| Record::new(Level::Info, event, event.replace('_', " ")).subject("eth0");
+        ongoing.one(path("path_sends_fail"));
+        ongoing.one(path("path_closed"));
+        let message = Message { alerts: ongoing.take(path("path_open")), ..Message::default() };
+        assert_eq!(message.alerts.len(), 2);
+        let said = text(&message, "lb1");
+        assert_eq!(said.matches("RESOLVED path open").count(), 1, "{said}");
+        assert_eq!(subject(&message, "lb1"), "[lb lb1] path open");
+        let body = json(&message, "lb1", "chat").expect("JSON");
+        assert_eq!(body.matches("\"path_open\"").count(), 2, "programs are told what has ended: {body}");
+        // One that ends and begins something says both.
+        let role = |level, to: &str| Record::new(level, "role_changed", to.to_owned()).group("web".into());
+        let split = Record::new(Level::Error, "split_brain", String::new()).group("web".into());
+        ongoing.one(split.node("lb2".into()));
+        let alerts = ongoing.take(role(Level::Warning, "it failed").from_to("active", "fault"));
+        let said = text(&Message { alerts, ..Message::default() }, "lb1");
+        assert!(said.contains("RESOLVED it failed") && said.contains("WARNING  it failed"), "{said}");
+    }
+
+    #[test]
+    fn what_is_told_again_says_so() {
+        let first = message().alerts.swap_remove(0);
+        let again = |times| Message {
+            alerts: vec![Alert { state: State::Repeated(times), ..first.clone() }],
+            ..Message::default()
+        };
+        assert_eq!(subject(&again(1), "lb1"), "[lb lb1] still: web: www1 is down: no answer");
+        let said = text(&again(1), "lb1");
+        let line = "2026-11-29T12:00:00.000Z WARNING  still: web: www1 is down: no answer\n";
+        assert!(said.ends_with(line), "{said}");
+        // It is another mail each time.
+        assert_eq!(id(&again(2), "chat"), "lb.7-20261129T120000000Z-1-again2-chat");
+        let body = json(&again(2), "lb1", "chat").expect("JSON");
+        let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        let told = &body["alerts"][0];
+        assert_eq!(
+            (&told["state"], &told["repeated"], &told["begun"]),
+            (&"firing".into(), &2.into(), &7.into())
+        );
     }
 
     #[test]

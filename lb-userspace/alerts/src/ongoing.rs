@@ -19,6 +19,8 @@ pub(crate) struct Alert {
 pub(crate) enum State {
     /// It lasts until another event ends it.
     Firing,
+    /// It lasts, and was told before: so often it is told again.
+    Repeated(u32),
     /// It has ended what another event began.
     Resolved,
     /// It happened, and nothing lasts.
@@ -29,7 +31,7 @@ impl State {
     /// For programs.
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Firing => "firing",
+            Self::Firing | Self::Repeated(_) => "firing",
             Self::Resolved => "resolved",
             Self::Event => "event",
         }
@@ -54,7 +56,7 @@ impl Alert {
     }
 }
 
-const fn severity(level: Level) -> Severity {
+pub(crate) const fn severity(level: Level) -> Severity {
     match level {
         Level::Info => Severity::Info,
         Level::Warning => Severity::Warning,
@@ -79,7 +81,7 @@ const LASTING: [(&str, &[&str], &[Field]); 14] = [
     ("quorum_lost", &["quorum_won"], &[SERVICE]),
     ("fallback_started", &["fallback_ended"], &[SERVICE]),
     ("finding", &["finding_ended"], &[FINDING, SUBJECT]),
-    ("config_refused", &["config_reloaded"], &[]),
+    (CONFIG_REFUSED, &[CONFIG_RELOADED], &[]),
     ("keys_refused", &["keys_reloaded"], &[]),
     ("thread_hangs", &["thread_answers"], &[]),
     ("vip_checks_failed", &["vip_checks_work"], &[]),
@@ -97,30 +99,37 @@ const FAULT: &str = "fault";
 const GIVEN_UP: [&str; 2] = ["standby", FAULT];
 /// One that was seen by an announcement names no node, and no event tells its end.
 const SPLIT_BRAIN: &str = "split_brain";
+const CONFIG_REFUSED: &str = "config_refused";
+const CONFIG_RELOADED: &str = "config_reloaded";
+/// A life of the director after the first one begins with it.
+const INTERFACE_BACK: &str = "interface_back";
 
 /// Which one of what lasts: the event that begins it, and its fields.
 type Key = (&'static str, Vec<Option<String>>);
 
 /// What lasts at most, all together.
-const MOST: usize = 10_000;
+pub(crate) const MOST: usize = 10_000;
 
-/// What lasts now.
+/// What lasts now, each by the last event that told of it.
 #[derive(Debug, Default)]
-pub(crate) struct Ongoing(BTreeMap<Key, Arc<Record>>);
+pub(crate) struct Ongoing(BTreeMap<Key, Alert>);
 
 impl Ongoing {
     /// What the event means: all that it ends, and what it begins; at least one.
     pub(crate) fn take(&mut self, record: Record) -> Vec<Alert> {
         let record = Arc::new(record);
         let ended = ended_by(&record).into_iter().filter_map(|key| self.0.remove(&key));
-        let mut alerts: Vec<Alert> =
-            ended.map(|begun| Alert { state: State::Resolved, record: Arc::clone(&record), begun }).collect();
+        let mut alerts: Vec<Alert> = ended
+            .map(|known| Alert { state: State::Resolved, record: Arc::clone(&record), ..known })
+            .collect();
         if let Some(key) = begun_by(&record)
             && (self.0.len() < MOST || self.0.contains_key(&key))
         {
             // What is told anew has begun before.
-            let begun = Arc::clone(self.0.entry(key).or_insert_with(|| Arc::clone(&record)));
-            alerts.push(Alert { state: State::Firing, record, begun });
+            let begun = self.0.get(&key).map_or(&record, |known| &known.begun);
+            let alert = Alert { state: State::Firing, begun: Arc::clone(begun), record: Arc::clone(&record) };
+            self.0.insert(key, alert.clone());
+            alerts.push(alert);
         } else if alerts.is_empty() {
             alerts.push(Alert::new(State::Event, record));
         }
@@ -137,26 +146,49 @@ impl Ongoing {
 
     /// All of it.
     pub(crate) fn all(&self) -> impl Iterator<Item = Alert> {
-        self.0.values().map(|record| Alert::new(State::Firing, Arc::clone(record)))
+        self.0.values().cloned()
+    }
+
+    /// Whether what the alert tells of lasts.
+    pub(crate) fn has(&self, alert: &Alert) -> bool {
+        let known = begun_by(&alert.begun).and_then(|key| self.0.get(&key));
+        known.is_some_and(|known| known.begun.number == alert.begun.number)
     }
 
     /// Ends what concerns something that is not in the configuration any more: no other event will.
     pub(crate) fn keep(&mut self, known: &Known) -> Vec<Alert> {
         let mut ended = Vec::new();
-        self.0.retain(|_, begun| {
+        self.0.retain(|_, Alert { begun, .. }| {
             let stays = known.has(begun);
             if !stays {
-                let text = format!("no longer in the configuration: {}", begun.text);
-                let record = Record::new(Level::Info, "config_reloaded", text);
-                let (service, server, group) =
-                    (begun.service.clone(), begun.server.clone(), begun.group.clone());
-                let record = Arc::new(Record { service, server, group, ..record });
-                ended.push(Alert { state: State::Resolved, record, begun: Arc::clone(begun) });
+                ended.push(ended_without_event(begun, CONFIG_RELOADED, "no longer in the configuration"));
             }
             stays
         });
         ended
     }
+
+    /// Ends what the director knew in its life before: it looks at everything anew, and tells what
+    /// is still so. A configuration that was refused is the same file in this life.
+    pub(crate) fn begin_life(&mut self) -> Vec<Alert> {
+        let mut ended = Vec::new();
+        self.0.retain(|(event, _), Alert { begun, .. }| {
+            let stays = *event == CONFIG_REFUSED;
+            if !stays {
+                ended.push(ended_without_event(begun, INTERFACE_BACK, "the director has begun anew since"));
+            }
+            stays
+        });
+        ended
+    }
+}
+
+/// The end of what no recorded event ends: as by `event`, because of `why`.
+fn ended_without_event(begun: &Arc<Record>, event: &str, why: &str) -> Alert {
+    let Record { service, server, group, node, finding, subject, vip, .. } = Record::clone(begun);
+    let record = Record::new(Level::Info, event, format!("{why}: {}", begun.text));
+    let record = Record { service, server, group, node, finding, subject, vip, ..record };
+    Alert { state: State::Resolved, record: Arc::new(record), begun: Arc::clone(begun) }
 }
 
 fn key(event: &'static str, fields: &[Field], record: &Record) -> Key {
@@ -302,7 +334,12 @@ mod tests {
         let first = ongoing.one(Record { number: 7, ..down() });
         let anew = ongoing.one(Record { number: 9, ..down() });
         assert_eq!((anew.state, anew.record.number, &anew.begun), (State::Firing, 9, &first.record));
+        assert_eq!(ongoing.all().collect::<Vec<_>>(), std::slice::from_ref(&anew));
+        assert!(ongoing.has(&anew) && ongoing.has(&first));
         assert_eq!(ongoing.one(up("www1")).begun.number, 7);
+        assert!(!ongoing.has(&anew));
+        ongoing.one(Record { number: 12, ..down() });
+        assert!(!ongoing.has(&anew), "another outage");
     }
 
     #[test]
@@ -310,7 +347,7 @@ mod tests {
         for (begins, ends, _) in LASTING {
             assert!(lb_model::is_event(begins) && ends.iter().all(|end| lb_model::is_event(end)), "{begins}");
         }
-        assert!([ROLE, DOUBLED].iter().all(|event| lb_model::is_event(event)));
+        assert!([ROLE, DOUBLED, INTERFACE_BACK].iter().all(|event| lb_model::is_event(event)));
     }
 
     #[test]
@@ -329,11 +366,30 @@ mod tests {
         assert_eq!(ongoing.all().count(), 1, "what concerns no server lasts");
     }
 
+    #[test]
+    fn a_new_life_ends_all_but_a_refused_configuration() {
+        let mut ongoing = Ongoing::default();
+        ongoing.one(down());
+        ongoing.one(finding("finding", "10.0.0.6"));
+        ongoing.one(Record::new(Level::Error, "config_refused", String::new()));
+        let ended = ongoing.begin_life();
+        let told = ended.iter().map(|alert| (alert.state, &*alert.record.event, &*alert.begun.event));
+        let told: Vec<_> = told.collect();
+        let end = |begun| (State::Resolved, "interface_back", begun);
+        assert_eq!(told, [end("finding"), end("server_down")]);
+        assert_eq!(ended[0].record.subject.as_deref(), Some("10.0.0.6"));
+        assert_eq!(ended[1].record.server.as_deref(), Some("www1"));
+        assert_eq!(ongoing.begin_life(), [], "once");
+        assert_eq!(ongoing.one(down()).state, State::Firing, "it is so in this life, too");
+        let reloaded = ongoing.one(Record::new(Level::Info, "config_reloaded", String::new()));
+        assert_eq!((reloaded.state, &*reloaded.begun.event), (State::Resolved, "config_refused"));
+    }
+
     fn receiver(severity: Option<Severity>, events: &[&str]) -> Receiver {
         let url = HttpUrl { tls: false, host: "localhost".into(), port: 80, path: "/".into() };
         let events = events.iter().map(|event| (*event).to_owned()).collect();
         let channel = Channel::Webhook(Webhook { url, token: None });
-        Receiver { name: "chat".into(), severity, events, limit: 30, channel }
+        Receiver { name: "chat".into(), severity, events, limit: 30, repeat: None, channel }
     }
 
     #[test]

@@ -4,11 +4,15 @@
 //! reached, events wait, and the next message has them all: there is one message under way at most,
 //! and no queue of messages behind a receiver that was away.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::ongoing::Alert;
+use lb_model::Receiver;
+
+use super::ongoing::{Alert, State, severity};
 use super::pace::{Backoff, Bucket};
+use super::repeats::Repeats;
 
 /// Events that wait at most; of more the oldest are given up.
 const MOST: usize = 1000;
@@ -16,6 +20,17 @@ const MOST: usize = 1000;
 const LISTED: usize = 100;
 /// How long an event waits for its receiver.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// When messages go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rules {
+    /// What happens within this time after an event is one message with it.
+    pub group_wait: Duration,
+    /// Messages an hour.
+    pub limit: u32,
+    /// What still lasts after this time is told again; `None`: never.
+    pub repeat: Option<Duration>,
+}
 
 /// One message.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -33,9 +48,11 @@ pub(crate) struct Message {
 /// What waits for one receiver.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    group_wait: Duration,
+    rules: Rules,
     /// With the time at which each came.
     waiting: VecDeque<(Instant, Alert)>,
+    /// What is told again.
+    repeats: Repeats,
     /// How many of them are under way.
     under_way: usize,
     /// What waits goes at once.
@@ -53,27 +70,66 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// `limit`: messages an hour.
-    pub(crate) fn new(group_wait: Duration, limit: u32) -> Self {
+    pub(crate) fn new(rules: Rules) -> Self {
         Self {
-            group_wait,
+            rules,
             waiting: VecDeque::new(),
+            repeats: Repeats::default(),
             under_way: 0,
             hurries: false,
             held: None,
             was_held: false,
-            bucket: Bucket::new(limit),
+            bucket: Bucket::new(rules.limit),
             backoff: Backoff::default(),
             dropped: 0,
             said: 0,
         }
     }
 
+    /// Goes by other rules from now on, with what waits and what has gone.
+    pub(crate) fn follow(&mut self, rules: Rules) {
+        self.rules = rules;
+        self.bucket.follow(rules.limit);
+    }
+
+    /// Tells nothing again that the receiver does not want to be told any more.
+    pub(crate) fn keep(&mut self, receiver: &Receiver) {
+        self.repeats.keep(receiver);
+    }
+
+    /// Messages go elsewhere from now on, the one under way too. There nothing has failed yet.
+    pub(crate) fn redirect(&mut self) {
+        (self.under_way, self.said, self.was_held) = (0, 0, false);
+        self.backoff.succeeded();
+    }
+
     /// Returns how many events were given up for it.
     pub(crate) fn push(&mut self, alert: Alert, now: Instant) -> u64 {
+        let (mut place, under_way, begun) = (0, self.under_way, alert.begun.number);
+        // What has ended, or is told anew, is not told again before that.
+        self.waiting.retain(|(_, waits)| {
+            place += 1;
+            place <= under_way || waits.begun.number != begun || !matches!(waits.state, State::Repeated(_))
+        });
+        self.repeats.wait(&alert);
         self.waiting.push_back((now, alert));
         let surplus = self.waiting.len().saturating_sub(MOST);
-        self.give_up(surplus)
+        self.give_up(surplus, now)
+    }
+
+    /// Has told again what still lasts, where it is time for that. `lasts`: whether it does.
+    pub(crate) fn repeat(&mut self, now: Instant, lasts: impl Fn(&Alert) -> bool) {
+        let Some(every) = self.rules.repeat else { return };
+        // News come first.
+        while self.waiting.len() < MOST
+            && let Some(alert) = self.repeats.next(every, now)
+        {
+            if lasts(&alert) {
+                self.waiting.push_back((now, alert));
+            } else {
+                self.repeats.forget(&alert);
+            }
+        }
     }
 
     /// Notes events that were lost on their way here.
@@ -85,11 +141,11 @@ impl Outbox {
     pub(crate) fn forget(&mut self, now: Instant) -> u64 {
         let old =
             self.waiting.iter().take_while(|(came, _)| now.saturating_duration_since(*came) > KEPT).count();
-        self.give_up(old)
+        self.give_up(old, now)
     }
 
-    fn give_up(&mut self, oldest: usize) -> u64 {
-        self.waiting.drain(..oldest);
+    fn give_up(&mut self, oldest: usize, now: Instant) -> u64 {
+        self.waiting.drain(..oldest).for_each(|(_, alert)| self.repeats.tell(&alert, now));
         self.said += oldest.min(self.under_way) as u64;
         self.under_way = self.under_way.saturating_sub(oldest);
         self.dropped += oldest as u64;
@@ -109,13 +165,16 @@ impl Outbox {
     /// When a message can go, but for the limit; `None`: nothing waits, or one is under way.
     fn ready(&self) -> Option<Instant> {
         let (first, _) = self.waiting.front().filter(|_| self.under_way == 0)?;
-        let grouped = if self.hurries { *first } else { *first + self.group_wait };
+        let grouped = if self.hurries { *first } else { *first + self.rules.group_wait };
         Some(self.backoff.again().map_or(grouped, |again| again.max(grouped)))
     }
 
-    /// When a message can go.
+    /// When a message can go, or something is to be told again.
     pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
-        Some(self.ready()?.max(now + self.bucket.wait(now)))
+        let message = self.ready().map(|ready| ready.max(now + self.bucket.wait(now)));
+        let has_room = self.waiting.len() < MOST;
+        let repeat = self.rules.repeat.filter(|_| has_room).and_then(|every| self.repeats.due(every));
+        message.into_iter().chain(repeat).min()
     }
 
     /// The message that goes now, if one does. What becomes of it comes by [`Self::done`].
@@ -134,7 +193,7 @@ impl Outbox {
         self.said = self.dropped;
         self.hurries = false;
         let more = alerts.len().saturating_sub(LISTED);
-        alerts.sort_by_key(|alert| std::cmp::Reverse(rank(alert)));
+        alerts.sort_by_key(|alert| Reverse(severity(alert.record.level)));
         alerts.truncate(LISTED);
         Some(Message { alerts, more, dropped: self.dropped, held })
     }
@@ -142,7 +201,7 @@ impl Outbox {
     /// The message under way was taken, or was not. Returns whether the limit had held it back.
     pub(crate) fn done(&mut self, delivered: bool, now: Instant) -> bool {
         if delivered {
-            self.waiting.drain(..self.under_way);
+            self.waiting.drain(..self.under_way).for_each(|(_, alert)| self.repeats.tell(&alert, now));
             self.dropped -= self.said;
             self.bucket.take(now);
             self.backoff.succeeded();
@@ -155,15 +214,6 @@ impl Outbox {
 
     pub(crate) const fn backoff(&self) -> &Backoff {
         &self.backoff
-    }
-}
-
-fn rank(alert: &Alert) -> u8 {
-    use lb_api::events::Level;
-    match alert.record.level {
-        Level::Error => 2,
-        Level::Warning => 1,
-        Level::Info => 0,
     }
 }
 

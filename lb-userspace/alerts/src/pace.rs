@@ -19,6 +19,11 @@ impl Bucket {
         Self { each: HOUR / an_hour.max(1), full: None }
     }
 
+    /// Another limit: as full as it was.
+    pub(crate) fn follow(&mut self, an_hour: u32) {
+        self.each = HOUR / an_hour.max(1);
+    }
+
     /// How long it takes until there is room for a message.
     pub(crate) fn wait(&self, now: Instant) -> Duration {
         let missing = self.full.map_or(Duration::ZERO, |full| full.saturating_duration_since(now));
@@ -91,6 +96,19 @@ mod tests {
         bucket.take(next);
         assert_eq!(bucket.wait(next), 120 * SECOND);
         assert_eq!(bucket.wait(next + HOUR), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_has_gone_counts_for_another_limit() {
+        let (mut bucket, start) = (Bucket::new(2), Instant::now());
+        bucket.take(start);
+        bucket.follow(1);
+        assert_eq!(bucket.wait(start), 1800 * SECOND, "it was half full");
+        bucket.follow(4);
+        assert_eq!(bucket.wait(start), Duration::ZERO);
+        bucket.take(start);
+        bucket.take(start);
+        assert_eq!(bucket.wait(start), 900 * SECOND);
     }
 
     #[test]

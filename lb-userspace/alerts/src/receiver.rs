@@ -8,13 +8,13 @@ use std::time::{Duration, Instant, SystemTime};
 use lb_api::findings::{Finding, Findings, Kind};
 use lb_api::status::ReceiverStatus;
 use lb_model::Receiver;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 
 use super::Shared;
 use super::board::Board;
 use super::ongoing::Alert;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Rules};
 use super::pace::Backoff;
 use super::target::{Parcel, Target, To};
 
@@ -22,6 +22,33 @@ use super::target::{Parcel, Target, To};
 const QUEUE: usize = 1000;
 /// After so long without success a receiver is a finding.
 const FAILS: Duration = Duration::from_secs(60);
+
+/// What the task goes by.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Settings {
+    pub receiver: Receiver,
+    /// One of the receiver's.
+    pub target: Target,
+    pub group_wait: Duration,
+}
+
+impl Settings {
+    fn rules(&self) -> Rules {
+        let Receiver { limit, repeat, .. } = self.receiver;
+        Rules { group_wait: self.group_wait, limit, repeat }
+    }
+
+    /// Whether a task can go on by `new` with what waits for it. What an Alertmanager is told names
+    /// the director.
+    pub(crate) fn can_become(&self, new: &Self) -> bool {
+        self.receiver.name == new.receiver.name
+            && match (&self.target.to, &new.target.to) {
+                (To::Alertmanager(_), To::Alertmanager(_)) => self.target.director == new.target.director,
+                (To::Alertmanager(_), _) | (_, To::Alertmanager(_)) => false,
+                (To::Email(_) | To::Webhook(_), To::Email(_) | To::Webhook(_)) => true,
+            }
+    }
+}
 
 /// What the task is told.
 #[derive(Debug)]
@@ -44,8 +71,7 @@ enum Queue {
 type Delivery = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
 pub(crate) struct Task {
-    receiver: Receiver,
-    target: Target,
+    settings: Settings,
     queue: Queue,
     status: Arc<Mutex<ReceiverStatus>>,
     shared: Arc<Shared>,
@@ -56,38 +82,28 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    pub(crate) fn new(
-        receiver: &Receiver,
-        target: &Target,
-        group_wait: Duration,
-        status: Arc<Mutex<ReceiverStatus>>,
-        shared: Arc<Shared>,
-    ) -> Self {
-        let queue = match target.to {
-            To::Email(_) | To::Webhook(_) => Queue::Messages(Outbox::new(group_wait, receiver.limit)),
-            To::Alertmanager(_) => Queue::Alerts(Board::new(&target.director)),
+    pub(crate) fn new(settings: Settings, status: Arc<Mutex<ReceiverStatus>>, shared: Arc<Shared>) -> Self {
+        let queue = match settings.target.to {
+            To::Email(_) | To::Webhook(_) => Queue::Messages(Outbox::new(settings.rules())),
+            To::Alertmanager(_) => Queue::Alerts(Board::new(&settings.target.director)),
         };
-        Self {
-            receiver: receiver.clone(),
-            target: target.clone(),
-            queue,
-            status,
-            shared,
-            flushing: Vec::new(),
-            ends: false,
-        }
+        Self { settings, queue, status, shared, flushing: Vec::new(), ends: false }
     }
 
     /// Runs until nobody sends to `inputs` any more and what waits has been tried once.
-    pub(crate) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
+    pub(crate) async fn run(
+        mut self,
+        mut inputs: mpsc::Receiver<Input>,
+        mut changes: watch::Receiver<Settings>,
+    ) {
         let mut under_way: Option<Delivery> = None;
         loop {
             let (now, wall) = (Instant::now(), SystemTime::now());
-            self.forget(now);
+            self.pass_time(now);
             if under_way.is_none() {
                 let parcel = self.queue.next(now, wall);
-                under_way =
-                    parcel.map(|parcel| -> Delivery { Box::pin(self.target.clone().deliver(parcel)) });
+                let target = &self.settings.target;
+                under_way = parcel.map(|parcel| -> Delivery { Box::pin(target.clone().deliver(parcel)) });
             }
             self.note_waiting();
             if under_way.is_none() {
@@ -99,6 +115,14 @@ impl Task {
             // The end of a delivery wakes the task.
             let due = if under_way.is_none() { self.queue.due(now) } else { None };
             tokio::select! {
+                // What comes after other settings is heard by them.
+                biased;
+                Ok(()) = changes.changed(), if !self.ends => {
+                    let new = changes.borrow_and_update().clone();
+                    if self.follow(new) {
+                        under_way = None;
+                    }
+                }
                 input = inputs.recv(), if !self.ends => match input {
                     Some(input) => self.hear(input),
                     None => {
@@ -119,11 +143,32 @@ impl Task {
         self.shared.with_findings(|findings| findings.clear(Kind::AlertsUndelivered, &self.subject()));
     }
 
+    /// Goes by other settings from now on. Returns whether messages go elsewhere: the one under way
+    /// is to go there, too.
+    pub(crate) fn follow(&mut self, new: Settings) -> bool {
+        let goes_elsewhere = new.target != self.settings.target;
+        if goes_elsewhere {
+            let subject = self.subject();
+            self.shared.with_findings(|findings| findings.clear(Kind::AlertsUndelivered, &subject));
+            self.note(|status| status.trouble = None);
+            self.queue.redirect();
+        }
+        self.settings = new;
+        match &mut self.queue {
+            Queue::Messages(outbox) => {
+                outbox.follow(self.settings.rules());
+                outbox.keep(&self.settings.receiver);
+            }
+            Queue::Alerts(board) => board.follow(&self.settings.receiver),
+        }
+        goes_elsewhere
+    }
+
     fn hear(&mut self, input: Input) {
         let dropped = match input {
             // A receiver that does not answer need not hear of it.
             Input::Alert(alert) if alert.begun.subject.as_deref() == Some(&*self.subject()) => 0,
-            Input::Alert(alert) if !alert.is_for(&self.receiver) => 0,
+            Input::Alert(alert) if !alert.is_for(&self.settings.receiver) => 0,
             Input::Alert(alert) => match &mut self.queue {
                 Queue::Messages(outbox) => outbox.push(alert, Instant::now()),
                 Queue::Alerts(board) => board.push(&alert, SystemTime::now()),
@@ -143,9 +188,10 @@ impl Task {
         self.note(|status| status.dropped += dropped);
     }
 
-    fn forget(&mut self, now: Instant) {
+    fn pass_time(&mut self, now: Instant) {
         if let Queue::Messages(outbox) = &mut self.queue {
             let dropped = outbox.forget(now);
+            outbox.repeat(now, |alert| self.shared.ongoing().has(alert));
             self.note(|status| status.dropped += dropped);
         }
     }
@@ -164,7 +210,7 @@ impl Task {
                     .with_findings(|findings| findings.clear(Kind::AlertsUndelivered, &self.subject()));
             }
             Err(why) => {
-                tracing::warn!("alerts for {}: {why}", self.target.receiver);
+                tracing::warn!("alerts for {}: {why}", self.settings.receiver.name);
                 self.note(|status| {
                     status.failed += 1;
                     status.trouble = Some(why.clone());
@@ -186,11 +232,12 @@ impl Task {
 
     /// As a finding has it.
     fn subject(&self) -> String {
-        format!("{} ({})", self.target.receiver, self.target.place())
+        let Settings { receiver, target, .. } = &self.settings;
+        format!("{} ({})", receiver.name, target.place())
     }
 
     fn finding(&self, why: &str) -> Finding {
-        let name = &self.target.receiver;
+        let name = &self.settings.receiver.name;
         Finding {
             kind: Kind::AlertsUndelivered,
             subject: self.subject(),
@@ -237,6 +284,13 @@ impl Queue {
                 board.done(delivered, now);
                 false
             }
+        }
+    }
+
+    fn redirect(&mut self) {
+        match self {
+            Self::Messages(outbox) => outbox.redirect(),
+            Self::Alerts(board) => board.redirect(),
         }
     }
 

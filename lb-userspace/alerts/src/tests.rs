@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Instant;
 
 use lb_api::events::Level;
+use lb_model::HttpUrl;
 use serde_json::Value;
 
 use super::*;
@@ -115,6 +116,46 @@ fn a_webhook_gets_what_happens_and_its_end() {
 }
 
 #[test]
+fn a_new_life_tells_anew_what_lasts() {
+    let (port, posted) = server();
+    let alerts = Alerts::start(&config(&webhook(port))).expect("a thread");
+    let mut events = Events::default();
+    alerts.listen(&mut events);
+    let told = |events: &mut Events, record: Option<Record>| {
+        record.into_iter().for_each(|record| events.record(record));
+        let (_, body) = heard(&posted);
+        let [one] = &body["alerts"].as_array().expect("a list")[..] else { panic!("{body}") };
+        (one["state"].clone(), one["event"].clone(), one["server"].clone())
+    };
+    let firing: (Value, Value, Value) = ("firing".into(), "server_down".into(), "www1".into());
+    alerts.begin_life(&Findings::default());
+    assert_eq!(told(&mut events, Some(server_event("server_down"))), firing);
+    alerts.begin_life(&Findings::default());
+    let resolved: (Value, Value, Value) = ("resolved".into(), "interface_back".into(), "www1".into());
+    assert_eq!(told(&mut events, None), resolved);
+    assert_eq!(told(&mut events, Some(server_event("server_down"))), firing);
+}
+
+#[test]
+fn what_lasts_is_told_again_until_it_ends() {
+    let (port, posted) = server();
+    let often = webhook(port).replace("name: chat,", "name: chat, repeat: 1s,");
+    let alerts = Alerts::start(&config(&often)).expect("a thread");
+    let mut events = Events::default();
+    alerts.listen(&mut events);
+    events.record(server_event("server_down"));
+    for times in 0..3 {
+        let (_, body) = heard(&posted);
+        let told = &body["alerts"][0];
+        assert_eq!((&told["state"], &told["repeated"]), (&"firing".into(), &times.into()), "{body}");
+    }
+    events.record(server_event("server_up"));
+    // It may have been told again before that.
+    while heard(&posted).1["alerts"][0]["state"] != "resolved" {}
+    assert_eq!(posted.recv_timeout(Duration::from_secs(2)), Err(RecvTimeoutError::Timeout));
+}
+
+#[test]
 fn a_dead_receiver_delays_no_other_one_and_gets_all_when_it_is_back() {
     let ((port, posted), dead) = (server(), closed_port());
     let both = format!("{}, {}", webhook(dead), alertmanager(port));
@@ -130,13 +171,41 @@ fn a_dead_receiver_delays_no_other_one_and_gets_all_when_it_is_back() {
     let trouble = status[0].trouble.as_deref().expect("trouble");
     assert!(trouble.contains(&dead.to_string()) && !trouble.contains("hook"), "{trouble}");
 
-    // The receiver moves: what waits for the old place is given up, what lasts is not told again.
+    // The receiver moves: what waits goes to the new place at once, and the counts go on.
     let (port, moved) = server();
     alerts.follow(&config(&webhook(port)));
-    wait_for(&alerts, "one receiver", |status| status.len() == 1);
-    events.record(server_event("server_up"));
     let (_, body) = heard(&moved);
-    assert_eq!(body["alerts"][0]["state"], "resolved", "{body}");
+    assert_eq!(body["alerts"][0]["event"], "server_down", "{body}");
+    let status = wait_for(&alerts, "one message", |status| {
+        status.first().is_some_and(|one| one.delivered == 1 && one.waiting == 0)
+    });
+    let [chat] = &status[..] else { panic!("{status:?}") };
+    assert!(chat.failed > 0 && chat.trouble.is_none(), "{chat:?}");
+}
+
+#[test]
+fn an_alertmanager_that_moves_is_told_what_lasts() {
+    let ((port, posted), (stays, stayed)) = (server(), server());
+    let two = |first: u16, second: u16| {
+        let urls = format!("'http://127.0.0.1:{first}/', 'http://127.0.0.1:{second}/'");
+        config(&format!("{{ name: am, alertmanager: {{ urls: [{urls}] }} }}"))
+    };
+    let alerts = Alerts::start(&two(port, stays)).expect("a thread");
+    let mut events = Events::default();
+    alerts.listen(&mut events);
+    events.record(server_event("server_down"));
+    for posted in [&posted, &stayed] {
+        assert_eq!(heard(posted).1[0]["labels"]["server"], "www1");
+    }
+    wait_for(&alerts, "two messages", |status| status.first().is_some_and(|one| one.delivered == 2));
+    let (port, moved) = server();
+    alerts.follow(&two(stays, port));
+    assert_eq!(heard(&moved).1[0]["labels"]["server"], "www1");
+    let status =
+        wait_for(&alerts, "three messages", |status| status.first().is_some_and(|one| one.delivered == 3));
+    assert_eq!((status.len(), status[0].failed), (1, 0));
+    // The one that stays is told nothing twice.
+    assert!(stayed.try_recv().is_err() && posted.try_recv().is_err());
 }
 
 #[test]
@@ -218,7 +287,8 @@ fn one_that_fails_for_long_is_a_finding_that_ends() {
     let config = config(&webhook(closed_port()));
     let receiver = &config.alerts.receivers[0];
     let target = target::Target::of(receiver, "lb1").next().expect("a target");
-    let mut task = receiver::Task::new(receiver, &target, Duration::ZERO, status, Arc::new(shared));
+    let settings = receiver::Settings { receiver: receiver.clone(), target, group_wait: Duration::ZERO };
+    let mut task = receiver::Task::new(settings.clone(), status, Arc::new(shared));
     let start = Instant::now();
     task.done(Err("refused".to_owned()), start);
     task.done(Err("refused".to_owned()), start + Duration::from_secs(59));
@@ -234,4 +304,25 @@ fn one_that_fails_for_long_is_a_finding_that_ends() {
     assert!(findings.status()[0].text.ends_with("chat: refused"), "another answer is no news");
     task.done(Ok(()), start + Duration::from_secs(61));
     assert_eq!(findings.status(), []);
+
+    // It ends for a receiver that is another one, too, and not for one that is told otherwise.
+    let fail = |task: &mut receiver::Task, start: Instant| {
+        task.done(Err("refused".to_owned()), start);
+        task.done(Err("refused".to_owned()), start + Duration::from_secs(60));
+        findings.status().len()
+    };
+    assert_eq!(fail(&mut task, start), 1);
+    let often = receiver::Settings { group_wait: Duration::from_secs(1), ..settings.clone() };
+    assert!(!task.follow(often));
+    assert_eq!(findings.status().len(), 1);
+    let mut moved = settings;
+    let HttpUrl { tls, host, port, .. } = match &moved.target.to {
+        target::To::Webhook(webhook) => webhook.url.clone(),
+        to => panic!("{to:?}"),
+    };
+    let url = HttpUrl { tls, host, port, path: "/elsewhere".into() };
+    moved.target.to = target::To::Webhook(lb_model::Webhook { url, token: None });
+    assert!(task.follow(moved));
+    assert_eq!(findings.status(), []);
+    assert_eq!(fail(&mut task, start + Duration::from_secs(120)), 1, "it is another outage");
 }

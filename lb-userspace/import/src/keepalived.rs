@@ -3,6 +3,7 @@
 
 mod checker;
 mod lex;
+mod mail;
 mod nodes;
 mod statement;
 mod virtual_server;
@@ -34,6 +35,7 @@ pub(crate) fn read(files: &[usize], ledger: &mut Ledger, parts: &mut Parts<'_>, 
     for statement in &statements {
         top(statement, &statements, &mut vrrp, ledger, parts);
     }
+    mail::read(&statements, ledger, parts);
     let first = own.first().copied().unwrap_or_default();
     nodes::finish(first, &vrrp, &others, ledger, parts);
 }
@@ -122,6 +124,7 @@ fn global(statement: &Statement, ledger: &mut Ledger, parts: &mut Parts<'_>) {
         "lvs_sync_daemon" => {
             ledger.needless(at, "directors tell each other about connections anyway (`sync`)");
         }
+        name if mail::is_global(name) => {}
         _ => statement.tell(&["global"], ledger),
     }
 }

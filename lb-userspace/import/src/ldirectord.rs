@@ -2,6 +2,7 @@
 //! nevertheless is taken as it was meant.
 
 mod check;
+mod mail;
 mod real;
 mod virtual_service;
 
@@ -61,7 +62,7 @@ pub(crate) fn refused(directive: &Directive) -> Option<&'static str> {
             let fits = matches!(value.as_str(), "yes" | "no");
             (!fits).then_some("expected yes or no: ldirectord refuses the line")
         }
-        _ => None,
+        name => mail::refused_line(name, value),
     }
 }
 
@@ -81,6 +82,7 @@ pub(crate) fn read(file: usize, ledger: &mut Ledger, parts: &mut Parts<'_>, find
 fn read_at_depth(file: usize, ledger: &mut Ledger, parts: &mut Parts<'_>, find: &mut Find<'_>, depth: usize) {
     let config = parse(file, ledger);
     globals(&config, ledger, parts);
+    mail::read(&config, ledger, parts);
     for section in &config.sections {
         let end = section.directives.iter().map(|directive| directive.at).max().unwrap_or(section.head.at);
         ledger.section(section.head.at, end);
@@ -237,7 +239,7 @@ fn globals(config: &Config, ledger: &mut Ledger, parts: &mut Parts<'_>) {
                             reverse DNS do not count";
                 ledger.kept(*at, note);
             }
-            "execute" => {}
+            "execute" | "emailalert" | "emailalertfrom" | "emailalertfreq" | "emailalertstatus" | "smtp" => {}
             name => keywords::tell(Source::Ldirectord, &["global"], name, *at, ledger),
         }
         let known = keywords::find(Source::Ldirectord, &["global"], name);

@@ -90,6 +90,12 @@ impl Ledger {
         }
     }
 
+    /// Whether it is known what became of the line.
+    pub(crate) fn is_told(&self, at: At) -> bool {
+        let line = self.files.get(at.file).and_then(|file| file.lines.get(at.line.checked_sub(1)?));
+        line.is_some_and(|line| !line.fates.is_empty())
+    }
+
     /// `key` is what the YAML has of it.
     pub(crate) fn kept(&mut self, at: At, key: impl Into<String>) {
         self.note(at, Fate::Kept, key);

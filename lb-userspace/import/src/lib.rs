@@ -13,6 +13,7 @@ mod keepalived;
 mod keywords;
 mod ldirectord;
 mod ledger;
+mod mail;
 mod parts;
 mod report;
 mod settle;

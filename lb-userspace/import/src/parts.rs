@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use crate::Known;
 use crate::hosts::Hosts;
 use crate::ledger::Ledger;
+use crate::mail::Receivers;
 use crate::report::At;
 use crate::tree::{Item, Map, Value};
 
-const ROOT: [&str; 7] =
-    ["interface", "interfaces", "maintenance_dir", "timeouts", "cluster", "groups", "services"];
+const ROOT: [&str; 8] =
+    ["interface", "interfaces", "maintenance_dir", "alerts", "timeouts", "cluster", "groups", "services"];
 const CLUSTER: [&str; 10] =
     ["nodes", "node", "key_file", "interval", "dead", "late", "initial_dead", "paths", "references", "hooks"];
 const GROUP: [&str; 8] =
@@ -48,6 +49,7 @@ pub(crate) struct Parts<'k> {
     pub paths: Vec<Item>,
     pub groups: Vec<Item>,
     pub services: Vec<Item>,
+    pub receivers: Receivers,
 }
 
 impl<'k> Parts<'k> {
@@ -62,6 +64,7 @@ impl<'k> Parts<'k> {
             paths: Vec::new(),
             groups: Vec::new(),
             services: Vec::new(),
+            receivers: Receivers::default(),
         }
     }
 
@@ -106,6 +109,9 @@ impl<'k> Parts<'k> {
             root.set("groups", Value::List(self.groups), &[]);
         }
         root.set("services", Value::List(self.services), &[]);
+        if let Some((alerts, from)) = self.receivers.finish(&self.known.host, ledger) {
+            root.set("alerts", alerts, &from);
+        }
         root.sort(&ROOT);
         (Item::new(root, &[]), host)
     }

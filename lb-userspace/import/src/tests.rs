@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{Imported, Known, Source, SourceFile, Verdict, import, keywords};
+use crate::{Fate, Imported, Known, Source, SourceFile, Verdict, import, keywords};
 
 /// Scope and name of each keyword in a list.
 fn listed(text: &'static str) -> BTreeSet<(&'static str, &'static str)> {
@@ -94,4 +94,205 @@ fn secrets_are_not_shown() {
         assert!(!yaml.contains("geheim"), "{yaml}");
         assert!(!report.readable().contains("geheim"), "{}", report.readable());
     }
+}
+
+/// What became of the line.
+#[track_caller]
+fn fate(imported: &Imported, line: usize) -> Fate {
+    imported.report.lines.iter().find(|entry| entry.line == line).expect("the line").fate
+}
+
+/// `alerts` of the YAML, without the blank line behind it.
+#[track_caller]
+fn alerts(imported: &Imported) -> &str {
+    assert_eq!(imported.wrong, None, "{}", imported.yaml);
+    let start = imported.yaml.find("\nalerts:\n").map_or(imported.yaml.len(), |at| at + 1);
+    imported.yaml[start..].split("\n\n").next().unwrap_or_default()
+}
+
+#[test]
+fn mail_of_ldirectord_is_that_of_a_receiver() {
+    let text = "\
+emailalert=\"root@example.org, ops@example.org\"
+emailalertfrom=ldirectord <lb@example.org>
+emailalertfreq=3600
+emailalertstatus=running
+smtp=192.0.2.250
+virtual=192.0.2.10:80
+    real=192.0.2.21:80 gate
+";
+    let imported = of(Source::Ldirectord, text);
+    let wanted = "\
+alerts:
+  receivers:
+    - name: mail
+      severity: none
+      events: [server_down, server_maintenance, fallback_started]
+      repeat: 3600s
+      email:
+        host: 192.0.2.250
+        tls: off
+        from: \"ldirectord <lb@example.org>\"
+        to:
+          - root@example.org
+          - ops@example.org";
+    assert_eq!(alerts(&imported), wanted);
+    assert_eq!([1, 2, 3, 4, 5].map(|line| fate(&imported, line)), [Fate::Kept; 5]);
+
+    // What ldirectord has where nothing is said; without `emailalert` nobody is told.
+    let mut imported = of(
+        Source::Ldirectord,
+        "emailalert=a@b.example\nvirtual=192.0.2.10:80\n    real=192.0.2.21:80 gate\n",
+    );
+    let wanted = "\
+alerts:
+  receivers:
+    - name: mail
+      severity: none
+      events: [server_down, server_maintenance, fallback_started, config_reloaded, stopping]
+      repeat: never
+      email:
+        host: localhost
+        tls: off
+        from: root@localhost
+        to:
+          - a@b.example";
+    assert_eq!((alerts(&imported), fate(&imported, 1)), (wanted, Fate::Changed));
+    for (line, becomes) in [
+        ("emailalertfreq=60", Fate::NotNeeded),
+        ("smtp=192.0.2.250", Fate::NotNeeded),
+        ("emailalertfreq=soon", Fate::Lost),
+        ("emailalertstatus=none,running", Fate::Lost),
+        ("emailalertstatus=sometimes", Fate::Lost),
+    ] {
+        imported =
+            of(Source::Ldirectord, &format!("{line}\nvirtual=192.0.2.10:80\n    real=192.0.2.21:80 gate\n"));
+        assert_eq!((alerts(&imported), fate(&imported, 1)), ("", becomes), "{line}");
+    }
+}
+
+#[test]
+fn states_of_ldirectord_select_what_is_told() {
+    for (status, events, becomes) in [
+        (
+            "all",
+            "[server_down, server_maintenance, fallback_started, config_reloaded, stopping]",
+            Fate::Changed,
+        ),
+        ("running,stopping", "[server_down, server_maintenance, fallback_started, stopping]", Fate::Changed),
+        ("starting, reloading", "[config_reloaded]", Fate::Lost),
+        ("starting", "", Fate::Lost),
+        ("none", "", Fate::NotNeeded),
+    ] {
+        let text = format!(
+            "emailalert=a@b.example\nemailalertstatus={status}\nvirtual=192.0.2.10:80\n    real=192.0.2.21:80 gate\n"
+        );
+        let imported = of(Source::Ldirectord, &text);
+        let told = alerts(&imported).lines().find_map(|line| line.trim().strip_prefix("events: "));
+        assert_eq!((told.unwrap_or_default(), fate(&imported, 2)), (events, becomes), "{status}");
+    }
+}
+
+/// ldirectord tells of services by themselves, a receiver is told of all: nobody twice.
+#[test]
+fn mail_of_single_services_is_told_of_all() {
+    let text = include_str!("../tests/corpus/ldirectord-mail-apart/ldirectord.cf");
+    let imported = of(Source::Ldirectord, text);
+    let events = "[server_down, server_maintenance, fallback_started, stopping]";
+    let wanted = format!(
+        "\
+alerts:
+  receivers:
+    - name: mail
+      severity: none
+      events: {events}
+      repeat: 600s
+      email:
+        host: localhost
+        tls: off
+        from: \"\\\"The director\\\" <lb@example.org>\"
+        to:
+          - web@example.org
+          - ops@example.org
+    - name: mail-2
+      severity: none
+      events: {events}
+      repeat: never
+      email:
+        host: mail.example.org
+        tls: off
+        from: \"\\\"The director\\\" <lb@example.org>\"
+        to:
+          - mail@example.org"
+    );
+    let told = alerts(&imported).lines().filter(|line| !line.trim_start().starts_with('#'));
+    assert_eq!(told.collect::<Vec<_>>().join("\n"), wanted);
+    for (fate_of, lines) in [
+        (Fate::Kept, &[1, 2, 7, 15][..]),
+        (Fate::Changed, &[3, 6, 10, 14][..]),
+        (Fate::Lost, &[11][..]),
+        (Fate::NotNeeded, &[18, 21, 22][..]),
+    ] {
+        for line in lines {
+            assert_eq!(fate(&imported, *line), fate_of, "line {line}: {}", imported.report.readable());
+        }
+    }
+}
+
+#[test]
+fn mail_of_keepalived_is_that_of_a_receiver() {
+    let text = include_str!("../tests/corpus/keepalived-mail/keepalived.conf");
+    let imported = of(Source::Keepalived, text);
+    let wanted = "\
+alerts:
+  receivers:
+    - name: mail
+      severity: none
+      events: [server_down, quorum_lost]
+      repeat: never
+      email:
+        host: 192.0.2.250
+        port: 2525
+        tls: off
+        from: \"\\\"Directors, both\\\" <lb@example.org>\"
+        to:
+          - ops@example.org
+          - boss@example.org";
+    let told = alerts(&imported).lines().filter(|line| !line.trim_start().starts_with('#'));
+    assert_eq!(told.collect::<Vec<_>>().join("\n"), wanted);
+    for (fate_of, lines) in [
+        (Fate::Kept, &[2, 3, 4, 7][..]),
+        (Fate::Changed, &[5, 14, 27][..]),
+        (Fate::Lost, &[19][..]),
+        (Fate::NotNeeded, &[6, 8, 9][..]),
+    ] {
+        for line in lines {
+            assert_eq!(fate(&imported, *line), fate_of, "line {line}: {}", imported.report.readable());
+        }
+    }
+}
+
+#[test]
+fn keepalived_sends_no_mail_without_a_server_recipients_or_a_reason() {
+    let text = |server: &str, to: &str, alert: &str| {
+        format!(
+            "global_defs {{\n{server}\n{to}\nsmtp_alert {alert}\n}}\nvirtual_server 192.0.2.10 80 {{\n  \
+             real_server 192.0.2.21 80 {{\n  }}\n}}\nvrrp_instance a {{\n  virtual_ipaddress {{\n    192.0.2.10\n  }}\n}}\n"
+        )
+    };
+    let (server, to) = ("smtp_server 192.0.2.250", "notification_email { ops@example.org }");
+    let told = |text: &str| {
+        let imported = of(Source::Keepalived, text);
+        let events = alerts(&imported).lines().find_map(|line| line.trim().strip_prefix("events: "));
+        (events.map(str::to_owned), fate(&imported, 4))
+    };
+    let all = "[server_down, quorum_lost, role_changed, stopping]".to_owned();
+    assert_eq!(told(&text(server, to, "on")), (Some(all), Fate::Kept));
+    for text in [text("", to, "on"), text(server, "", "on"), text(server, to, "off")] {
+        assert_eq!(told(&text), (None, Fate::NotNeeded), "{text}");
+    }
+    // Real servers alone are told of without a word about it.
+    let silent = text(server, to, "on").replace("smtp_alert on\n", "\n");
+    let imported = of(Source::Keepalived, &silent);
+    assert!(alerts(&imported).contains("events: [server_down]\n"), "{}", imported.yaml);
 }

@@ -23,6 +23,9 @@ pub struct Receiver {
     pub events: BTreeSet<String>,
     /// Messages an hour.
     pub limit: u32,
+    /// What still lasts after this time is told again; `None`: never. Alertmanagers repeat by
+    /// themselves.
+    pub repeat: Option<Duration>,
     pub channel: Channel,
 }
 

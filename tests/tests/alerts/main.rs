@@ -146,3 +146,27 @@ fn a_receiver_that_is_gone_delays_nobody_and_hears_of_all_when_it_is_back() {
     let said = String::from_utf8_lossy(&failed.stdout).into_owned();
     assert!(said.contains("535"), "{said}");
 }
+
+#[test]
+fn what_waits_for_a_receiver_goes_to_where_it_has_moved() {
+    let bed = Bed::new("moved");
+    let Bed { receivers, www1, director, .. } = &bed;
+    let right = configuration(receivers);
+    let wrong = right.replacen("host: 10.9.0.2, user", "host: 10.9.0.2, port: 2525, user", 1);
+    assert_ne!(wrong, right);
+    director.reconfigure(&wrong).expect("the file is written");
+    // By hand as well as by itself: what comes first does it.
+    director.order(&["reload"]).expect("lb reloads");
+    www1.stop().expect("nginx stops");
+    wait_for(director, "a failure that waits", |status| {
+        status.alerts.iter().any(|one| one.receiver == "mail" && one.failed > 0 && one.waiting > 0)
+    });
+    director.reconfigure(&right).expect("the file is written");
+    director.order(&["reload"]).expect("lb reloads");
+    receivers.wait_for_mail("starttls", "WARNING  web: www1 is down");
+    let status = wait_for(director, "it is told", |status| {
+        status.alerts.iter().any(|one| one.receiver == "mail" && one.delivered > 0 && one.waiting == 0)
+    });
+    let mail = status.alerts.iter().find(|one| one.receiver == "mail").expect("the receiver");
+    assert!(mail.failed > 0 && mail.dropped == 0 && mail.trouble.is_none(), "{mail:?}");
+}

@@ -34,7 +34,7 @@ const GOOD: &str = "virtual=192.0.2.10:80\n    real=192.0.2.21:80 gate\n    serv
 fn strict_writes_nothing_if_a_line_is_lost() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("ldirectord.cf");
-    fs::write(&file, format!("emailalert=root@example.org\n{GOOD}"))?;
+    fs::write(&file, format!("callback=\"/bin/true\"\n{GOOD}"))?;
     let words = ["ldirectord", "ldirectord.cf"];
     let result = import(&words, folder.path())?;
     assert!(result.succeeded && result.count("lost") == 1, "{}", result.said);

@@ -4,6 +4,9 @@ use super::super::ongoing::Ongoing;
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const RULES: Rules =
+    Rules { group_wait: Duration::from_secs(10), limit: 30, repeat: Some(Duration::from_secs(4 * 60 * 60)) };
 
 fn alert(level: Level, text: &str) -> Alert {
     Ongoing::default().one(Record::new(level, "stalled", text.to_owned()))
@@ -14,7 +17,12 @@ fn warning(text: &str) -> Alert {
 }
 
 fn outbox() -> Outbox {
-    Outbox::new(10 * SECOND, 30)
+    Outbox::new(RULES)
+}
+
+/// Without a wait for others.
+fn prompt(limit: u32) -> Outbox {
+    Outbox::new(Rules { group_wait: Duration::ZERO, limit, ..RULES })
 }
 
 fn texts(message: &Message) -> Vec<&str> {
@@ -60,7 +68,7 @@ fn what_is_not_taken_goes_again_with_what_came_meanwhile() {
 
 #[test]
 fn what_the_limit_holds_back_is_one_message_that_says_so() {
-    let (mut outbox, mut now) = (Outbox::new(Duration::ZERO, 2), Instant::now());
+    let (mut outbox, mut now) = (prompt(2), Instant::now());
     for _ in 0..2 {
         outbox.push(warning("a"), now);
         assert_eq!(outbox.next(now).expect("a message").held, None);
@@ -80,7 +88,7 @@ fn what_the_limit_holds_back_is_one_message_that_says_so() {
 
 #[test]
 fn a_failure_costs_nothing_of_the_limit() {
-    let (mut outbox, mut now) = (Outbox::new(Duration::ZERO, 1), Instant::now());
+    let (mut outbox, mut now) = (prompt(1), Instant::now());
     outbox.push(warning("a"), now);
     for _ in 0..20 {
         assert!(outbox.next(now).is_some());
@@ -149,4 +157,167 @@ fn who_hurries_while_a_message_is_under_way_hurries_the_next_one() {
     outbox.done(true, start + 12 * SECOND);
     outbox.push(warning("c"), start + 12 * SECOND);
     assert_eq!(outbox.due(start + 12 * SECOND), Some(start + 22 * SECOND), "once");
+}
+
+#[test]
+fn other_rules_hold_for_what_waits() {
+    let (mut outbox, start) = (prompt(1), Instant::now());
+    outbox.push(warning("a"), start);
+    assert!(outbox.next(start).is_some());
+    outbox.done(true, start);
+    outbox.push(warning("b"), start);
+    assert_eq!(outbox.due(start), Some(start + 3600 * SECOND));
+    outbox.follow(Rules { limit: 60, ..RULES });
+    assert_eq!(outbox.due(start), Some(start + 60 * SECOND), "the only message of an hour has gone");
+    outbox.push(warning("c"), start + 3600 * SECOND);
+    let message = outbox.next(start + 3600 * SECOND).expect("a message");
+    assert_eq!(texts(&message), ["b", "c"]);
+}
+
+#[test]
+fn what_was_under_way_goes_where_all_goes_from_now_on() {
+    let (mut outbox, start) = (outbox(), Instant::now());
+    outbox.push(warning("a"), start);
+    outbox.lose(2);
+    let now = start + 10 * SECOND;
+    assert!(outbox.next(now).is_some());
+    outbox.done(false, now);
+    let now = now + 5 * SECOND;
+    assert!(outbox.next(now).is_some());
+    outbox.redirect();
+    assert_eq!((outbox.due(now), outbox.backoff().lasted(now)), (Some(now), Duration::ZERO));
+    let message = outbox.next(now).expect("a message");
+    assert_eq!((texts(&message), message.dropped), (vec!["a"], 2));
+    outbox.done(true, now);
+    assert_eq!(outbox.waiting(), 0);
+}
+
+/// What begins and ends at a server.
+struct Server(Ongoing);
+
+impl Server {
+    fn new() -> Self {
+        Self(Ongoing::default())
+    }
+
+    fn is(&mut self, event: &str, number: u64) -> Alert {
+        let record = Record::new(Level::Warning, event, format!("{event} {number}"));
+        self.0.one(Record { number, ..record.service("web").server("www1") })
+    }
+
+    fn down(&mut self, number: u64) -> Alert {
+        self.is("server_down", number)
+    }
+
+    fn up(&mut self, number: u64) -> Alert {
+        self.is("server_up", number)
+    }
+}
+
+/// The message that goes at `now`, and is taken.
+fn taken(outbox: &mut Outbox, now: Instant) -> Vec<(State, u64)> {
+    let message = outbox.next(now).expect("a message");
+    outbox.done(true, now);
+    message.alerts.iter().map(|alert| (alert.state, alert.record.number)).collect()
+}
+
+#[test]
+fn what_lasts_is_told_again_until_it_ends() {
+    let (mut server, mut outbox, start) = (Server::new(), outbox(), Instant::now());
+    outbox.push(server.down(7), start);
+    let mut now = start + 10 * SECOND;
+    assert_eq!(taken(&mut outbox, now), [(State::Firing, 7)]);
+    for times in 1..4 {
+        assert_eq!(outbox.due(now), Some(now + 4 * HOUR));
+        outbox.repeat(now + 4 * HOUR - SECOND, |_| true);
+        assert_eq!(outbox.waiting(), 0);
+        now += 4 * HOUR;
+        outbox.repeat(now, |_| true);
+        outbox.repeat(now + SECOND, |_| true);
+        // As at first: with what happens within the wait.
+        assert_eq!((outbox.waiting(), outbox.due(now)), (1, Some(now + 10 * SECOND)));
+        now += 10 * SECOND;
+        assert_eq!(taken(&mut outbox, now), [(State::Repeated(times), 7)]);
+    }
+    outbox.push(server.up(8), now);
+    now += 10 * SECOND;
+    assert_eq!(taken(&mut outbox, now), [(State::Resolved, 8)]);
+    outbox.repeat(now + 4 * HOUR, |_| true);
+    assert_eq!((outbox.waiting(), outbox.due(now + 4 * HOUR)), (0, None));
+}
+
+#[test]
+fn what_was_told_anew_is_told_again_as_it_was_then() {
+    let (mut server, mut outbox, start) = (Server::new(), outbox(), Instant::now());
+    outbox.push(server.down(7), start);
+    assert_eq!(taken(&mut outbox, start + 10 * SECOND), [(State::Firing, 7)]);
+    let anew = start + HOUR;
+    outbox.push(server.down(9), anew);
+    assert_eq!(taken(&mut outbox, anew + 10 * SECOND), [(State::Firing, 9)]);
+    outbox.repeat(start + 4 * HOUR + 10 * SECOND, |_| true);
+    assert_eq!(outbox.waiting(), 0, "it was told since");
+    outbox.repeat(anew + 4 * HOUR + 10 * SECOND, |_| true);
+    assert_eq!(taken(&mut outbox, anew + 5 * HOUR), [(State::Repeated(1), 9)]);
+}
+
+#[test]
+fn what_has_ended_is_not_told_again_before_its_end() {
+    let (mut server, mut outbox, start) = (Server::new(), outbox(), Instant::now());
+    outbox.push(server.down(7), start);
+    assert_eq!(taken(&mut outbox, start + 10 * SECOND), [(State::Firing, 7)]);
+    let again = start + 5 * HOUR;
+    outbox.repeat(again, |_| true);
+    outbox.push(server.up(8), again);
+    assert_eq!(taken(&mut outbox, again + 10 * SECOND), [(State::Resolved, 8)]);
+
+    // Its end may have been lost on the way.
+    outbox.push(server.down(9), again);
+    assert_eq!(taken(&mut outbox, again + 10 * SECOND), [(State::Firing, 9)]);
+    server.up(10);
+    outbox.repeat(again + 5 * HOUR, |alert| server.0.has(alert));
+    assert_eq!((outbox.waiting(), outbox.due(again + 5 * HOUR)), (0, None));
+}
+
+#[test]
+fn what_is_not_taken_is_told_again_no_sooner_than_after_it_was() {
+    let (mut server, mut outbox, start) = (Server::new(), outbox(), Instant::now());
+    outbox.push(server.down(7), start);
+    let mut now = start + 10 * SECOND;
+    while now < start + 9 * HOUR {
+        assert!(outbox.next(now).is_some());
+        outbox.done(false, now);
+        now = outbox.due(now).expect("it is tried again");
+        outbox.repeat(now, |_| true);
+        assert_eq!(outbox.waiting(), 1);
+    }
+    assert_eq!(taken(&mut outbox, now), [(State::Firing, 7)]);
+    assert_eq!(outbox.due(now), Some(now + 4 * HOUR));
+}
+
+#[test]
+fn what_is_told_again_counts_for_the_limit() {
+    let mut outbox = Outbox::new(Rules { limit: 1, repeat: Some(60 * SECOND), ..RULES });
+    let (mut server, start) = (Server::new(), Instant::now());
+    outbox.push(server.down(7), start);
+    let now = start + 10 * SECOND;
+    assert_eq!(taken(&mut outbox, now), [(State::Firing, 7)]);
+    for minute in 1..=60_u32 {
+        outbox.repeat(now + minute * 60 * SECOND, |_| true);
+        assert_eq!(outbox.waiting(), 1, "once");
+        assert!(minute == 60 || outbox.next(now + minute * 60 * SECOND).is_none());
+    }
+    assert_eq!(taken(&mut outbox, now + HOUR), [(State::Repeated(1), 7)]);
+}
+
+#[test]
+fn never_is_never_until_a_reload_says_otherwise() {
+    let mut outbox = Outbox::new(Rules { repeat: None, ..RULES });
+    let (mut server, start) = (Server::new(), Instant::now());
+    outbox.push(server.down(7), start);
+    assert_eq!(taken(&mut outbox, start + 10 * SECOND), [(State::Firing, 7)]);
+    outbox.repeat(start + 1000 * HOUR, |_| true);
+    assert_eq!((outbox.waiting(), outbox.due(start + 1000 * HOUR)), (0, None));
+    outbox.follow(RULES);
+    outbox.repeat(start + 1000 * HOUR, |_| true);
+    assert_eq!(taken(&mut outbox, start + 1001 * HOUR), [(State::Repeated(1), 7)]);
 }

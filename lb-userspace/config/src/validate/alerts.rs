@@ -16,6 +16,8 @@ use crate::{values, yaml};
 const GROUP_WAIT: Duration = Duration::from_secs(10);
 /// Default of `limit`, messages an hour.
 const LIMIT: u32 = 30;
+/// Default of `repeat`.
+const REPEAT: Duration = Duration::from_secs(4 * 60 * 60);
 /// Maximum number of receivers, of recipients of one, and of Alertmanagers of one.
 const MOST: usize = 16;
 
@@ -65,7 +67,7 @@ impl Validator {
     }
 
     fn receiver(&mut self, given: &yaml::Receiver, span: SourceSpan<'_>) -> Receiver {
-        let yaml::Receiver { name, severity, events, limit, email, webhook, alertmanager } = given;
+        let yaml::Receiver { name, severity, events, limit, repeat, email, webhook, alertmanager } = given;
         let name = self.needed(Value::of(name, "name", span), "a name of its own", values::name);
         let severity =
             self.one_of(Value::of(severity, "severity", span), &SEVERITIES, Some(Severity::Warning));
@@ -78,6 +80,11 @@ impl Validator {
             self.wrong(limit, "Alertmanager groups and limits by itself, expected no `limit`");
         }
         let limit = self.optional(limit, |text| values::whole(text, 1..=3600));
+        let repeat = Value::of(repeat, "repeat", span);
+        if repeat.text.is_some() && alertmanager.is_some() {
+            self.wrong(repeat, "Alertmanager repeats by itself, expected no `repeat`");
+        }
+        let repeat = self.optional(repeat, repeat_interval);
         let ways = [email.is_some(), webhook.is_some(), alertmanager.is_some()];
         if ways.into_iter().filter(|is_given| *is_given).count() != 1 {
             self.mistake(span.at(), format!("a receiver has {WAYS}"));
@@ -95,6 +102,7 @@ impl Validator {
             severity,
             events: BTreeSet::from_iter(events),
             limit: limit.unwrap_or(LIMIT),
+            repeat: repeat.unwrap_or(Some(REPEAT)),
             channel,
         }
     }
@@ -185,6 +193,16 @@ impl Validator {
     }
 }
 
+/// `None`: never.
+fn repeat_interval(text: &str) -> Result<Option<Duration>, String> {
+    if text == "never" {
+        return Ok(None);
+    }
+    let range = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 60 * 60);
+    let wrong = |_| "expected never, or a time from 1s to 30days, such as 4h".to_owned();
+    values::time(text, range).map(Some).map_err(wrong)
+}
+
 fn secret(text: &str, most: usize, fits: impl Fn(char) -> bool) -> Option<Secret> {
     let is_one = !text.is_empty() && text.len() <= most && text.chars().all(fits);
     is_one.then(|| Secret(text.to_owned()))
@@ -258,13 +276,14 @@ alerts:
   receivers:
     - name: mail
       email: { host: localhost, tls: off, from: lb@example.net, to: [ops@example.net] }
-    - { name: chat, severity: none, events: [node_dead], webhook: { url: 'http://[::1]/', token: abc } }
+    - { name: chat, severity: none, repeat: never, events: [node_dead], webhook: { url: 'http://[::1]/', token: abc } }
 services: [{ vip: '192.0.2.10:80', servers: [{ address: 192.0.2.21 }] }]
 ";
         let alerts = crate::parse(text, "test.yaml").unwrap_or_else(|error| panic!("{error}")).alerts;
         assert_eq!(alerts.group_wait, GROUP_WAIT);
         let [mail, chat] = &alerts.receivers[..] else { panic!("{alerts:?}") };
         assert_eq!((mail.severity, mail.limit, mail.events.len()), (Some(Severity::Warning), LIMIT, 0));
+        assert_eq!((mail.repeat, chat.repeat), (Some(REPEAT), None));
         let Channel::Email(email) = &mail.channel else { panic!("{mail:?}") };
         assert_eq!((email.port, &email.login), (25, &None));
         assert_eq!((chat.severity, chat.events.contains("node_dead")), (None, true));
@@ -283,6 +302,16 @@ services: [{ vip: '192.0.2.10:80', servers: [{ address: 192.0.2.21 }] }]
             let wrong = mail_address(&format!("Ops{char} night <ops@example.net>"));
             let text = format!("the name before `<` has `{char}`, expected it in double quotes");
             assert_eq!(wrong, Err(text));
+        }
+    }
+
+    #[test]
+    fn what_lasts_is_told_again_after_a_time_or_never() {
+        assert_eq!(repeat_interval("never"), Ok(None));
+        assert_eq!(repeat_interval("90m"), Ok(Some(Duration::from_secs(90 * 60))));
+        assert_eq!(repeat_interval("3600"), Ok(Some(Duration::from_secs(3600))), "seconds");
+        for wrong in ["0", "31days", "off", ""] {
+            assert!(repeat_interval(wrong).is_err_and(|wrong| wrong.starts_with("expected never, or")));
         }
     }
 

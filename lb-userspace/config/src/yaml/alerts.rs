@@ -22,6 +22,7 @@ pub(crate) struct Receiver {
     pub severity: Scalar,
     pub events: Option<Vec<Scalar>>,
     pub limit: Scalar,
+    pub repeat: Scalar,
     #[serde(deserialize_with = "given")]
     pub email: Option<Email>,
     #[serde(deserialize_with = "given")]

@@ -284,7 +284,7 @@ fn key(
         "warmup" => ledger.needless(at, "`lb` spreads the first checks by itself"),
         "alpha" => ledger.needless(at, "servers are unknown until their first check, which is made at once"),
         "ip_family" => ledger.needless(at, "the address tells its family"),
-        "lb_kind" | "lvs_method" | "real_server" => {}
+        "lb_kind" | "lvs_method" | "real_server" | "smtp_alert" => {}
         _ => line.tell(&["check"], ledger),
     }
 }
@@ -395,6 +395,7 @@ fn server(
             }
             "warmup" | "alpha" => ledger.needless(line.at(), "servers are unknown until their first check"),
             "snmp_name" => set("name"),
+            "smtp_alert" => {}
             name if keywords::find(Source::Keepalived, &checker::SCOPES, name).is_some()
                 && line.block.is_some() =>
             {

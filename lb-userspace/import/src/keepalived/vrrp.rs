@@ -126,6 +126,7 @@ impl Vrrp {
             "notify_master" | "notify_backup" | "notify_fault" | "notify" => {
                 self.notify(line, instance, ledger);
             }
+            "smtp_alert" => {}
             _ => line.tell(&["vrrp"], ledger),
         }
     }
@@ -189,6 +190,7 @@ impl Vrrp {
                 "notify_master" | "notify_backup" | "notify_fault" | "notify" => {
                     self.notify(line, &mut instance, ledger);
                 }
+                "smtp_alert" => {}
                 _ => line.tell(&["vrrp"], ledger),
             }
         }

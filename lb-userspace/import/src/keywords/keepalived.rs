@@ -3,8 +3,6 @@
 use super::Row;
 use super::Verdict::{Equal, Missing, Needless, Partly};
 
-const ALERTS: &str =
-    "`alerts` has receivers by mail: write them there, with TLS and a login if the server wants them";
 const PROCESS: &str = "`lb` is one process, whose priorities, processors and limits systemd sets";
 const VRRP: &str =
     "a matter of VRRP, which `lb` does not speak: its heartbeats are signed, sequenced, and of its own";
@@ -20,7 +18,7 @@ const LVS: &str = "`lb` does not use IPVS, so there is nothing to set there";
 const VMAC: &str = "`lb` moves VIPs by gratuitous ARP, not by a MAC address of their own";
 const REGEX: &str = "`lb` searches the whole answer by the Rust crate regex: give options inside the expression, such as (?i)";
 
-pub(super) const ROWS: [Row; 114] = [
+pub(super) const ROWS: [Row; 118] = [
     ("global", Equal, "", "lvs_timeouts"),
     ("global", Needless, "", "global_defs"),
     ("global", Partly, "", "default_interface router_id vrrp_garp_master_refresh"),
@@ -58,16 +56,20 @@ pub(super) const ROWS: [Row; 114] = [
     ("global", Needless, PROCESS, "bfd_rlimit_rttime bfd_rlimit_rtime child_wait_time umask random_seed"),
     (
         "global",
-        Missing,
-        ALERTS,
-        "notification_email_from smtp_server smtp_helo_name smtp_connect_timeout notification_email",
+        Equal,
+        "",
+        "notification_email notification_email_from smtp_server smtp_alert smtp_alert_vrrp",
     ),
+    ("global", Equal, "", "smtp_alert_checker"),
+    ("global", Partly, "", "no_email_faults"),
+    ("global", Partly, "`lb` greets mail servers with the director's own name", "smtp_helo_name"),
     (
         "global",
-        Missing,
-        ALERTS,
-        "smtp_alert smtp_alert_vrrp smtp_alert_checker no_email_faults no_checker_emails",
+        Needless,
+        "a mail server that does not answer delays nothing but its own mails",
+        "smtp_connect_timeout",
     ),
+    ("global", Needless, "`lb` tells of servers, not of each of their checks", "no_checker_emails"),
     (
         "global",
         Missing,
@@ -292,7 +294,7 @@ pub(super) const ROWS: [Row; 114] = [
         "sorry_server_inhibit",
     ),
     ("check", Partly, "a fallback server is always reached by direct routing", "sorry_server_lvs_method"),
-    ("check", Missing, ALERTS, "smtp_alert"),
+    ("check", Partly, "", "smtp_alert"),
     (
         "check",
         Missing,
@@ -399,7 +401,7 @@ pub(super) const ROWS: [Row; 114] = [
         "a higher priority is no event of `lb`",
         "notify_master_rx_lower_pri notify_priority_changes",
     ),
-    ("vrrp", Missing, ALERTS, "smtp_alert"),
+    ("vrrp", Partly, "", "smtp_alert"),
     (
         "vrrp",
         Needless,

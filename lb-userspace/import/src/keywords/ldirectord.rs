@@ -3,13 +3,11 @@
 use super::Row;
 use super::Verdict::{Equal, Missing, Needless, Partly};
 
-const ALERTS: &str =
-    "`alerts` has receivers by mail: write them there, with TLS and a login if the server wants them";
 const LOG: &str =
     "`lb` logs to standard error, so to the journal under systemd; `lb events` keeps what happened";
 const LOGIN: &str = "`lb` checks the greeting and does not log in; an `external` check can";
 
-pub(super) const ROWS: [Row; 19] = [
+pub(super) const ROWS: [Row; 20] = [
     (
         "global",
         Equal,
@@ -40,7 +38,8 @@ pub(super) const ROWS: [Row; 19] = [
         "no program is run when the file has changed: copy it by your configuration management",
         "callback",
     ),
-    ("global", Missing, ALERTS, "emailalert emailalertfreq emailalertstatus emailalertfrom smtp"),
+    ("global", Equal, "", "emailalert emailalertfrom emailalertfreq smtp"),
+    ("global", Partly, "", "emailalertstatus"),
     (
         "virtual",
         Equal,
@@ -62,7 +61,7 @@ pub(super) const ROWS: [Row; 19] = [
     ("virtual", Partly, LOGIN, "connecttimeout login passwd database"),
     ("virtual", Missing, "`lb` has no check of RADIUS: use an `external` one", "secret"),
     ("virtual", Needless, "ldirectord itself does not use it", "load"),
-    ("virtual", Missing, ALERTS, "emailalert emailalertfreq emailalertstatus smtp"),
+    ("virtual", Partly, "", "emailalert emailalertfreq emailalertstatus smtp"),
     (
         "virtual",
         Needless,

@@ -392,6 +392,7 @@ fn tell_the_rest(section: &Section, config: &Config, used: &[At], ledger: &mut L
                 ledger.lost(*at, "the service is of the other family, and ldirectord refuses this line");
             }
             "quiescent" | "fallback" | "fallback6" | "fallbackcommand" | "servicename" | "checktype" => {}
+            "emailalert" | "emailalertfreq" | "emailalertstatus" | "smtp" => {}
             "checkinterval" if !forks => {
                 ledger.needless(*at, "without `fork = yes` ldirectord ignores it, and the global one counts");
             }

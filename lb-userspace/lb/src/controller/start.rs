@@ -48,7 +48,7 @@ const FIRST_RESULTS: Duration = Duration::from_secs(1);
 fn findings_of(confinement: &Confinement, alerts: &Alerts, config: &Config) -> Findings {
     let findings = Findings::default();
     confinement.report_to(&findings);
-    alerts.report_to(&findings);
+    alerts.begin_life(&findings);
     alerts.follow(config);
     findings
 }
