@@ -35,7 +35,7 @@ impl Identity {
     }
 }
 
-/// By what a connection that has ended is known again. Never 0.
+/// By what the client and ports of a connection that has ended are known again. Never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark(u16);
 
@@ -48,11 +48,11 @@ pub(crate) struct Mark(u16);
 pub(crate) struct Seen(u64);
 
 /// Who tells of a connection of a group that several directors balance at once: whoever's program
-/// changed it last. Only its owner can say that it is gone.
+/// changed it last. Only its owner can say that it is gone. `engine::last_use` has the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// It was found, or is known by hearsay, or its owner begins a new life or is silent. Also of
-    /// groups that one director balances.
+    /// It was found, or is known by hearsay, or its owner has begun a new life, or has it no more
+    /// while it is used here. Also of groups that one director balances.
     Nobody,
     Me,
     Other(NodeId),
