@@ -4,33 +4,36 @@
 //! **Who speaks for it.** The owner of an entry is the director whose program changed it last, or
 //! prolonged it by so much that it was told. The owner tells of it, and it alone takes it away by
 //! not telling of it again. Nobody owns what was found at a start, what an owner's earlier life
-//! spoke for, and what is known by hearsay: what a director tells that does not own it. While an
-//! owner is silent for long, its entries are treated as nobody's; they stay its own, so that what
-//! has ended there meanwhile goes once it is back. A director makes its own what is nobody's as soon
-//! as a packet comes there. An entry that a packet has prolonged here is not taken away, although
-//! its owner does not tell of it any more: it is nobody's from then on.
+//! spoke for, and what is known by hearsay: from a director that does not own it. While an owner is
+//! silent for long, others treat its entries as nobody's; the entries stay its own, so that what
+//! has ended there meanwhile goes once it is back. A director owns what is nobody's as soon as a
+//! packet comes there. An entry that a packet has prolonged here is not taken away, although its
+//! owner does not tell of it any more: it is nobody's from then on.
 //!
 //! **Whose word counts.** States do not tell which one is older: a client may use its port again.
 //! Nor do expiries, because each state has another time-out. So:
 //!
 //! 1. What a packet has just changed here, and nobody was told of yet, stays: the next look tells.
-//! 2. If one side has seen the last packet clearly later, its word counts, whoever owns what.
+//! 2. If one side has seen the last packet clearly later, its word counts, whoever the owner is.
 //! 3. If that is alike:
-//!    - The owner's word counts, and so does that of who has ended a connection that it tells of now.
-//!    - A connection that began after an end is not ended by what is no later than its beginning:
-//!      its predecessor's end.
+//!    - What only begins here, and was told to nobody, gives way to what is established there, and
+//!      to nothing else.
+//!    - The owner's word counts, and so does that of who has ended a connection and tells of it
+//!      now.
+//!    - A connection that began after an end (a successor) is not ended by what is no later than
+//!      its beginning: that is the end of its predecessor.
 //!    - Entries that go to different servers are different connections: the one that lives counts.
 //!    - Of one connection the end counts, or what is nearer to it, and hearsay is as good as an
 //!      owner's word. But what has ended is alive again if a director tells of it as news: it began
 //!      again there. If it is only told again, it is alive unless the end was seen here.
 //!    - Of two directors that speak for the same the one with the lower number does. If two tell of
-//!      living connections to different servers, news count, then what somebody speaks for, then the
-//!      lower number or, by hearsay, the server with the lower hash.
+//!      living connections to different servers, news count, then what somebody speaks for, then
+//!      the lower number or, by hearsay, the server whose name has the lower hash.
 //!
 //! Whoever keeps what it has tells that to the director that told it otherwise, at once. By these
-//! rules one side at least gives way, so two directors never answer each other for ever. Both may
-//! give way, if what they tell crosses on its way: then each has what the other had, nobody owns it,
-//! and the next comparison of digests has both tell that by hearsay.
+//! rules at most one of two directors does so: they never answer each other for ever. Both may give
+//! way, if what they tell crosses on its way. Then each has what the other had, nobody owns it, and
+//! the next comparison of digests has both tell it by hearsay.
 
 use std::cmp::Ordering;
 

@@ -93,7 +93,7 @@ fn what_is_used_here_stays_although_the_owner_has_it_no_more() {
     world.run_all(ALL);
     assert_eq!(world.states(1), [Some(State::Established); 3], "its new director has told of it");
     assert_eq!(world.owned(1, Owner::Me), 1);
-    assert_eq!(world.states(2), [None; 3], "nobody uses it");
+    assert_eq!(world.states(2), [None::<State>; 3], "nobody uses it");
 }
 
 #[test]
