@@ -2,8 +2,8 @@
 //! they tell.
 //!
 //! - `look`: what has changed in the table since it was last looked at
-//! - `take`: what others tell, into the table; `last_use`: whose word counts if two know different
-//!   things
+//! - `take`: what others tell, into the table; `last_use`: who speaks for a connection, and whose
+//!   word counts if two know different things
 //! - `bindings`: clients that are bound to servers
 //! - `footprint`: the memory that it takes
 
@@ -36,7 +36,7 @@ use crate::directory::{Directory, KnownGroup, SharedDirectory};
 use crate::link::Lot;
 use crate::message::{self, Message, Reader};
 use crate::mirror::{Owner, REGIONS, Seen};
-use crate::peer::{Mentions, Peer};
+use crate::peer::{Absent, Mentions, Peer};
 use crate::status::{Drops, PeerStatus, Status};
 use crate::table::{Pages as _, Table};
 use crate::wire::{self, Refused};
@@ -67,6 +67,7 @@ pub struct Engine<T: Table> {
     directory: Arc<Directory>,
     mirrors: Mirrors,
     peers: Vec<Peer>,
+    absent: Absent,
     drops: Drops,
     changed: Vec<usize>,
     /// The next page of the walk over all.
@@ -94,6 +95,7 @@ impl Mirrors {
         Digests::of(told, group.number)
     }
 
+    /// The director begins a new life: what it spoke for before is nobody's.
     fn disown(&mut self, node: NodeId) {
         let seen = self.v4.iter_mut().chain(&mut self.v6);
         let its = seen.filter(|seen| seen.owner() == Owner::Other(node));
@@ -123,6 +125,7 @@ impl<T: Table> Engine<T> {
             directory: directory.get(),
             shared: directory,
             mirrors,
+            absent: Absent::default(),
             drops: Drops::default(),
             changed: Vec::new(),
             walk: 0,
@@ -212,6 +215,7 @@ impl<T: Table> Engine<T> {
             table: &*self.table,
             directory: &self.directory,
             mirrors: &mut self.mirrors,
+            absent: self.absent,
             peer: &mut self.peers[index],
             drops: &mut self.drops,
         });
@@ -272,7 +276,7 @@ impl<T: Table> Engine<T> {
     /// Looks at what has changed, and says what is to be said. Call it every few milliseconds.
     pub fn work(&mut self, now: Duration) {
         self.follow_directory(now);
-        self.disown_absent(now);
+        self.absent = Absent::of(&self.peers, now);
         self.note_balanced();
         self.look_at_changes(now);
         self.walk(now);
@@ -285,16 +289,6 @@ impl<T: Table> Engine<T> {
                 }
             }
             self.go_on_with_job(index, now);
-        }
-    }
-
-    /// What a director spoke for that is silent is nobody's: whoever gets the next packet of it
-    /// goes on, and tells the others.
-    fn disown_absent(&mut self, now: Duration) {
-        for peer in &mut self.peers {
-            if peer.falls_absent(now) {
-                self.mirrors.disown(peer.id);
-            }
         }
     }
 
@@ -336,6 +330,7 @@ impl<T: Table> Engine<T> {
             directory: &self.directory,
             mirrors: &mut self.mirrors,
             peers: &mut self.peers,
+            absent: self.absent,
             now,
             tick: self.table.now(),
             balanced: self.balanced,

@@ -21,10 +21,10 @@
 //!   told. Who balances is for the leases to say, not for this crate.
 //! - Of a group that several directors balance at once each connection has an owner (`mirror`): the
 //!   director whose program changed it last. The owner tells of it, and it alone can say that it is
-//!   gone. What the owner of an earlier life spoke for, or one that is silent, and what is known by
-//!   hearsay, is nobody's: it stays until its time is up, or until a packet makes it somebody's
-//!   again. If two know different things, what has come of the last packet counts
-//!   (`engine::last_use`).
+//!   gone. What the owner of an earlier life spoke for, and what is known by hearsay, is nobody's,
+//!   and what a silent one speaks for is treated so: it stays until its time is up, or until a
+//!   packet makes it somebody's again. If two know different things, what has come of the last
+//!   packet counts, and whoever knows less is told so at once (`engine::last_use` has the rules).
 //! - Nothing is queued for each change: a page of the table that has changed is looked at, and what
 //!   differs from the mirror is told. A slow peer is told later and less, and memory does not grow.
 //! - A connection is told once it is established, so a flood of first packets costs nothing here.

@@ -33,7 +33,7 @@ const HELLO: Duration = Duration::from_millis(200);
 const SILENT: Duration = Duration::from_secs(1);
 /// What was for a silent director is forgotten after so long.
 const GIVEN_UP: Duration = Duration::from_secs(3);
-/// A director that is silent for so long speaks for no connection any more.
+/// Others go on with the connections of a director that is silent for so long.
 const ABSENT: Duration = Duration::from_secs(10);
 /// A session that has proven nothing gives way to another one after so long.
 const PATIENCE: Duration = Duration::from_secs(10);

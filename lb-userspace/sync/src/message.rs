@@ -18,7 +18,8 @@
 //! 0x1s, 0x2s    a connection of IPv4 or IPv6 in state s: the server's number (2), the client's
 //!               address (4 or 16), its port (2), the service's port (2), ticks until it expires (3)
 //! 0x3s, 0x4s    the same by hearsay, in a group that several directors balance: another one than
-//!               the sender has said so, or nobody any more; only between `begin` and `end`
+//!               the sender has said so, or nobody any more; between `begin` and `end`, and in
+//!               answer to something older
 //! ```
 //!
 //! A server is named before the first connection to it, in each stream.

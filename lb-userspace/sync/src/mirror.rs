@@ -29,22 +29,30 @@ impl Identity {
     pub(crate) const fn region(self) -> usize {
         (self.0 >> (u64::BITS - REGION_BITS)) as usize
     }
+
+    pub(crate) const fn mark(self) -> Mark {
+        Mark(self.0 as u16 | 1)
+    }
 }
+
+/// By what the client and ports of a connection that has ended are known again. Never 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark(u16);
 
 /// A slot: bits 0 to 31 tell the connection and its state apart from others (the upper ones are its
 /// region), 32 to 47 about when it expires, 48 to 53 its group's number here, 54 whether it is a
 /// successor, 55 to 63 its owner or, in a group that one director balances, whether that one says
-/// so. With bits 0 to 31 at 0 it is nothing worth telling; of one that has ended the owner says who
-/// has ended it.
+/// so. With bits 0 to 31 at 0 it is nothing worth telling. Then bits 32 to 47 are the mark of the
+/// connection that has ended there, or 0, and the owner is who has ended it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Seen(u64);
 
 /// Who tells of a connection of a group that several directors balance at once: whoever's program
-/// changed it last. Only its owner can say that it is gone.
+/// changed it last. Only its owner can say that it is gone. `engine::last_use` has the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// It was found, or is known by hearsay, or its owner begins a new life or is silent. Also of
-    /// groups that one director balances.
+    /// It was found, or is known by hearsay, or its owner has begun a new life, or has it no more
+    /// while it is used here. Also of groups that one director balances.
     Nobody,
     Me,
     Other(NodeId),
@@ -52,6 +60,9 @@ pub(crate) enum Owner {
 
 /// Ticks per unit of the expiry that is kept: 4.3 s.
 const COARSE: u32 = 4;
+
+/// The states that are told: those that are not evictable.
+const LIVING: [State; 4] = [State::Established, State::FinWait, State::Udp, State::CloseWait];
 
 // Six bits tell the groups apart.
 const _: () = assert!(GROUPS == 64);
@@ -69,11 +80,20 @@ impl Seen {
     const LOW: u32 = u32::BITS - REGION_BITS;
 
     pub(crate) fn new(identity: Identity, state: State, expires: Tick, group: u8) -> Self {
-        let low = mixed(identity.0 ^ state as u64) as u32 >> REGION_BITS;
-        // Never 0, which would be nothing.
-        let fingerprint = (identity.region() as u32) << Self::LOW | low | 1;
+        let fingerprint = Self::fingerprint_of(identity, state);
         let expires = u64::from((expires.0 >> COARSE) as u16);
         Self(u64::from(group & Self::GROUPS) << 48 | expires << 32 | u64::from(fingerprint))
+    }
+
+    /// The connection that was there has ended: `owner` has ended it.
+    pub(crate) const fn ended(mark: Mark, owner: Owner) -> Self {
+        Self((mark.0 as u64) << 32).owned_by(owner)
+    }
+
+    const fn fingerprint_of(identity: Identity, state: State) -> u32 {
+        let low = mixed(identity.0 ^ state as u64) as u32 >> REGION_BITS;
+        // Never 0, which would be nothing.
+        (identity.region() as u32) << Self::LOW | low | 1
     }
 
     pub(crate) const fn is_nothing(self) -> bool {
@@ -97,11 +117,36 @@ impl Seen {
         self.fingerprint() == other.fingerprint() && self.group() == other.group()
     }
 
+    /// Whether it is of this connection, whatever state it is in.
+    pub(crate) fn is_of(self, identity: Identity) -> bool {
+        LIVING.iter().any(|state| self.fingerprint() == Self::fingerprint_of(identity, *state))
+    }
+
+    /// Whether the connection of this mark has ended there, and nothing has come after it.
+    pub(crate) const fn has_ended(self, mark: Mark) -> bool {
+        self.is_nothing() && self.word() == mark.0
+    }
+
+    /// About when it expires, or a mark.
+    const fn word(self) -> u16 {
+        (self.0 >> 32) as u16
+    }
+
+    /// Units by which `now` expires later; 0: it does not.
+    const fn later(self, now: Self) -> u32 {
+        let later = now.word().wrapping_sub(self.word());
+        if later < 1 << 15 { later as u32 } else { 0 }
+    }
+
     /// Whether `now` expires so much later that it has to be told: by a quarter of the time-out,
     /// which is in ticks.
     pub(crate) const fn is_prolonged(self, now: Self, timeout: u32) -> bool {
-        let later = ((now.0 >> 32) as u16).wrapping_sub((self.0 >> 32) as u16);
-        later < 1 << 15 && later as u32 > (timeout >> COARSE) / 4 + 1
+        self.later(now) > (timeout >> COARSE) / 4 + 1
+    }
+
+    /// Whether `now` expires later at all: a packet has come here since this one was told.
+    pub(crate) const fn is_used(self, now: Self) -> bool {
+        self.later(now) > 0
     }
 
     /// Whether the director that balances the group says so.
@@ -130,6 +175,12 @@ impl Seen {
         }
     }
 
+    /// The owner of the connection of this mark, which the slot holds: of one that has ended, who
+    /// has ended it.
+    pub(crate) const fn owner_of(self, mark: Mark) -> Owner {
+        if self.is_nothing() && !self.has_ended(mark) { Owner::Nobody } else { self.owner() }
+    }
+
     pub(crate) const fn owned_by(self, owner: Owner) -> Self {
         self.with_owner_number(match owner {
             Owner::Nobody => 0,
@@ -138,7 +189,8 @@ impl Seen {
         })
     }
 
-    /// A connection that began here in the place of another one, whose end others may still tell.
+    /// A connection that began in the place of another one of its client and ports, the end of which
+    /// others may still tell.
     pub(crate) const fn successor(self) -> Self {
         Self(self.0 | Self::SUCCESSOR)
     }
@@ -147,10 +199,11 @@ impl Seen {
         self.0 & Self::SUCCESSOR != 0
     }
 
-    /// Whether it was last told some seconds ago at most (four to nine): `expires` is the expiry of
-    /// one that is told now.
+    /// Whether a packet after which it would expire at `expires` came before it was last told, or
+    /// some seconds later at most (four to nine).
     pub(crate) const fn is_recent(self, expires: Tick) -> bool {
-        ((expires.0 >> COARSE) as u16).wrapping_sub((self.0 >> 32) as u16) <= 1
+        let later = ((expires.0 >> COARSE) as u16).wrapping_sub(self.word());
+        later <= 1 || later >= 1 << 15
     }
 
     /// What it adds to the digest of its region.
@@ -200,14 +253,31 @@ mod tests {
     }
 
     #[test]
-    fn of_one_that_has_ended_it_is_known_who_has_ended_it() {
-        let ended = Seen::NOTHING.owned_by(Owner::Me);
-        assert!(ended.is_nothing() && ended.owner() == Owner::Me);
+    fn of_one_that_has_ended_it_is_known_which_it_was_and_who_has_ended_it() {
+        let [mark, other] = [identity(1).mark(), identity(2).mark()];
+        let ended = Seen::ended(mark, Owner::Me);
+        assert!(ended.is_nothing() && ended.has_ended(mark) && !ended.has_ended(other));
+        assert_eq!((ended.owner_of(mark), ended.owner_of(other)), (Owner::Me, Owner::Nobody));
+        assert!(!Seen::NOTHING.has_ended(mark) && Seen::NOTHING.owner_of(mark) == Owner::Nobody);
+        let disowned = ended.owned_by(Owner::Nobody);
+        assert!(disowned.has_ended(mark) && disowned.owner_of(mark) == Owner::Nobody);
         let next = Seen::new(identity(1), State::Established, Tick(100), 0);
-        assert!(!next.is_same(ended) && !next.is_successor());
+        assert!(!next.is_same(ended) && !next.is_successor() && !next.has_ended(mark));
         let next = next.owned_by(Owner::Me).successor();
-        assert!(next.is_successor() && next.owner() == Owner::Me && !next.is_nothing());
+        assert!(next.is_successor() && next.owner_of(other) == Owner::Me && !next.is_nothing());
         assert!(next.owned_by(Owner::Nobody).is_successor());
+    }
+
+    #[test]
+    fn a_connection_is_known_in_each_state_that_is_told() {
+        for bits in 0..16 {
+            let Some(state) = State::from_bits(bits) else { continue };
+            assert_eq!(LIVING.contains(&state), !state.is_evictable(), "{state:?}");
+            let seen = Seen::new(identity(1), state, Tick(100), 0);
+            assert_eq!(seen.is_of(identity(1)), !state.is_evictable(), "{state:?}");
+            assert!(!seen.is_of(identity(2)), "{state:?}");
+        }
+        assert!(!Seen::NOTHING.is_of(identity(1)));
     }
 
     #[test]
@@ -216,6 +286,7 @@ mod tests {
         let is_recent = |later: u32| seen.is_recent(Tick(0x00ff_fff8).plus(later));
         assert!(is_recent(0) && is_recent(16));
         assert!(!is_recent(32) && !is_recent(3600));
+        assert!(seen.is_recent(Tick(0x00ff_ff00)), "what came before it is no news");
     }
 
     #[test]
@@ -227,6 +298,8 @@ mod tests {
         assert!(!seen(10_000).is_prolonged(seen(9_000), timeout), "an earlier one is for its own director");
         // Over the end of the count.
         assert!(seen(0x00ff_ff00).is_prolonged(seen(0x300), timeout));
+        assert!(seen(10_000).is_used(seen(10_016)) && seen(0x00ff_fff8).is_used(seen(0x18)));
+        assert!(!seen(10_000).is_used(seen(10_000)) && !seen(10_000).is_used(seen(9_000)));
     }
 
     #[test]

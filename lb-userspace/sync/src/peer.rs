@@ -12,6 +12,7 @@ use crate::directory::Entry;
 use crate::engine::Waiting;
 use crate::link::{Link, Lot, QUEUE, Received};
 use crate::message::{Connection, Message, WireKey};
+use crate::mirror::Owner;
 use crate::wire::{Header, MESSAGES};
 
 /// Digests are told so often.
@@ -68,8 +69,6 @@ pub(crate) struct Peer {
     pub has_bindings: bool,
     /// It begins a new life: what it spoke for is nobody's.
     pub has_begun: bool,
-    /// It has been silent for long, or was never heard.
-    is_absent: bool,
     /// Groups that several directors balance of which it has told all that it knows.
     pub has_told_all: BTreeSet<GroupId>,
 }
@@ -100,6 +99,29 @@ pub(crate) fn is_mentioned(bits: &[u64], slot: usize) -> bool {
     bits.get(slot / 64).is_some_and(|word| word >> (slot % 64) & 1 != 0)
 }
 
+/// Directors that have been silent for long, or were never heard: a bit each. What they speak for
+/// is anybody's meanwhile, and theirs again if they come back and nobody has needed it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Absent([u64; 4]);
+
+impl Absent {
+    pub(crate) fn of(peers: &[Peer], now: Duration) -> Self {
+        let mut absent = Self::default();
+        for Peer { id: NodeId(node), .. } in peers.iter().filter(|peer| peer.link.is_absent(now)) {
+            mention(&mut absent.0, usize::from(*node));
+        }
+        absent
+    }
+
+    /// The owner, if it is there.
+    pub(crate) fn present(&self, owner: Owner) -> Owner {
+        match owner {
+            Owner::Other(NodeId(node)) if is_mentioned(&self.0, usize::from(node)) => Owner::Nobody,
+            owner => owner,
+        }
+    }
+}
+
 impl Peer {
     pub(crate) fn new(me: NodeId, id: NodeId, session: u64, lot: Lot) -> Self {
         Self {
@@ -127,7 +149,6 @@ impl Peer {
             bindings: Waiting::new(),
             has_bindings: false,
             has_begun: false,
-            is_absent: true,
             has_told_all: BTreeSet::new(),
         }
     }
@@ -149,14 +170,6 @@ impl Peer {
             self.has_told_all.clear();
         }
         messages
-    }
-
-    /// Whether it has been silent for so long by now, and was not before: what it spoke for is
-    /// nobody's.
-    pub(crate) fn falls_absent(&mut self, now: Duration) -> bool {
-        let is_absent = self.link.is_absent(now);
-        let was_absent = std::mem::replace(&mut self.is_absent, is_absent);
-        is_absent && !was_absent
     }
 
     /// Our stream begins again: what it was told of servers is forgotten.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use lb_cluster::auth::{ClusterId, KeyId, Keys};
 use lb_common::addr::{Address as _, V4, V6};
-use lb_common::connection::{KeyV4, KeyV6, State};
+use lb_common::connection::{Entry, KeyV4, KeyV6, State};
 use lb_common::service::Protocol;
 use lb_model::ids::{GroupId, NodeId};
 
@@ -88,6 +88,8 @@ pub struct World {
     pub step: Duration,
     pub network: Network,
     pub directors: Vec<Director>,
+    /// Directors of one side that do not hear each other all the same.
+    pub apart: Vec<[usize; 2]>,
     /// Datagrams so far.
     pub sent: u64,
     /// Processors that directors are simulated on. What happens does not depend on it.
@@ -115,8 +117,17 @@ impl World {
         let directors =
             tables.iter().map(|pages| Director::new(*pages, rng.u64(..), setting, BEGIN)).collect();
         let Setting { network, .. } = setting;
-        let mut world =
-            Self { now: BEGIN, step: STEP, network, directors, sent: 0, threads: 1, rng, setting };
+        let mut world = Self {
+            now: BEGIN,
+            step: STEP,
+            network,
+            directors,
+            apart: Vec::new(),
+            sent: 0,
+            threads: 1,
+            rng,
+            setting,
+        };
         for node in 0..world.directors.len() {
             world.start(node);
         }
@@ -180,19 +191,21 @@ impl World {
     }
 
     fn carry(&mut self) {
-        let Self { network, directors, rng, .. } = self;
+        let Self { network, directors, apart, rng, .. } = self;
         let mut under_way = Vec::new();
-        for Director { side, outbox, .. } in directors.iter_mut() {
-            under_way.extend(outbox.drain(..).map(|(to, datagram)| (*side, to, datagram)));
+        for (from, Director { side, outbox, .. }) in directors.iter_mut().enumerate() {
+            under_way.extend(outbox.drain(..).map(|(to, datagram)| (from, *side, to, datagram)));
         }
         self.sent += under_way.len() as u64;
         if network.reorders {
             rng.shuffle(&mut under_way);
         }
-        for (side, to, datagram) in under_way {
+        for (from, side, NodeId(to), datagram) in under_way {
             let is_lost = network.loss > 0.0 && rng.f64() * 100.0 < network.loss;
-            let to = &mut directors[usize::from(to.0)];
-            if side.is_some() && to.side == side && !is_lost {
+            let to = usize::from(to);
+            let hears = !apart.iter().any(|pair| pair.contains(&from) && pair.contains(&to));
+            let to = &mut directors[to];
+            if side.is_some() && to.side == side && hears && !is_lost {
                 to.arrives(self.now + network.delay, datagram);
             }
         }
@@ -231,10 +244,15 @@ impl World {
 
     /// What a node knows of a connection.
     pub fn state(&self, node: usize, client: u32) -> Option<State> {
+        self.entry(node, client)?.state()
+    }
+
+    /// What a node's table has of a connection.
+    pub fn entry(&self, node: usize, client: u32) -> Option<Entry> {
         let Director { table, directory, .. } = &self.directors[node];
         match key(client) {
-            AnyKey::V4(key) => table.state(key, table.number(directory, server(client), false)),
-            AnyKey::V6(key) => table.state(key, table.number(directory, server(client), true)),
+            AnyKey::V4(key) => table.entry(key, table.number(directory, server(client), false)),
+            AnyKey::V6(key) => table.entry(key, table.number(directory, server(client), true)),
         }
     }
 }

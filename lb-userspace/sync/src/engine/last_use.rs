@@ -1,8 +1,39 @@
-//! Two directors that balance a group know different things of a connection: whose word counts.
+//! Of groups that several directors balance: who speaks for a connection, and whose word counts if
+//! two directors know different things of it.
 //!
-//! States do not tell which one is older: a client may use its port again. Nor do expiries, because
-//! each state has another time-out. What tells is how long ago each side has seen the last packet,
-//! and where that is alike, who has told what.
+//! **Who speaks for it.** The owner of an entry is the director whose program changed it last, or
+//! prolonged it by so much that it was told. The owner tells of it, and it alone takes it away by
+//! not telling of it again. Nobody owns what was found at a start, what an owner's earlier life
+//! spoke for, and what is known by hearsay: from a director that does not own it. While an owner is
+//! silent for long, others treat its entries as nobody's; the entries stay its own, so that what
+//! has ended there meanwhile goes once it is back. A director owns what is nobody's as soon as a
+//! packet comes there. An entry that a packet has prolonged here is not taken away, although its
+//! owner does not tell of it any more: it is nobody's from then on.
+//!
+//! **Whose word counts.** States do not tell which one is older: a client may use its port again.
+//! Nor do expiries, because each state has another time-out. So:
+//!
+//! 1. What a packet has just changed here, and nobody was told of yet, stays: the next look tells.
+//! 2. If one side has seen the last packet clearly later, its word counts, whoever the owner is.
+//! 3. If that is alike:
+//!    - What only begins here, and was told to nobody, gives way to what is established there, and
+//!      to nothing else.
+//!    - The owner's word counts, and so does that of who has ended a connection and tells of it
+//!      now.
+//!    - A connection that began after an end (a successor) is not ended by what is no later than
+//!      its beginning: that is the end of its predecessor.
+//!    - Entries that go to different servers are different connections: the one that lives counts.
+//!    - Of one connection the end counts, or what is nearer to it, and hearsay is as good as an
+//!      owner's word. But what has ended is alive again if a director tells of it as news: it began
+//!      again there. If it is only told again, it is alive unless the end was seen here.
+//!    - Of two directors that speak for the same the one with the lower number does. If two tell of
+//!      living connections to different servers, news count, then what somebody speaks for, then
+//!      the lower number or, by hearsay, the server whose name has the lower hash.
+//!
+//! Whoever keeps what it has tells that to the director that told it otherwise, at once. By these
+//! rules at most one of two directors does so: they never answer each other for ever. Both may give
+//! way, if what they tell crosses on its way. Then each has what the other had, nobody owns it, and
+//! the next comparison of digests has both tell it by hearsay.
 
 use std::cmp::Ordering;
 
@@ -10,10 +41,15 @@ use lb_common::connection::{State, slack};
 use lb_common::service::ServiceInfo;
 use lb_model::ids::NodeId;
 
+use super::look::is_alive;
 use crate::mirror::Owner;
 
 /// Ticks by which two directors' times may differ that mean the same.
 const ALIKE: u32 = 16;
+
+/// So many more until it was used later here. The same two times are compared on both sides, with
+/// some time on the way and rounded: at most one side finds its own to be the later one.
+const MARGIN: u32 = 2;
 
 /// Ticks since the last packet of a connection in this state that expires in `remaining`; some more
 /// if the expiry was written ahead, see [`slack`].
@@ -25,136 +61,186 @@ pub(super) fn idle(service: &ServiceInfo, state: State, remaining: u32) -> u32 {
 /// What one side knows of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Known {
+    /// The hash of its name.
+    pub server: u64,
     pub state: State,
     /// See [`idle`].
     pub idle: u32,
 }
 
-/// What the table has of a connection that another director tells of.
+impl Known {
+    const fn begins(self) -> bool {
+        self.state.is_evictable() && !self.state.is_over()
+    }
+
+    const fn lives(self) -> bool {
+        is_alive(self.state) && !self.state.is_over()
+    }
+
+    /// How near it is to its end, as it is told.
+    const fn progress(self) -> u8 {
+        match self.state {
+            State::Established | State::Udp => 0,
+            State::CloseWait => 1,
+            State::FinWait => 2,
+            // Also what begins: another one was there before.
+            _ => 3,
+        }
+    }
+}
+
+/// How a connection is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word {
+    /// The teller speaks for it, and something has changed.
+    News,
+    /// The teller speaks for it, and tells all that it has: it may not know the latest.
+    Again,
+    /// The teller does not speak for it.
+    Hearsay,
+}
+
+/// What another director tells of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told {
+    pub known: Known,
+    pub teller: NodeId,
+    pub word: Word,
+}
+
+/// What the table has of it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Here {
+    pub me: NodeId,
     pub known: Known,
-    /// Of one that has ended: who has ended it.
+    /// If it is there, or tells this. Of one that has ended: who has ended it.
     pub owner: Owner,
+    /// It began after an end, and no earlier than what is told.
+    pub outlives: bool,
+}
+
+/// What comes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// What is told takes the place of what is here.
+    GivesWay,
+    /// What is here stays, and is `owner`'s.
+    Stays {
+        owner: Owner,
+        /// The teller is told of it at once.
+        answers: bool,
+    },
 }
 
 impl Here {
+    pub(super) fn outcome(self, told: Told) -> Outcome {
+        let is_its = is_alive(self.known.state) && self.owner == Owner::Other(told.teller);
+        if is_its && told.word == Word::Hearsay {
+            // It does not speak for it any more.
+            return Self { owner: Owner::Nobody, ..self }.outcome(told);
+        }
+        let (here, there, order) = (self.known, told.known, self.order(told.known));
+        if (here.server, here.state) == (there.server, there.state) {
+            return self.same(told, order);
+        }
+        if !is_alive(here.state) && !is_alive(there.state) {
+            return self.stays(false);
+        }
+        match order {
+            Ordering::Greater => Outcome::GivesWay,
+            // It speaks for something else.
+            Ordering::Less if is_its => Outcome::Stays { owner: Owner::Nobody, answers: true },
+            Ordering::Less => self.stays(!here.begins()),
+            Ordering::Equal => self.tie(told),
+        }
+    }
+
     /// `Less`: the last packet came here.
     fn order(&self, told: Known) -> Ordering {
-        match self.known.idle.abs_diff(told.idle) <= ALIKE {
-            true => Ordering::Equal,
-            false => self.known.idle.cmp(&told.idle),
+        if self.known.idle + ALIKE + MARGIN < told.idle {
+            Ordering::Less
+        } else if told.idle + ALIKE < self.known.idle {
+            Ordering::Greater
+        } else {
+            Ordering::Equal
         }
     }
 
-    /// Whether the end that `teller` tells may be that of another connection, whose port the client
-    /// has used again since.
-    pub(super) fn may_succeed(&self, told: Known, teller: NodeId) -> bool {
-        told.state.is_over() && !self.known.state.is_over() && self.owner != Owner::Other(teller)
+    const fn stays(self, answers: bool) -> Outcome {
+        Outcome::Stays { owner: self.owner, answers }
     }
 
-    /// Whether it was used here clearly later than there.
-    pub(super) fn is_later(&self, told: Known) -> bool {
-        self.order(told).is_lt()
-    }
-
-    /// Of one that has ended here, or only begins: whether that is newer than what `teller` says of
-    /// it again, or by hearsay.
-    pub(super) fn has_gone_on(&self, told: Known, teller: NodeId) -> bool {
-        // Who has told the end and tells of it now does so because it began again.
-        self.owner != Owner::Other(teller)
-            && match self.order(told) {
-                Ordering::Less => true,
-                // An end that was seen here is on its way to whoever does not know it.
-                Ordering::Equal if self.known.state.is_over() => self.owner == Owner::Me,
-                Ordering::Equal => told.state.is_over(),
-                Ordering::Greater => false,
-            }
-    }
-
-    /// Of two directors that both speak for a connection the one that has seen its last packet goes
-    /// on, and if that is alike the one that has seen its end, and else the `first` one: by those
-    /// both come to the same.
-    pub(super) fn prevails(&self, told: Known, first: bool) -> bool {
-        match (self.order(told), self.known.state.is_over(), told.state.is_over()) {
-            (Ordering::Less, ..) | (Ordering::Equal, true, false) => true,
-            (Ordering::Greater, ..) | (Ordering::Equal, false, true) => false,
-            (Ordering::Equal, ..) => first,
+    /// Both know the same but for the time: whose it is.
+    fn same(self, told: Told, order: Ordering) -> Outcome {
+        if !is_alive(self.known.state) || told.word == Word::Hearsay {
+            return self.stays(false);
         }
+        let is_first = match self.owner {
+            Owner::Me => order.is_lt() || self.me < told.teller,
+            Owner::Other(node) => node != told.teller && (order.is_lt() || node < told.teller),
+            Owner::Nobody => false,
+        };
+        if order.is_gt() {
+            Outcome::GivesWay
+        } else if is_first {
+            self.stays(self.owner == Owner::Me)
+        } else if self.known.idle <= told.known.idle {
+            Outcome::Stays { owner: Owner::Other(told.teller), answers: false }
+        } else {
+            Outcome::GivesWay
+        }
+    }
+
+    /// The last packets came at about the same time.
+    fn tie(self, told: Told) -> Outcome {
+        let (here, there) = (self.known, told.known);
+        if here.begins() {
+            return if there.lives() { Outcome::GivesWay } else { self.stays(false) };
+        }
+        if told.word != Word::Hearsay && self.owner == Owner::Other(told.teller) {
+            return Outcome::GivesWay;
+        }
+        if self.outlives && is_alive(here.state) {
+            return self.stays(self.owner == Owner::Me);
+        }
+        if here.server != there.server {
+            return self.two(told);
+        }
+        let begins_again = told.word == Word::News && there.lives();
+        if here.progress() < there.progress() || begins_again {
+            Outcome::GivesWay
+        } else if is_alive(here.state) {
+            self.stays(true)
+        } else if !there.lives() {
+            self.stays(false)
+        } else if self.owner == Owner::Me {
+            // The end is on its way to whoever does not know it.
+            self.stays(true)
+        } else {
+            Outcome::GivesWay
+        }
+    }
+
+    /// They are two connections, to different servers.
+    fn two(self, told: Told) -> Outcome {
+        let (here, there) = (self.known, told.known);
+        match (here.lives(), there.lives()) {
+            (true, false) => return self.stays(true),
+            (false, true) => return Outcome::GivesWay,
+            _ if !is_alive(there.state) => return self.stays(false),
+            _ if !is_alive(here.state) => return Outcome::GivesWay,
+            _ => {}
+        }
+        let (is_first, answers) = match (told.word, self.owner) {
+            (Word::News, _) | (Word::Again, Owner::Nobody) => (false, false),
+            (Word::Again, Owner::Me) => (self.me < told.teller, true),
+            (Word::Again, Owner::Other(node)) => (node < told.teller, false),
+            (Word::Hearsay, Owner::Nobody) => (here.server < there.server, false),
+            (Word::Hearsay, owner) => (true, owner == Owner::Me),
+        };
+        if is_first { self.stays(answers) } else { Outcome::GivesWay }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use State::{Closed, Established, FinWait, SynRecv};
-
-    use super::*;
-
-    const TELLER: NodeId = NodeId(2);
-    const LONG: u32 = 10 * ALIKE;
-
-    fn here(state: State, idle: u32, owner: Owner) -> Here {
-        Here { known: Known { state, idle }, owner }
-    }
-
-    fn told(state: State, idle: u32) -> Known {
-        Known { state, idle }
-    }
-
-    #[test]
-    fn states_with_other_time_outs_are_compared_by_their_last_packets() {
-        let mut service = ServiceInfo { timeouts: [3600; 8], ..ServiceInfo::UNSET };
-        service.timeouts[FinWait.timeout_index()] = 480;
-        assert_eq!(idle(&service, Established, 3600 + 64), 0);
-        assert_eq!(idle(&service, FinWait, 480 + 60), 0);
-        assert_eq!((idle(&service, FinWait, 440), idle(&service, Established, 0)), (100, 3664));
-        assert_eq!(idle(&service, FinWait, 9999), 0, "nothing is newer than now");
-    }
-
-    #[test]
-    fn an_end_is_the_connections_own_unless_another_one_began() {
-        let owners = [Owner::Me, Owner::Nobody, Owner::Other(NodeId(1))];
-        for owner in owners {
-            assert!(here(SynRecv, 0, owner).may_succeed(told(Closed, 0), TELLER));
-            assert!(here(Established, 0, owner).may_succeed(told(FinWait, 0), TELLER));
-            assert!(!here(FinWait, 0, owner).may_succeed(told(Closed, 0), TELLER));
-            assert!(!here(Established, 0, owner).may_succeed(told(Established, 0), TELLER));
-        }
-        assert!(!here(Established, 0, Owner::Other(TELLER)).may_succeed(told(FinWait, 0), TELLER));
-    }
-
-    #[test]
-    fn what_has_ended_here_is_not_raised_by_those_who_have_not_heard_of_it() {
-        let ended = |owner| here(Closed, LONG, owner);
-        for owner in [Owner::Me, Owner::Nobody, Owner::Other(NodeId(1))] {
-            assert!(ended(owner).has_gone_on(told(Established, 2 * LONG), TELLER), "{owner:?}: stale");
-            assert!(!ended(owner).has_gone_on(told(Established, 0), TELLER), "{owner:?}: it began again");
-        }
-        assert!(ended(Owner::Me).has_gone_on(told(Established, LONG), TELLER));
-        assert!(!ended(Owner::Nobody).has_gone_on(told(Established, LONG), TELLER));
-        assert!(!ended(Owner::Other(TELLER)).has_gone_on(told(Established, 2 * LONG), TELLER));
-    }
-
-    #[test]
-    fn what_only_begins_here_gives_way_to_what_is_established_there() {
-        let begun = here(SynRecv, 0, Owner::Nobody);
-        assert!(begun.has_gone_on(told(Established, LONG), TELLER), "of the one before");
-        assert!(!begun.has_gone_on(told(Established, 0), TELLER));
-        assert!(begun.has_gone_on(told(FinWait, 0), TELLER));
-    }
-
-    #[test]
-    fn both_sides_come_to_the_same() {
-        let states = [Established, FinWait];
-        for (one, other) in states.into_iter().flat_map(|one| states.map(|other| (one, other))) {
-            for (one_idle, other_idle) in [(0, 0), (0, ALIKE), (0, LONG), (LONG, 0), (LONG, LONG)] {
-                let one_stays = here(one, one_idle, Owner::Me).prevails(told(other, other_idle), true);
-                let other_stays = here(other, other_idle, Owner::Me).prevails(told(one, one_idle), false);
-                assert_ne!(one_stays, other_stays, "{one:?} {one_idle}, {other:?} {other_idle}");
-            }
-        }
-        assert!(here(Established, 0, Owner::Me).prevails(told(FinWait, LONG), false));
-        assert!(!here(Established, LONG, Owner::Me).prevails(told(FinWait, 0), true));
-        assert!(!here(Established, 0, Owner::Me).prevails(told(FinWait, 0), true), "an end comes later");
-    }
-}
+mod tests;

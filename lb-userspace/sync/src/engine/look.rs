@@ -10,8 +10,8 @@ use super::Mirrors;
 use crate::digest::Regions;
 use crate::directory::{self, Directory, KnownGroup};
 use crate::message::{Connection, WireKey};
-use crate::mirror::{Identity, Owner, Seen};
-use crate::peer::Peer;
+use crate::mirror::{Identity, Mark, Owner, Seen};
+use crate::peer::{Absent, Peer};
 use crate::table::{Pages, Table};
 
 /// Whether a connection in this state is worth telling: one that somebody would miss. A first
@@ -25,11 +25,17 @@ pub(super) fn identity<K: Key>(key: K, backend: u64) -> Identity {
     Identity::new(key.client().mapped().0, key.ports(), backend)
 }
 
+/// The mark of a client's connection, whichever server it goes to.
+pub(super) fn mark<K: Key>(key: K) -> Mark {
+    identity(key, 0).mark()
+}
+
 pub(super) struct Look<'a, T> {
     pub table: &'a T,
     pub directory: &'a Directory,
     pub mirrors: &'a mut Mirrors,
     pub peers: &'a mut [Peer],
+    pub absent: Absent,
     pub now: Duration,
     pub tick: Tick,
     /// Groups that are balanced here, a bit each.
@@ -83,7 +89,7 @@ impl<T: Table> Look<'_, T> {
         };
         let (identity, KnownGroup { number, anycast, .. }) = (identity(key, server.hash), server.known.group);
         let balances = self.balanced >> (number % 64) & 1 != 0;
-        let owned = |seen: Seen| if anycast && balances { seen.owned_by(Owner::Me) } else { seen };
+        let speaks = anycast && balances;
         if !is_alive(state) {
             if seen.is_nothing() {
                 return; // whoever has ended it, it stays so
@@ -92,26 +98,29 @@ impl<T: Table> Look<'_, T> {
             if balances && seen.region() == identity.region() {
                 self.tell(key, entry, state, server);
             }
-            *seen = owned(Seen::NOTHING);
+            *seen = match speaks && seen.is_of(identity) {
+                true => Seen::ended(mark(key), Owner::Me),
+                false => Seen::NOTHING,
+            };
             return;
         }
         let now = Seen::new(identity, state, entry.expires(), number);
-        let mine = owned(now);
+        let mine = if speaks { now.owned_by(Owner::Me) } else { now };
         if !seen.is_same(now) {
             let found = anycast && self.finds && seen.is_nothing();
-            // Nothing but a client's new connection is established after another one was there.
-            let succeeds = state.is_active() && (!seen.is_nothing() || seen.owner() == Owner::Me);
+            // Nothing but a client's new connection is established after its old one has ended.
+            let succeeds = || state.is_active() && (seen.has_ended(mark(key)) || seen.is_of(identity));
             *seen = match found {
                 true => now,
-                false if anycast && succeeds => mine.successor(),
+                false if speaks && succeeds() => mine.successor(),
                 false => mine,
             };
             if balances && !found {
                 self.tell(key, entry, state, server);
             }
         } else if balances {
-            // What is nobody's is this director's as soon as a packet comes.
-            let timeout = || match anycast && seen.owner() == Owner::Nobody {
+            // What nobody speaks for who is there is this director's as soon as a packet comes.
+            let timeout = || match anycast && self.absent.present(seen.owner()) == Owner::Nobody {
                 true => 0,
                 false => self.table.service(entry.server()).timeouts[state.timeout_index()],
             };

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use lb_common::connection::{self, Entry, KeyV4, KeyV6};
+use lb_common::connection::{self, Entry, KeyV4, KeyV6, State};
 use lb_common::frame::Flow;
 use lb_common::server::ServerId;
 use lb_common::table::{self, Layout, Page, Place, Seen as Slot};
 use lb_model::ids::{GroupId, NodeId};
 
 use super::Mirrors;
-use super::last_use::{self, Here, idle};
-use super::look::{identity, is_alive};
+use super::last_use::{Here, Known, Outcome, Told, Word, idle};
+use super::look::{identity, is_alive, mark};
 use crate::directory::{Directory, KnownGroup};
 use crate::message::{Connection, WireKey};
 use crate::mirror::{Owner, Seen};
-use crate::peer::{Mentions, Peer, is_mentioned, mention};
+use crate::peer::{Absent, Mentions, Peer, is_mentioned, mention};
 use crate::status::Drops;
 use crate::table::{Pages, Table};
 
@@ -26,6 +26,7 @@ pub(super) struct Take<'a, T> {
     pub table: &'a T,
     pub directory: &'a Directory,
     pub mirrors: &'a mut Mirrors,
+    pub absent: Absent,
     pub peer: &'a mut Peer,
     pub drops: &'a mut Drops,
 }
@@ -131,7 +132,9 @@ impl<T: Table> Take<'_, T> {
             let found = table::find(&page, &place, told.key, is_its).map(|(seen, ())| seen);
             let index = |slot: u32| place.page as usize * K::SLOTS_PER_PAGE as usize + slot as usize;
             let taken = match found {
-                Some(seen) if group.anycast && self.stays(told, seen.entry, index(seen.slot), at) => {
+                Some(seen)
+                    if group.anycast && self.stays(told, server, (seen.entry, index(seen.slot)), at) =>
+                {
                     return Some(index(seen.slot));
                 }
                 Some(seen) => {
@@ -147,64 +150,83 @@ impl<T: Table> Take<'_, T> {
             };
             if let Some(Slot { slot, entry: before }) = taken {
                 self.table.count(entry, before);
-                self.note::<K>(index(slot), told, entry, group);
+                let had_ended = found.is_some() && before.state().is_some_and(State::is_over);
+                self.note::<K>(index(slot), told, entry, group, had_ended);
                 return Some(index(slot));
             }
         }
         None
     }
 
-    /// Whether what a slot has of the connection is better than what is told: in a group that
-    /// several directors balance.
-    fn stays<K: Family<T>>(&mut self, told: &Connection<K>, entry: Entry, slot: usize, at: Duration) -> bool {
+    /// Whether what a slot has of the connection stays, in a group that several directors balance:
+    /// by the rules of [`super::last_use`].
+    fn stays<K: Family<T>>(
+        &mut self,
+        told: &Connection<K>,
+        server: ServerId,
+        (entry, slot): (Entry, usize),
+        at: Duration,
+    ) -> bool {
         let Some(known) = self.directory.known(entry.server()) else { return false };
+        let Some(told_server) = self.directory.known(server) else { return false };
         let (service, now) = (self.table.service(entry.server()), self.table.now());
         let Some(state) = entry.state().filter(|_| !entry.expires().is_past(now)) else { return false };
         let Some(seen) = K::mirror(self.mirrors).get_mut(slot) else { return false };
-        let remaining = entry.expires().ticks_after(now);
-        let known_here = last_use::Known { state, idle: idle(&service, state, remaining) };
-        let here = Here { known: known_here, owner: seen.owner() };
-        let there = last_use::Known { state: told.state, idle: idle(&service, told.state, told.remaining) };
-        let (peer, group) = (self.peer.id, known.known.group);
+        let (teller, group) = (self.peer.id, known.known.group);
         let found = Seen::new(identity(told.key, known.hash), state, entry.expires(), group.number);
-        if told.hearsay && is_alive(state) {
-            if here.owner == Owner::Other(peer) {
-                *seen = seen.owned_by(Owner::Nobody);
-            }
-            return true;
-        }
         // A packet has changed it here, and the next look tells.
         let is_news = if is_alive(state) { !found.is_same(*seen) } else { !seen.is_nothing() };
         if is_news {
             return true;
         }
-        // Nobody tells an end again.
-        let is_told_again = is_alive(told.state) && self.peer.mentions.contains_key(&group.id);
-        if is_alive(state) {
-            let timeout = service.timeouts[state.timeout_index()];
-            let told_now = now.plus(timeout + connection::slack(timeout));
-            let began_now = seen.is_successor() && seen.is_recent(told_now);
-            return here.may_succeed(there, peer) && (began_now || here.is_later(there))
-                // What is told again may be older than what this director would tell.
-                || is_told_again && here.owner == Owner::Me && here.prevails(there, self.me < peer);
+        let word = match told.hearsay {
+            true => Word::Hearsay,
+            // Nobody tells an end again.
+            false if is_alive(told.state) && self.peer.mentions.contains_key(&group.id) => Word::Again,
+            false => Word::News,
+        };
+        let remaining = entry.expires().ticks_after(now);
+        let there = idle(&service, told.state, told.remaining);
+        let timeout = service.timeouts[state.timeout_index()];
+        let told_as = now.plus((timeout + connection::slack(timeout)).saturating_sub(there));
+        let owner = match seen.owner_of(mark(told.key)) {
+            Owner::Other(node) if node == teller => Owner::Other(node),
+            owner => self.absent.present(owner),
+        };
+        let here = Here {
+            me: self.me,
+            known: Known { server: known.hash, state, idle: idle(&service, state, remaining) },
+            owner,
+            outlives: seen.is_successor() && seen.is_recent(told_as),
+        };
+        let known_there = Known { server: told_server.hash, state: told.state, idle: there };
+        let outcome = here.outcome(Told { known: known_there, teller, word });
+        let Outcome::Stays { owner: speaks, answers } = outcome else { return false };
+        if speaks != owner {
+            *seen = seen.owned_by(speaks);
         }
-        if !told.hearsay && !is_told_again {
-            return here.may_succeed(there, peer);
+        if answers {
+            let hearsay = speaks != Owner::Me;
+            let answer = Connection { server: entry.server(), state, remaining, hearsay, ..*told };
+            self.peer.tell(&answer, known, at);
         }
-        let stays = here.has_gone_on(there, peer);
-        if stays && here.owner == Owner::Me && state.is_over() && here.is_later(there) {
-            // It has missed the end, which nobody else tells it.
-            let end = Connection { server: entry.server(), state, remaining, hearsay: false, ..*told };
-            self.peer.tell(&end, known, at);
-        }
-        stays
+        true
     }
 
-    fn note<K: Family<T>>(&mut self, slot: usize, told: &Connection<K>, entry: Entry, group: KnownGroup) {
+    /// `had_ended`: what it takes the place of was a connection of the same client and ports.
+    fn note<K: Family<T>>(
+        &mut self,
+        slot: usize,
+        told: &Connection<K>,
+        entry: Entry,
+        group: KnownGroup,
+        had_ended: bool,
+    ) {
         let Some(hash) = self.directory.known(entry.server()).map(|known| known.hash) else { return };
         let alive = is_alive(told.state);
         let seen = match alive {
             true => Seen::new(identity(told.key, hash), told.state, entry.expires(), group.number),
+            false if group.anycast => Seen::ended(mark(told.key), Owner::Nobody),
             false => Seen::NOTHING,
         };
         let seen = match (group.anycast, told.hearsay) {
@@ -212,8 +234,9 @@ impl<T: Table> Take<'_, T> {
             (true, false) => seen.owned_by(Owner::Other(self.peer.id)),
             (false, _) | (true, true) => seen,
         };
+        let succeeds = group.anycast && !told.hearsay && had_ended && told.state.is_active();
         if let Some(to) = K::mirror(self.mirrors).get_mut(slot) {
-            *to = seen;
+            *to = if succeeds { seen.successor() } else { seen };
         }
     }
 
@@ -245,7 +268,13 @@ impl<T: Table> Take<'_, T> {
             // A packet may have made it this director's own.
             if anycast && let (Some(state), Some(known)) = (state, known) {
                 let identity = identity(page.key(slot), known.hash);
-                if !Seen::new(identity, state, entry.expires(), number).is_same(*seen) {
+                let found = Seen::new(identity, state, entry.expires(), number);
+                if !found.is_same(*seen) {
+                    continue;
+                }
+                // Packets come here: it is nobody's until the next look.
+                if seen.is_used(found) {
+                    *seen = seen.owned_by(Owner::Nobody);
                     continue;
                 }
             }

@@ -201,8 +201,8 @@ impl MemoryTable {
     }
 
     /// What a packet of the program finds.
-    pub fn state<K: Kind>(&self, key: K, server: ServerId) -> Option<State> {
-        self.find(key, server).2?.entry.state()
+    pub fn entry<K: Kind>(&self, key: K, server: ServerId) -> Option<Entry> {
+        Some(self.find(key, server).2?.entry)
     }
 
     /// Page, place and slot of a connection to the server's service.

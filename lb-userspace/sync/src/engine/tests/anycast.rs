@@ -3,6 +3,9 @@
 use super::*;
 use crate::simulation::{GROUP_ID, TIMEOUT};
 
+mod journeys;
+mod rules;
+
 fn ports(client: u32) -> [u16; 2] {
     [client as u16 | 1, 80_u16.to_be()]
 }
@@ -232,21 +235,24 @@ fn a_new_connection_on_a_used_port_outlives_the_end_of_the_old_one() {
 }
 
 #[test]
-fn what_a_silent_director_spoke_for_is_whose_packets_come_next() {
+fn what_a_silent_director_speaks_for_is_whose_packets_come_next() {
     let mut world = World::anycast(31, &[16, 16, 16], 0);
     (0..100).for_each(|client| world.happen(0, client, State::Established));
     world.run_all(Duration::from_millis(50));
     world.run(Duration::from_secs(9), &[1, 2]);
+    (60..65).for_each(|client| world.happen(1, client, State::Established));
+    world.run(3 * STEP, &[1, 2]);
     assert_eq!(world.owned(1, Owner::Other(NodeId(0))), 100, "it may only be late");
     world.run(Duration::from_secs(6), &[1, 2]);
-    assert_eq!((world.owned(1, Owner::Nobody), world.owned(2, Owner::Nobody)), (100, 100));
+    assert_eq!((world.owned(1, Owner::Me), world.owned(2, Owner::Other(NodeId(1)))), (5, 5));
+    assert_eq!(world.owned(1, Owner::Other(NodeId(0))), 95, "they stay its own");
     (0..60).for_each(|client| world.happen(1, client, State::Established));
     world.run(3 * STEP, &[1, 2]);
-    assert_eq!((world.owned(1, Owner::Me), world.owned(2, Owner::Other(NodeId(1)))), (60, 60));
-    // It was only cut off: what nobody else has is its own again.
+    assert_eq!((world.owned(1, Owner::Me), world.owned(2, Owner::Other(NodeId(1)))), (65, 65));
+    // It was only cut off: what nobody else has is its own still.
     world.run_all(Duration::from_secs(25));
     world.assert_all_know(100);
-    assert_eq!((world.owned(0, Owner::Me), world.owned(1, Owner::Me)), (40, 60));
+    assert_eq!((world.owned(0, Owner::Me), world.owned(1, Owner::Me)), (35, 65));
 }
 
 #[test]
