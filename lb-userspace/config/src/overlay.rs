@@ -1,11 +1,11 @@
 //! Changes that are made at run time, as changes of the file's text: so they are validated as if
 //! they stood there, and can be written there.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use lb_model::overlay::{Change, ChangedFile, NewPersistence, NewServer, NewService, Settings};
-use lb_model::{Config, Fallback, Scheduler, Service, canonical};
+use lb_model::{Config, Fallback, Scheduler, Service, ServiceNames};
 
 use super::ConfigError;
 use super::edit::{List, To, added, emptied, removed, set};
@@ -20,7 +20,7 @@ pub struct Changed {
     /// The files that differ.
     pub files: Vec<ChangedFile>,
     /// Indices of changes that change nothing, and why: the files may have changed since.
-    pub unused: Vec<(usize, String)>,
+    pub unused: BTreeMap<usize, String>,
 }
 
 impl Changed {
@@ -54,14 +54,13 @@ impl Files {
         let mut changed = self.clone();
         changed.at_run_time = true;
         let changes: Vec<(usize, &Change)> = changes.into_iter().enumerate().collect();
-        let mut unused = Vec::new();
+        let mut unused = BTreeMap::new();
         for run in changes.chunk_by(|(_, one), (_, next)| go_together(one, next)) {
             let run = without_known(run, &config, &mut unused);
             if !run.is_empty() {
                 changed.make(&run, &mut config, &mut unused);
             }
         }
-        unused.sort_by_key(|(index, _)| *index);
         // With all lists of clients again.
         let config = changed.config()?;
         let both = self.documents.iter().zip(changed.documents);
@@ -77,10 +76,15 @@ impl Files {
     /// Makes changes that go together, with their indices, in `config`, which is what the files
     /// say; of those that cannot be made it notes why. What cannot be made at once is tried by
     /// halves, so thousands take few looks at the files.
-    fn make(&mut self, changes: &[(usize, &Change)], config: &mut Config, unused: &mut Vec<(usize, String)>) {
+    fn make(
+        &mut self,
+        changes: &[(usize, &Change)],
+        config: &mut Config,
+        unused: &mut BTreeMap<usize, String>,
+    ) {
         match (self.try_to_make(changes, config), changes) {
             (Ok(with_changes), _) => *config = with_changes,
-            (Err(why), [(index, _)]) => unused.push((*index, why)),
+            (Err(why), [(index, _)]) => drop(unused.insert(*index, why)),
             (Err(_), _) => {
                 let (some, others) = changes.split_at(changes.len() / 2);
                 self.make(some, config, unused);
@@ -143,9 +147,10 @@ impl Files {
     /// The number of a file, and its text with the change.
     fn text_with(&self, config: &Config, change: &Change) -> Result<(usize, String), String> {
         let text_of = |number: usize| &*self.documents[number].text;
+        let names = ServiceNames::of(&config.services);
         match change {
             Change::AddServer { service, server } => {
-                let index = service_index(config, service)?;
+                let index = service_index(&names, service)?;
                 let known = &config.services[index].servers;
                 let names = [Some(&server.address), server.name.as_ref()];
                 let is_there = |name: &&String| known.iter().any(|known| known.is_called(name));
@@ -157,14 +162,14 @@ impl Files {
                 Ok((number, text))
             }
             Change::RemoveServer { service, server } => {
-                let index = service_index(config, service)?;
+                let index = service_index(&names, service)?;
                 let known = config.services[index].servers.iter().position(|known| known.is_called(server));
                 let known = known.ok_or_else(|| format!("{service} has no server {server:?}"))?;
                 let (number, index) = self.place_of(index);
                 Ok((number, removed(text_of(number), List::Servers(index), known)?))
             }
             Change::EditService { service, settings } => {
-                let known = service_index(config, service)?;
+                let known = service_index(&names, service)?;
                 let (number, index) = self.place_of(known);
                 Ok((number, edited(text_of(number), index, settings, &config.services[known])?))
             }
@@ -176,9 +181,10 @@ impl Files {
 
     fn without_services(&self, config: &Config, names: &[&str]) -> Result<Vec<(usize, String)>, String> {
         let places = self.places();
+        let known = ServiceNames::of(&config.services);
         let mut gone: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
         for name in names {
-            let service = service_index(config, name)?;
+            let service = service_index(&known, name)?;
             let (number, index) = places.get(service).copied().ok_or("it stands in no file")?;
             if !gone.entry(number).or_default().insert(index) {
                 return Err(format!("there is no second service {name:?}"));
@@ -228,28 +234,17 @@ const fn go_together(one: &Change, next: &Change) -> bool {
 fn without_known<'a>(
     run: &[(usize, &'a Change)],
     config: &Config,
-    unused: &mut Vec<(usize, String)>,
+    unused: &mut BTreeMap<usize, String>,
 ) -> Vec<(usize, &'a Change)> {
     if !matches!(run, [(_, Change::AddService { .. }), ..]) {
         return run.to_vec();
     }
-    let place = |protocol: &str, address: &str| format!("{protocol}/{address}");
-    let names: HashSet<&str> = config.services.iter().map(|service| service.name.as_str()).collect();
-    let places = config.services.iter().map(|service| {
-        let Service { key, ports, .. } = service;
-        place(key.protocol.name(), &ports.after(key.vip))
-    });
-    let places: HashSet<String> = places.collect();
-    let is_known = |new: &NewService| {
-        let protocol = new.protocol.as_deref().unwrap_or("tcp");
-        new.name.as_deref().is_some_and(|name| names.contains(name))
-            || places.contains(&place(protocol, &canonical(&new.vip)))
-    };
+    let known = ServiceNames::of(&config.services);
     let mut others = Vec::with_capacity(run.len());
     for (index, change) in run {
         match change {
-            Change::AddService { service } if is_known(service) => {
-                unused.push((*index, format!("there is a service {} already", service.called())));
+            Change::AddService { service } if known.index_of_new(service).is_some() => {
+                unused.insert(*index, format!("there is a service {} already", service.called()));
             }
             _ => others.push((*index, *change)),
         }
@@ -271,11 +266,8 @@ fn changes_so_many(changes: &[(usize, &Change)], before: &Config, after: &Config
     }
 }
 
-fn service_index(config: &Config, name: &str) -> Result<usize, String> {
-    // Names are compared at once, addresses are written first.
-    let by_name = config.services.iter().position(|service| service.name == name);
-    let found = by_name.or_else(|| config.services.iter().position(|service| service.is_called(name)));
-    found.ok_or_else(|| format!("there is no service {name:?}"))
+fn service_index(names: &ServiceNames<'_>, name: &str) -> Result<usize, String> {
+    names.index(name).ok_or_else(|| format!("there is no service {name:?}"))
 }
 
 /// The text with these settings for the service with this index; what is so already stays as it

@@ -29,7 +29,7 @@ fn files(text: &str) -> Files {
 fn made(changes: &[Change]) -> (String, Vec<(usize, String)>) {
     let changed = files(FILE).changed(changes).unwrap_or_else(|error| panic!("{error}"));
     let text = changed.files.into_iter().next().map_or_else(|| FILE.to_owned(), |file| file.after);
-    (text, changed.unused)
+    (text, changed.unused.into_iter().collect())
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn settings_of_a_service_change_and_the_rest_stays() {
 fn what_is_made_bit_by_bit_is_no_file_before_it_is_whole() {
     let of = |changes: &[Change]| {
         let changed = files(FILE).changed(changes).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(changed.unused, [], "{changes:?}");
+        assert_eq!(changed.unused, BTreeMap::new(), "{changes:?}");
         changed
     };
     let changed = of(&[new(81, &[])]);
@@ -154,10 +154,10 @@ fn services_that_are_there_are_found_before_a_look_at_the_files() {
     changes.extend([remove("web"), new(80, &["192.0.2.22"]), new(80, &[])]);
     changes.extend(std::iter::repeat_n(new(82, &[]), 1000));
     let changed = files(FILE).changed(&changes).unwrap_or_else(|error| panic!("{error}"));
-    let indices: Vec<usize> = changed.unused.iter().map(|(index, _)| *index).collect();
+    let indices: Vec<usize> = changed.unused.keys().copied().collect();
     let wanted: Vec<usize> = [0, 2, 3, 6].into_iter().chain(7..1007).collect();
-    assert_eq!(indices, wanted, "{:?}", &changed.unused[..5]);
-    assert_eq!(changed.unused[0].1, "there is a service tcp/192.0.2.10:80 already");
+    assert_eq!(indices, wanted, "{:?}", changed.unused.first_key_value());
+    assert_eq!(changed.unused[&0], "there is a service tcp/192.0.2.10:80 already");
     assert_eq!(changed.config.services.len(), 2);
 }
 
@@ -173,7 +173,7 @@ services:
     let changes = [add("web", server("192.0.2.23")), gone, new(81, &["192.0.2.21"])];
     let changed = files(SHARED).changed(&changes).unwrap_or_else(|error| panic!("{error}"));
     let why = "the file's layout does not let that be changed alone".to_owned();
-    assert_eq!(changed.unused, [(0, why.clone()), (1, why)]);
+    assert_eq!(changed.unused, BTreeMap::from([(0, why.clone()), (1, why)]));
     assert!(changed.files[0].after.starts_with(SHARED), "{}", changed.files[0].after);
 }
 

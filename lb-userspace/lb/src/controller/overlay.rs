@@ -1,12 +1,12 @@
 //! What is changed in the configuration at run time: a layer above the file, by source. It outlives
 //! restarts in a file of its own, beside the folder of maintenance.
 //!
-//! - `list`: a change joins those of its source; `added`: who added what
+//! - `list`: changes join those of their source; `added`: who added what
 
 mod added;
 mod list;
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -17,10 +17,11 @@ use lb_api::status::OverlayStatus;
 use lb_api::wire::Saving;
 use lb_config::{Changed, ConfigError, Files, Mistake, Sources};
 use lb_model::overlay::{Change, ChangedFile, Overlays};
-use lb_model::{Config, Server, Service};
+use lb_model::{Config, Server, Service, ServiceNames};
 use lb_system::whole_file;
 
 use self::added::Added;
+use self::list::Joined;
 use super::Controller;
 
 /// The changes, and which of them change nothing.
@@ -29,7 +30,7 @@ pub(super) struct Overlay {
     path: PathBuf,
     sources: Overlays,
     /// By number, counted over all sources.
-    unused: Vec<(usize, String)>,
+    unused: BTreeMap<usize, String>,
     /// The files that the others would change.
     files: Vec<ChangedFile>,
     /// Why these cannot be written yet.
@@ -93,7 +94,8 @@ impl Overlay {
 
     /// What `lb save` writes: in files as they were read, with what references stood for then.
     pub(super) fn saving(&self) -> Saving {
-        Saving { files: self.files.clone(), unused: self.unused.clone(), lacks: self.lacks.clone() }
+        let unused = self.unused.clone().into_iter().collect();
+        Saving { files: self.files.clone(), unused, lacks: self.lacks.clone() }
     }
 
     fn write(&self) -> io::Result<()> {
@@ -114,7 +116,7 @@ impl Overlay {
         let status = |(number, (source, change)): (usize, (&String, &Change))| OverlayStatus {
             source: source.clone(),
             change: change.to_string(),
-            unused: self.unused(number).map(str::to_owned),
+            unused: self.unused.get(&number).cloned(),
         };
         all.enumerate().map(status).collect()
     }
@@ -122,11 +124,10 @@ impl Overlay {
     /// How many changes stand before those of this source, and which of its own have an effect. One
     /// that has none any more undoes nothing, and is undone by nothing.
     fn used(&self, source: &str) -> (usize, Vec<Change>) {
-        let unused: HashSet<usize> = self.unused.iter().map(|(number, _)| *number).collect();
         let others = self.sources.iter().take_while(|(other, _)| other.as_str() < source);
         let before: usize = others.map(|(_, changes)| changes.len()).sum();
         let own = self.sources.get(source).into_iter().flatten().enumerate();
-        let used = own.filter(|(index, _)| !unused.contains(&(before + index)));
+        let used = own.filter(|(index, _)| !self.unused.contains_key(&(before + index)));
         (before, used.map(|(_, change)| change.clone()).collect())
     }
 
@@ -136,10 +137,6 @@ impl Overlay {
             true => Ok(()),
             false => Err("it was changed meanwhile: save again".to_owned()),
         }
-    }
-
-    fn unused(&self, number: usize) -> Option<&str> {
-        self.unused.iter().find(|(unused, _)| *unused == number).map(|(_, why)| why.as_str())
     }
 
     /// Who added the service, if it is not the file's.
@@ -154,8 +151,8 @@ impl Overlay {
 }
 
 impl Controller {
-    /// Makes more changes, all or none; one that undoes an earlier one of its source takes that
-    /// back instead. Returns what they have changed, or why they are refused.
+    /// Makes more changes, all or none, joined with those of their source. Returns what they have
+    /// changed, or why they are refused.
     pub(super) fn change_overlay(
         &mut self,
         source: String,
@@ -165,15 +162,11 @@ impl Controller {
         let mut sources = self.overlay.sources.clone();
         sources.remove(&source);
         let (before, used) = self.overlay.used(&source);
-        let mut all: Vec<(Change, bool)> = used.into_iter().map(|change| (change, false)).collect();
-        for change in changes {
-            list::add(&mut all, change, &self.config.services);
-        }
-        let wanted = all.iter().enumerate().filter(|(_, (_, is_new))| *is_new);
-        let wanted: Vec<usize> = wanted.map(|(index, _)| before + index).collect();
-        let all: Vec<Change> = all.into_iter().map(|(change, _)| change).collect();
-        if !all.is_empty() {
-            sources.insert(source, all);
+        let joined = list::joined(used, changes, &ServiceNames::of(&self.config.services));
+        let Joined { changes, new } = joined;
+        let wanted: Vec<usize> = new.into_iter().map(|index| before + index).collect();
+        if !changes.is_empty() {
+            sources.insert(source, changes);
         }
         self.set_overlay(&sources, &wanted, &text)
     }
@@ -218,8 +211,9 @@ impl Controller {
         };
         let Loaded { config, overlay, warnings: _ } = loaded
             .map_err(|error| format!("the configuration file has a mistake, mend it first:\n{error}"))?;
-        if let Some((number, why)) = overlay.unused.iter().find(|(number, _)| wanted.contains(number)) {
-            let of_several = overlay.sources.values().flatten().nth(*number).filter(|_| wanted.len() > 1);
+        let in_vain = wanted.iter().find_map(|number| Some((*number, overlay.unused.get(number)?)));
+        if let Some((number, why)) = in_vain {
+            let of_several = overlay.sources.values().flatten().nth(number).filter(|_| wanted.len() > 1);
             return Err(match of_several {
                 Some(change) => format!("{change}: {why}"),
                 None => why.clone(),
@@ -257,7 +251,7 @@ mod tests {
             ("api".to_owned(), vec![remove("a"), remove("b")]),
             ("cli".to_owned(), vec![remove("c"), remove("d"), remove("e")]),
         ]);
-        let unused = vec![(1, "it is gone".to_owned()), (3, "it is gone".to_owned())];
+        let unused = BTreeMap::from([1, 3].map(|number| (number, "it is gone".to_owned())));
         let overlay = Overlay { sources, unused, ..Overlay::default() };
         assert_eq!(overlay.used("api"), (0, vec![remove("a")]));
         assert_eq!(overlay.used("cli"), (2, vec![remove("c"), remove("e")]));
