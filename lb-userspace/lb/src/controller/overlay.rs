@@ -1,14 +1,14 @@
 //! What is changed in the configuration at run time: a layer above the file, by source. It outlives
 //! restarts in a file of its own, beside the folder of maintenance.
 //!
-//! - `list`: changes join those of their source; `added`: who added what
+//! - `list`: changes join those of their source; `added`: who added what; `file`: what outlives
+//!   restarts
 
 mod added;
+mod file;
 mod list;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use lb_api::difference::Difference;
@@ -18,7 +18,6 @@ use lb_api::wire::Saving;
 use lb_config::{Changed, ConfigError, Files, Mistake, Sources};
 use lb_model::overlay::{Change, ChangedFile, Overlays};
 use lb_model::{Config, Server, Service, ServiceNames};
-use lb_system::whole_file;
 
 use self::added::Added;
 use self::list::Joined;
@@ -36,6 +35,8 @@ pub(super) struct Overlay {
     /// Why these cannot be written yet.
     lacks: Option<String>,
     added: Added,
+    /// Why the file cannot be read, until it is put aside.
+    unreadable: Option<String>,
 }
 
 /// A configuration with what was changed in it.
@@ -47,8 +48,8 @@ pub(super) struct Loaded {
 }
 
 /// Reads the configuration file, and what was changed at run time; also says what else the
-/// configuration depends on. An overlay that cannot be read is told in the log and left out: the
-/// file is what operators go by.
+/// configuration depends on. An overlay that cannot be read is left out, and whoever takes the
+/// configuration puts it aside.
 pub(super) fn load(path: &Path) -> (Result<Loaded, ConfigError>, Sources) {
     match Files::open(path) {
         Ok(mut files) => (load_files(&mut files), files.sources()),
@@ -59,12 +60,12 @@ pub(super) fn load(path: &Path) -> (Result<Loaded, ConfigError>, Sources) {
 fn load_files(files: &mut Files) -> Result<Loaded, ConfigError> {
     let config = files.config()?;
     let overlay = config.maintenance.with_file_name("overlay.json");
-    let sources = read(&overlay).unwrap_or_else(|error| {
-        tracing::error!("{}: {error}; what was changed at run time is left out", overlay.display());
-        Overlays::new()
-    });
+    let (sources, unreadable) = match file::read(&overlay) {
+        Ok(sources) => (sources, None),
+        Err(error) => (Overlays::new(), Some(error.to_string())),
+    };
     if sources.is_empty() {
-        let overlay = Overlay { path: overlay, ..Overlay::default() };
+        let overlay = Overlay { path: overlay, unreadable, ..Overlay::default() };
         return Ok(Loaded { config, overlay, warnings: files.warnings() });
     }
     load_with(files, overlay, sources)
@@ -75,16 +76,8 @@ fn load_with(files: &mut Files, overlay: PathBuf, sources: Overlays) -> Result<L
     let lacks = changed.lacks();
     let Changed { config, unused, files: changed } = changed;
     let added = Added::of(&config, &sources, &unused);
-    let overlay = Overlay { path: overlay, sources, unused, files: changed, lacks, added };
+    let overlay = Overlay { path: overlay, sources, unused, files: changed, lacks, added, unreadable: None };
     Ok(Loaded { config, overlay, warnings: files.warnings() })
-}
-
-fn read(path: &Path) -> io::Result<Overlays> {
-    match fs::read(path) {
-        Ok(text) => serde_json::from_slice(&text).map_err(io::Error::from),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Overlays::new()),
-        Err(error) => Err(error),
-    }
 }
 
 impl Overlay {
@@ -98,14 +91,25 @@ impl Overlay {
         Saving { files: self.files.clone(), unused, lacks: self.lacks.clone() }
     }
 
-    fn write(&self) -> io::Result<()> {
-        if self.sources.is_empty() {
-            return match fs::remove_file(&self.path) {
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-                result => result,
-            };
-        }
-        whole_file::replace(&self.path, &serde_json::to_vec_pretty(&self.sources)?)
+    /// Renames a file that cannot be read; the event tells what to do about it.
+    pub(super) fn put_aside(&mut self) -> Option<Record> {
+        let why = self.unreadable.take()?;
+        let shown = self.path.display();
+        let text = match file::put_aside(&self.path) {
+            Ok(aside) => format!(
+                "what was changed at run time is left out: {shown} cannot be read ({why}), and is {} now; mend it, \
+                 move it back and `lb reload`, or make the changes again",
+                aside.display()
+            ),
+            Err(error) => {
+                self.unreadable = Some(why.clone());
+                format!(
+                    "what was changed at run time is left out, and nothing can be changed: {shown} cannot be read \
+                     ({why}) nor renamed ({error}); move it away and `lb reload`"
+                )
+            }
+        };
+        Some(Record::new(Level::Error, "overlay_unreadable", text).cause(why))
     }
 
     pub(super) fn status(&self) -> Vec<OverlayStatus> {
@@ -196,6 +200,10 @@ impl Controller {
         if self.leaving.is_some() {
             return Err("this director is stopping".to_owned());
         }
+        if let Some(why) = &self.overlay.unreadable {
+            let shown = self.overlay.path.display();
+            return Err(format!("{shown} cannot be read ({why}): move it away and `lb reload`"));
+        }
         let read = |path: &Path| match Files::open(path) {
             Ok(mut files) => {
                 let loaded = load_with(&mut files, self.overlay.path.clone(), sources.clone());
@@ -220,7 +228,7 @@ impl Controller {
             });
         }
         let config = self.accepted(config).map_err(|error| format!("{error:#}"))?;
-        let kept = overlay.write();
+        let kept = file::write(&overlay.path, &overlay.sources);
         kept.map_err(|error| format!("cannot write {}: {error}", overlay.path.display()))?;
         self.notifier.record(Record::new(Level::Info, "overlay_changed", text.to_owned()));
         Ok(self.take(config, overlay))
@@ -256,6 +264,28 @@ mod tests {
         assert_eq!(overlay.used("api"), (0, vec![remove("a")]));
         assert_eq!(overlay.used("cli"), (2, vec![remove("c"), remove("e")]));
         assert_eq!(overlay.used("web"), (5, vec![]));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_put_aside_and_stays_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("overlay.json");
+        let aside = |name: &str| std::fs::read_to_string(folder.path().join(name));
+        for (text, name) in [("{ torn", "overlay.json.unreadable"), ("[]", "overlay.json.unreadable.2")] {
+            std::fs::write(&path, text).expect("a file");
+            let why = file::read(&path).expect_err("it is no overlay").to_string();
+            let mut overlay = Overlay { path: path.clone(), unreadable: Some(why), ..Overlay::default() };
+            let told = overlay.put_aside().expect("it is told");
+            assert_eq!((told.event.as_str(), told.level), ("overlay_unreadable", Level::Error));
+            assert_eq!(aside(name).expect("it is there"), text);
+            assert!(!path.exists() && overlay.put_aside().is_none(), "once");
+        }
+        assert_eq!(aside("overlay.json.unreadable").expect("the first one stays"), "{ torn");
+        assert_eq!(file::read(&path).expect("there is none"), Overlays::new());
+        // One that cannot be renamed is not written over.
+        let path = folder.path().join("gone").join("overlay.json");
+        let mut overlay = Overlay { path, unreadable: Some("torn".to_owned()), ..Overlay::default() };
+        assert!(overlay.put_aside().is_some() && overlay.unreadable.is_some());
     }
 
     #[test]
