@@ -112,8 +112,8 @@ impl NewService {
         self.servers.iter().position(|server| server.is_called(text, port))
     }
 
-    /// 0 where that is no number.
-    fn first_port(&self) -> u16 {
+    /// Of its ports; 0 where that is no number.
+    pub fn first_port(&self) -> u16 {
         let ports = self.vip.rsplit_once(':').map_or("", |(_, ports)| ports);
         let digits =
             ports.find(|character: char| !character.is_ascii_digit()).map_or(ports, |end| &ports[..end]);
@@ -122,17 +122,23 @@ impl NewService {
 }
 
 impl NewServer {
-    /// Whether it is called so at a service with this port, see [`Server::is_called`].
-    pub fn is_called(&self, text: &str, port: u16) -> bool {
+    /// What it can be called at a service with this port, see [`Server::names`].
+    pub fn names(&self, port: u16) -> Vec<String> {
         let address = canonical(&self.address);
         let known = match (address.parse::<IpAddr>(), address.parse::<SocketAddr>()) {
             (Ok(address), _) => Server::new(address, port),
             (_, Ok(address)) => Server::new(address.ip(), address.port()),
             // Validation says what is wrong with it.
-            _ => return self.address == text || self.name.as_deref() == Some(text),
+            _ => return [Some(&self.address), self.name.as_ref()].into_iter().flatten().cloned().collect(),
         };
         let name = self.name.clone().unwrap_or_else(|| known.name.clone());
-        Server { name, ..known }.is_called(text)
+        Server { name, ..known }.names().to_vec()
+    }
+
+    /// Whether it is called so at a service with this port, see [`Server::is_called`].
+    pub fn is_called(&self, text: &str, port: u16) -> bool {
+        let text = canonical(text);
+        self.names(port).iter().any(|name| *name == text)
     }
 }
 

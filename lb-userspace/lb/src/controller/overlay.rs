@@ -2,21 +2,23 @@
 //! restarts in a file of its own, beside the folder of maintenance.
 //!
 //! - `list`: changes join those of their source; `added`: who added what; `file`: what outlives
-//!   restarts
+//!   restarts; `single`: a change that comes alone
 
 mod added;
 mod file;
 mod list;
+mod single;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use lb_api::difference::Difference;
 use lb_api::events::{Level, Record};
 use lb_api::status::OverlayStatus;
 use lb_api::wire::Saving;
-use lb_config::{Changed, ConfigError, Files, Mistake, Sources};
-use lb_model::overlay::{Change, ChangedFile, Overlays};
+use lb_config::{Base, Changed, ConfigError, Files, Mistake, Sources};
+use lb_model::overlay::{Change, Overlays};
 use lb_model::{Config, Server, Service, ServiceNames};
 
 use self::added::Added;
@@ -30,10 +32,8 @@ pub(super) struct Overlay {
     sources: Overlays,
     /// By number, counted over all sources.
     unused: BTreeMap<usize, String>,
-    /// The files that the others would change.
-    files: Vec<ChangedFile>,
-    /// Why these cannot be written yet.
-    lacks: Option<String>,
+    /// The files that it stands above, as they were read.
+    base: Option<Arc<Base>>,
     added: Added,
     /// Why the file cannot be read, until it is put aside.
     unreadable: Option<String>,
@@ -65,7 +65,8 @@ fn load_files(files: &mut Files) -> Result<Loaded, ConfigError> {
         Err(error) => (Overlays::new(), Some(error.to_string())),
     };
     if sources.is_empty() {
-        let overlay = Overlay { path: overlay, unreadable, ..Overlay::default() };
+        let base = Some(Arc::new(Base::new(files.clone())));
+        let overlay = Overlay { path: overlay, base, unreadable, ..Overlay::default() };
         return Ok(Loaded { config, overlay, warnings: files.warnings() });
     }
     load_with(files, overlay, sources)
@@ -73,10 +74,10 @@ fn load_files(files: &mut Files) -> Result<Loaded, ConfigError> {
 
 fn load_with(files: &mut Files, overlay: PathBuf, sources: Overlays) -> Result<Loaded, ConfigError> {
     let changed = files.changed(sources.values().flatten())?;
-    let lacks = changed.lacks();
-    let Changed { config, unused, files: changed } = changed;
+    let Changed { config, unused, .. } = changed;
     let added = Added::of(&config, &sources, &unused);
-    let overlay = Overlay { path: overlay, sources, unused, files: changed, lacks, added, unreadable: None };
+    let base = Some(Arc::new(Base::new(files.clone())));
+    let overlay = Overlay { path: overlay, sources, unused, base, added, unreadable: None };
     Ok(Loaded { config, overlay, warnings: files.warnings() })
 }
 
@@ -88,7 +89,26 @@ impl Overlay {
     /// What `lb save` writes: in files as they were read, with what references stood for then.
     pub(super) fn saving(&self) -> Saving {
         let unused = self.unused.clone().into_iter().collect();
-        Saving { files: self.files.clone(), unused, lacks: self.lacks.clone() }
+        let changed = self.base.as_ref().map(|base| {
+            let mut files = base.files().clone();
+            files.changed(self.sources.values().flatten())
+        });
+        let (files, lacks) = match changed {
+            Some(Ok(changed)) => {
+                let lacks = self.unwritten(&changed).or_else(|| changed.lacks());
+                (changed.files, lacks)
+            }
+            Some(Err(error)) => (Vec::new(), Some(error.to_string())),
+            None => (Vec::new(), None),
+        };
+        Saving { files, unused, lacks }
+    }
+
+    /// What is in force and would not be in the files: it must not be forgotten.
+    fn unwritten(&self, changed: &Changed) -> Option<String> {
+        let (number, why) = changed.unused.iter().find(|(number, _)| !self.unused.contains_key(number))?;
+        let change = self.sources.values().flatten().nth(*number)?;
+        Some(format!("{change} cannot be written ({why})"))
     }
 
     /// Renames a file that cannot be read; the event tells what to do about it.
@@ -125,14 +145,19 @@ impl Overlay {
         all.enumerate().map(status).collect()
     }
 
-    /// How many changes stand before those of this source, and which of its own have an effect. One
-    /// that has none any more undoes nothing, and is undone by nothing.
+    /// The number of this source's first change, and which of its own have an effect. One that has
+    /// none any more undoes nothing, and is undone by nothing.
     fn used(&self, source: &str) -> (usize, Vec<Change>) {
-        let others = self.sources.iter().take_while(|(other, _)| other.as_str() < source);
-        let before: usize = others.map(|(_, changes)| changes.len()).sum();
+        let before = self.first_number(source);
         let own = self.sources.get(source).into_iter().flatten().enumerate();
         let used = own.filter(|(index, _)| !self.unused.contains_key(&(before + index)));
         (before, used.map(|(_, change)| change.clone()).collect())
+    }
+
+    /// How many changes stand before those of this source.
+    fn first_number(&self, source: &str) -> usize {
+        let others = self.sources.iter().take_while(|(other, _)| other.as_str() < source);
+        others.map(|(_, changes)| changes.len()).sum()
     }
 
     /// What came while somebody saved the rest must not be lost.
@@ -162,15 +187,23 @@ impl Controller {
         source: String,
         changes: Vec<Change>,
     ) -> Result<Vec<Difference>, String> {
+        self.may_change()?;
         let text = format!("{source}: {}", words(&changes));
-        let mut sources = self.overlay.sources.clone();
-        sources.remove(&source);
         let (before, used) = self.overlay.used(&source);
-        let joined = list::joined(used, changes, &ServiceNames::of(&self.config.services));
+        let joined = list::joined(used, changes.clone(), &ServiceNames::of(&self.config.services));
+        if let [change] = changes.as_slice()
+            && self.config_file.is_in_force()
+            && let Some((config, overlay)) =
+                self.overlay.with_one_more(&self.config, &source, change, &joined)
+        {
+            return self.put_in_force(config, overlay, &text);
+        }
+        let mut sources = self.overlay.sources.clone();
         let Joined { changes, new } = joined;
         let wanted: Vec<usize> = new.into_iter().map(|index| before + index).collect();
-        if !changes.is_empty() {
-            sources.insert(source, changes);
+        match changes.is_empty() {
+            true => drop(sources.remove(&source)),
+            false => drop(sources.insert(source, changes)),
         }
         self.set_overlay(&sources, &wanted, &text)
     }
@@ -197,13 +230,7 @@ impl Controller {
         wanted: &[usize],
         text: &str,
     ) -> Result<Vec<Difference>, String> {
-        if self.leaving.is_some() {
-            return Err("this director is stopping".to_owned());
-        }
-        if let Some(why) = &self.overlay.unreadable {
-            let shown = self.overlay.path.display();
-            return Err(format!("{shown} cannot be read ({why}): move it away and `lb reload`"));
-        }
+        self.may_change()?;
         let read = |path: &Path| match Files::open(path) {
             Ok(mut files) => {
                 let loaded = load_with(&mut files, self.overlay.path.clone(), sources.clone());
@@ -227,6 +254,27 @@ impl Controller {
                 None => why.clone(),
             });
         }
+        self.put_in_force(config, overlay, text)
+    }
+
+    fn may_change(&self) -> Result<(), String> {
+        if self.leaving.is_some() {
+            return Err("this director is stopping".to_owned());
+        }
+        if let Some(why) = &self.overlay.unreadable {
+            let shown = self.overlay.path.display();
+            return Err(format!("{shown} cannot be read ({why}): move it away and `lb reload`"));
+        }
+        Ok(())
+    }
+
+    /// What outlives restarts is written first.
+    fn put_in_force(
+        &mut self,
+        config: Config,
+        overlay: Overlay,
+        text: &str,
+    ) -> Result<Vec<Difference>, String> {
         let config = self.accepted(config).map_err(|error| format!("{error:#}"))?;
         let kept = file::write(&overlay.path, &overlay.sources);
         kept.map_err(|error| format!("cannot write {}: {error}", overlay.path.display()))?;

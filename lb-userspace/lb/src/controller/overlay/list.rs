@@ -115,8 +115,8 @@ impl List<'_> {
         }
     }
 
-    /// Makes the change in the service that the list has added, if that is what it is about; else it
-    /// is returned.
+    /// Makes the change in the service that the list has added, if that is what it is about; else
+    /// the change is returned.
     fn fold(&mut self, subject: &Subject, change: Change, is_new: bool) -> Option<Change> {
         let Some((added, says_new)) = self.added_service(subject) else { return Some(change) };
         match change {
@@ -158,8 +158,8 @@ impl List<'_> {
         self.entries.push(Some(Entry { change, is_new }));
     }
 
-    /// A service that goes takes along what was changed in it. Whether it was added, so that nothing
-    /// is left to be removed.
+    /// A service that goes takes along what was changed in it. Whether it was added, so that
+    /// nothing is left to be removed.
     fn take_back_service(&mut self, subject: &Subject) -> bool {
         let Self { entries, about, .. } = self;
         let Some(about) = about.get_mut(subject) else { return false };
