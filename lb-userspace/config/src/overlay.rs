@@ -2,8 +2,8 @@
 //! they stood there, and can be written there.
 //!
 //! Many are made together (`plan`): each file is written and read once. Where services of a file
-//! have something in common (anchors), or do not stand in lines of their own, changes are made one
-//! by one (`stepwise`). `base` is for one change more. `text` has the words of the file.
+//! have something in common (anchors), or do not stand in lines of their own, changes of them are
+//! made one by one (`stepwise`). `base` is for one change more. `text` has the words of the file.
 
 mod base;
 mod plan;
@@ -127,16 +127,9 @@ struct Making {
 impl Making {
     fn make(&mut self, mut changes: &[Numbered<'_>]) {
         while !changes.is_empty() {
-            if self.cuts.is_none() {
-                self.cuts = self.files.documents.iter().map(|document| Cut::of(&document.text)).collect();
-            }
-            let made = match self.cuts.take() {
-                Some(cuts) => self.make_together(changes, cuts),
-                None => {
-                    self.files.make_stepwise(changes, &mut self.config, &mut self.unused);
-                    changes.len()
-                }
-            };
+            let cuts = self.cuts.take();
+            let cuts = cuts.unwrap_or_else(|| cuts_of(&self.files));
+            let made = self.make_together(changes, cuts);
             changes = &changes[made..];
         }
     }
@@ -145,45 +138,62 @@ impl Making {
     /// cannot be made it notes why. What cannot be made at once is tried by halves, so thousands
     /// take few looks at the files.
     fn make_together(&mut self, changes: &[Numbered<'_>], cuts: Vec<Cut>) -> usize {
-        let (planned, count, texts, wanted) = {
+        let (planned, rejected, texts, wanted) = {
             let names = ServiceNames::of(&self.config.services);
             let mut plan = Plan::new(&names);
-            let (mut planned, mut count) = (Vec::new(), 0);
+            let (mut planned, mut rejected) = (0, Vec::new());
             for (index, change) in changes {
                 match plan.take(change) {
-                    Ok(Taken::Yes) => planned.push((*index, *change)),
+                    Ok(Taken::Yes) => planned += 1,
                     Ok(Taken::Later) => break,
-                    Err(why) => drop(self.unused.insert(*index, why)),
+                    Err(why) => rejected.push((*index, why)),
                 }
-                count += 1;
             }
             let texts = plan.texts(&self.files.documents, &cuts, &self.config);
-            (planned, count, texts, plan.counts(&self.config))
+            (planned, rejected, texts, plan.counts(&self.config))
         };
-        if planned.is_empty() {
+        let taken = &changes[..planned + rejected.len()];
+        if planned == 0 {
             self.cuts = Some(cuts);
-            return count;
+            self.unused.extend(rejected);
+            return taken.len();
         }
         // A file may have a list that several services share.
         let has_so_many = |new: &Config| {
             let servers: usize = new.services.iter().map(|service| service.servers.len()).sum();
             (new.services.len(), servers) == wanted
         };
-        match (texts.and_then(|texts| self.files.put(texts, has_so_many)), planned.as_slice()) {
-            (Ok(config), _) => self.config = config,
-            (Err(why), [(index, _)]) => {
-                self.unused.insert(*index, why);
-                self.cuts = Some(cuts);
+        let with_changes = match texts {
+            Ok(texts) => self.files.put(texts, has_so_many),
+            Err(_) if taken.len() == 1 => {
+                self.files.make_stepwise(taken, &mut self.config, &mut self.unused);
+                return taken.len();
             }
+            Err(why) => Err(why),
+        };
+        match (with_changes, taken) {
+            (Ok(config), _) => {
+                self.config = config;
+                self.unused.extend(rejected);
+            }
+            (Err(why), [(index, _)]) => {
+                self.cuts = Some(cuts);
+                self.unused.insert(*index, why);
+            }
+            // Those that were rejected may go with others than these.
             (Err(_), _) => {
                 self.cuts = Some(cuts);
-                let (some, others) = planned.split_at(planned.len() / 2);
+                let (some, others) = taken.split_at(taken.len() / 2);
                 self.make(some);
                 self.make(others);
             }
         }
-        count
+        taken.len()
     }
+}
+
+fn cuts_of(files: &Files) -> Vec<Cut> {
+    files.documents.iter().map(|document| Cut::of(&document.text)).collect()
 }
 
 /// Those were not read with the changes.

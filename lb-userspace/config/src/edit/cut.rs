@@ -10,6 +10,14 @@ const HEAD: &str = "services:\n";
 
 #[derive(Debug, Clone)]
 pub(crate) struct Cut {
+    /// How many services there are.
+    count: usize,
+    /// `None`: the services do not stand in lines of their own, or have something in common.
+    pieces: Option<Pieces>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Pieces {
     /// What stands before each service, and behind the last one.
     between: Vec<String>,
     /// The lines of each service, with its comments.
@@ -17,64 +25,74 @@ pub(crate) struct Cut {
 }
 
 impl Cut {
-    /// `None`: the services do not stand in lines of their own, or have something in common.
-    pub(crate) fn of(text: &str) -> Option<Self> {
+    pub(crate) fn of(text: &str) -> Self {
         let map = SourceMap::of(text);
+        Self { count: map.root().key("services").items(), pieces: Pieces::of(text, &map) }
+    }
+
+    /// How many services there are.
+    pub(crate) const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Whether services can be changed by themselves.
+    pub(crate) const fn is_possible(&self) -> bool {
+        self.pieces.is_some()
+    }
+
+    /// A text with nothing but this service, of which it is the first one.
+    pub(crate) fn alone(&self, index: usize) -> Option<String> {
+        let lines = self.pieces.as_ref()?.services.get(index)?;
+        Some(format!("{HEAD}{lines}"))
+    }
+
+    /// The text with only this service, and all that is no service.
+    pub(crate) fn with_only(&self, index: usize) -> Option<String> {
+        let Pieces { between, services } = self.pieces.as_ref()?;
+        let (head, tail) = between.split_first()?;
+        Some(format!("{head}{}{}", services.get(index)?, tail.concat()))
+    }
+
+    /// The text with others in place of some services, as texts of [`Self::alone`]; `None`: the
+    /// service goes. What cannot be put there is told.
+    pub(crate) fn with(&self, others: &BTreeMap<usize, Option<String>>) -> Result<String, String> {
+        const NOT_ALONE: &str = "the file's layout does not let that be changed alone";
+        let Pieces { between, services } = self.pieces.as_ref().ok_or(NOT_ALONE)?;
+        let (last, before) = between.split_last().ok_or(NOT_ALONE)?;
+        let mut text = String::new();
+        for (index, (before, lines)) in before.iter().zip(services).enumerate() {
+            text.push_str(before);
+            match others.get(&index) {
+                None => text.push_str(lines),
+                Some(None) => {}
+                Some(Some(other)) => text.push_str(other.strip_prefix(HEAD).ok_or(NOT_ALONE)?),
+            }
+        }
+        text.push_str(last);
+        Ok(text)
+    }
+}
+
+impl Pieces {
+    fn of(text: &str, map: &SourceMap) -> Option<Self> {
         if map.has_aliases() || map.second_document.is_some() {
             return None;
         }
         let list = map.root().key("services");
         let text: Vec<char> = text.chars().collect();
-        let mut cut = Self { between: Vec::new(), services: Vec::new() };
-        let mut at = 0;
+        let (mut pieces, mut at) = (Self::default(), 0);
         for index in 0..list.items() {
             if text.get(behind_anchor(&text, list.own_text()?.start)) == Some(&'[') {
                 return None;
             }
             let item = list.item(index);
             let lines = entry_lines(&text, item.own_text()?.start, item.leaf_end(&text)?);
-            cut.between.push(text.get(at..lines.start)?.iter().collect());
+            pieces.between.push(text.get(at..lines.start)?.iter().collect());
             at = lines.end;
-            cut.services.push(text.get(lines)?.iter().collect());
+            pieces.services.push(text.get(lines)?.iter().collect());
         }
-        cut.between.push(text.get(at..)?.iter().collect());
-        Some(cut)
-    }
-
-    /// How many services there are.
-    pub(crate) fn count(&self) -> usize {
-        self.services.len()
-    }
-
-    /// A text with nothing but this service, of which it is the first one.
-    pub(crate) fn alone(&self, index: usize) -> Option<String> {
-        self.services.get(index).map(|lines| format!("{HEAD}{lines}"))
-    }
-
-    /// The text with only this service, and all that is no service.
-    pub(crate) fn with_only(&self, index: usize) -> Option<String> {
-        let (head, tail) = self.between.split_first()?;
-        Some(format!("{head}{}{}", self.services.get(index)?, tail.concat()))
-    }
-
-    /// The text with others in place of some services, as texts of [`Self::alone`]; `None`: the
-    /// service goes. What cannot be put there is told.
-    pub(crate) fn with(&self, others: &BTreeMap<usize, Option<String>>) -> Result<String, String> {
-        let (last, before) = self.between.split_last().ok_or("there is no text")?;
-        let mut text = String::new();
-        for (index, (before, lines)) in before.iter().zip(&self.services).enumerate() {
-            text.push_str(before);
-            match others.get(&index) {
-                None => text.push_str(lines),
-                Some(None) => {}
-                Some(Some(other)) => {
-                    let lines = other.strip_prefix(HEAD);
-                    text.push_str(lines.ok_or("the file's layout does not let that be changed alone")?);
-                }
-            }
-        }
-        text.push_str(last);
-        Ok(text)
+        pieces.between.push(text.get(at..)?.iter().collect());
+        Some(pieces)
     }
 }
 
@@ -97,8 +115,8 @@ timeouts: { udp: 5m }
 
     #[test]
     fn a_text_is_cut_at_its_services_and_joined() {
-        let cut = Cut::of(FILE).expect("services in lines of their own");
-        assert_eq!(cut.count(), 2);
+        let cut = Cut::of(FILE);
+        assert!(cut.count() == 2 && cut.is_possible());
         assert_eq!(cut.with(&BTreeMap::new()).as_deref(), Ok(FILE));
         let mail = "services:\n  - { vip: '192.0.2.10:25', fallback: local }\n";
         assert_eq!(cut.alone(1).as_deref(), Some(mail));
@@ -113,14 +131,17 @@ timeouts: { udp: 5m }
 
     #[test]
     fn what_stands_otherwise_is_not_cut() {
-        let none = Cut::of("interface: eth0\ninclude: [a.yaml]\n").expect("no services");
-        assert!(none.count() == 0 && none.alone(0).is_none());
-        for text in [
-            "services: [{ vip: '192.0.2.10:80' }]\n",
-            "services:\n  - &one { vip: '192.0.2.10:80' }\n  - *one\n",
-            "services:\n  - vip: 192.0.2.10:80\n---\nservices: []\n",
+        let none = Cut::of("interface: eth0\ninclude: [a.yaml]\n");
+        assert!(none.is_possible() && none.count() == 0 && none.alone(0).is_none());
+        for (text, count) in [
+            ("services: [{ vip: '192.0.2.10:80' }]\n", 1),
+            ("services:\n  - &one { vip: '192.0.2.10:80' }\n  - *one\n", 2),
+            ("services:\n  - vip: 192.0.2.10:80\n---\nservices: []\n", 1),
         ] {
-            assert!(Cut::of(text).is_none(), "{text}");
+            let cut = Cut::of(text);
+            assert!(!cut.is_possible() && cut.alone(0).is_none() && cut.with_only(0).is_none(), "{text}");
+            assert_eq!(cut.count(), count, "{text}");
+            assert!(cut.with(&BTreeMap::from([(0, None)])).is_err(), "{text}");
         }
     }
 }

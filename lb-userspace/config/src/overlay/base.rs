@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use lb_model::overlay::{Change, NewService};
 use lb_model::{Config, Service, ServiceKey};
 
+use super::cuts_of;
 use crate::edit::{Cut, List, emptied};
 use crate::files::Files;
 use crate::validate;
@@ -15,7 +16,7 @@ use crate::validate;
 #[derive(Debug)]
 pub struct Base {
     files: Files,
-    /// `None` in it: the files' layout does not let services be taken one by one.
+    /// `None` in it: the files' layout does not let services be left out.
     single: OnceLock<Option<Single>>,
 }
 
@@ -64,6 +65,8 @@ impl Base {
         let services = &mut with_one_more.services;
         match *step {
             Step::Put(new, index) => {
+                // It would stand there.
+                single.cuts.first().is_some_and(Cut::is_possible).then_some(())?;
                 let change = Change::AddService { service: new.clone() };
                 let service = single.service(None, &[&change])?;
                 match index {
@@ -81,7 +84,10 @@ impl Base {
             }
             Step::Remove(index) => {
                 let gone = (index < services.len()).then(|| services.remove(index))?;
-                stands_alone(&gone).then_some(())?;
+                let place = single.places.get(&gone.key).filter(|_| !is_new(&gone.key));
+                let can_go =
+                    place.is_none_or(|(file, _)| single.cuts.get(*file).is_some_and(Cut::is_possible));
+                (can_go && stands_alone(&gone)).then_some(())?;
             }
             Step::Change(index, ref changes) => {
                 let known = services.get_mut(index)?;
@@ -107,8 +113,7 @@ impl Single {
     fn of(files: &Files) -> Option<Self> {
         let mut files = files.clone();
         let config = files.config_without_lists().ok()?;
-        let cuts: Vec<Cut> =
-            files.documents.iter().map(|document| Cut::of(&document.text)).collect::<Option<_>>()?;
+        let cuts = cuts_of(&files);
         let each = cuts.iter().enumerate();
         let places = each.flat_map(|(file, cut)| (0..cut.count()).map(move |index| (file, index)));
         let places = config.services.iter().map(|service| service.key).zip(places).collect();

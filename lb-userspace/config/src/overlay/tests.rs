@@ -177,6 +177,38 @@ services:
     assert!(changed.files[0].after.starts_with(SHARED), "{}", changed.files[0].after);
 }
 
+#[test]
+fn what_stood_in_the_way_of_another_is_not_there_if_it_cannot_be() {
+    let wrong = NewServer { forward: Some("teleport".into()), ..server("192.0.2.22") };
+    let (text, unused) = made(&[add("web", wrong), add("web", server("192.0.2.22"))]);
+    assert_eq!(unused.len(), 1, "{unused:?}");
+    assert!(unused[0].0 == 0 && unused[0].1.contains("expected one of direct"), "{unused:?}");
+    assert_eq!(text, FILE.to_owned() + "      - { address: 192.0.2.22 }\n");
+}
+
+#[test]
+fn services_in_a_line_are_changed_all_the_same() {
+    const LINE: &str = "\
+interface: eth0
+services: [ { name: web, vip: '192.0.2.10:80', servers: [{ address: 192.0.2.21 }] },
+  { name: mail, vip: '192.0.2.10:25', fallback: local } ]
+";
+    let changes = [
+        add("web", server("192.0.2.22")),
+        new(81, &["192.0.2.21"]),
+        add("web", server("192.0.2.22")),
+        remove("mail"),
+        Change::RemoveServer { service: "web".into(), server: "192.0.2.21".into() },
+    ];
+    let changed = files(LINE).changed(&changes).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(changed.unused.keys().copied().collect::<Vec<_>>(), [2]);
+    let names: Vec<&str> = changed.config.services.iter().map(|service| service.name.as_str()).collect();
+    assert_eq!(names, ["web", "tcp/192.0.2.10:81"]);
+    assert_eq!(changed.config.services[0].servers[0].name, "192.0.2.22");
+    let saved = crate::parse(&changed.files[0].after, "lb.yaml").unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(saved, changed.config);
+}
+
 proptest! {
     /// Whatever is asked for, the file stays a valid one.
     #[test]
