@@ -1,3 +1,4 @@
+use lb_model::overlay::{NewPersistence, NewServer, NewService, Settings};
 use proptest::prelude::*;
 
 use super::*;
