@@ -106,7 +106,7 @@ impl Overlay {
 
     /// What is in force and would not be in the files: it must not be forgotten.
     fn unwritten(&self, changed: &Changed) -> Option<String> {
-        let (number, why) = changed.unused.iter().find(|(number, _)| !self.unused.contains_key(number))?;
+        let (number, why) = changed.unused.iter().find(|(number, _)| !self.unused.contains_key(*number))?;
         let change = self.sources.values().flatten().nth(*number)?;
         Some(format!("{change} cannot be written ({why})"))
     }
