@@ -4,7 +4,7 @@ use sha2::{Digest as _, Sha256};
 
 /// Every event, by its name in `snake_case`; names stay. Whoever records one looks here in a debug
 /// build, and the configuration names them.
-pub const EVENTS: [&str; 87] = [
+pub const EVENTS: [&str; 88] = [
     "attached",
     "bpf_fs_mounted",
     "command_refused",
@@ -52,6 +52,7 @@ pub const EVENTS: [&str; 87] = [
     "orders_unreadable",
     "orders_unwritten",
     "overlay_changed",
+    "overlay_unreadable",
     "path_closed",
     "path_open",
     "path_sends_again",

@@ -1,26 +1,28 @@
 //! What is changed in the configuration at run time: a layer above the file, by source. It outlives
 //! restarts in a file of its own, beside the folder of maintenance.
 //!
-//! - `list`: a change joins those of its source; `added`: who added what
+//! - `list`: changes join those of their source; `added`: who added what; `file`: what outlives
+//!   restarts; `single`: a change that comes alone
 
 mod added;
+mod file;
 mod list;
+mod single;
 
-use std::collections::HashSet;
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use lb_api::difference::Difference;
 use lb_api::events::{Level, Record};
 use lb_api::status::OverlayStatus;
 use lb_api::wire::Saving;
-use lb_config::{Changed, ConfigError, Files, Mistake, Sources};
-use lb_model::overlay::{Change, ChangedFile, Overlays};
-use lb_model::{Config, Server, Service};
-use lb_system::whole_file;
+use lb_config::{Base, Changed, ConfigError, Files, Mistake, Sources};
+use lb_model::overlay::{Change, Overlays};
+use lb_model::{Config, Server, Service, ServiceNames};
 
 use self::added::Added;
+use self::list::Joined;
 use super::Controller;
 
 /// The changes, and which of them change nothing.
@@ -29,12 +31,12 @@ pub(super) struct Overlay {
     path: PathBuf,
     sources: Overlays,
     /// By number, counted over all sources.
-    unused: Vec<(usize, String)>,
-    /// The files that the others would change.
-    files: Vec<ChangedFile>,
-    /// Why these cannot be written yet.
-    lacks: Option<String>,
+    unused: BTreeMap<usize, String>,
+    /// The files that it stands above, as they were read.
+    base: Option<Arc<Base>>,
     added: Added,
+    /// Why the file cannot be read, until it is put aside.
+    unreadable: Option<String>,
 }
 
 /// A configuration with what was changed in it.
@@ -46,8 +48,8 @@ pub(super) struct Loaded {
 }
 
 /// Reads the configuration file, and what was changed at run time; also says what else the
-/// configuration depends on. An overlay that cannot be read is told in the log and left out: the
-/// file is what operators go by.
+/// configuration depends on. An overlay that cannot be read is left out, and whoever takes the
+/// configuration puts it aside.
 pub(super) fn load(path: &Path) -> (Result<Loaded, ConfigError>, Sources) {
     match Files::open(path) {
         Ok(mut files) => (load_files(&mut files), files.sources()),
@@ -58,12 +60,13 @@ pub(super) fn load(path: &Path) -> (Result<Loaded, ConfigError>, Sources) {
 fn load_files(files: &mut Files) -> Result<Loaded, ConfigError> {
     let config = files.config()?;
     let overlay = config.maintenance.with_file_name("overlay.json");
-    let sources = read(&overlay).unwrap_or_else(|error| {
-        tracing::error!("{}: {error}; what was changed at run time is left out", overlay.display());
-        Overlays::new()
-    });
+    let (sources, unreadable) = match file::read(&overlay) {
+        Ok(sources) => (sources, None),
+        Err(error) => (Overlays::new(), Some(error.to_string())),
+    };
     if sources.is_empty() {
-        let overlay = Overlay { path: overlay, ..Overlay::default() };
+        let base = Some(Arc::new(Base::new(files.clone())));
+        let overlay = Overlay { path: overlay, base, unreadable, ..Overlay::default() };
         return Ok(Loaded { config, overlay, warnings: files.warnings() });
     }
     load_with(files, overlay, sources)
@@ -71,19 +74,11 @@ fn load_files(files: &mut Files) -> Result<Loaded, ConfigError> {
 
 fn load_with(files: &mut Files, overlay: PathBuf, sources: Overlays) -> Result<Loaded, ConfigError> {
     let changed = files.changed(sources.values().flatten())?;
-    let lacks = changed.lacks();
-    let Changed { config, unused, files: changed } = changed;
+    let Changed { config, unused, .. } = changed;
     let added = Added::of(&config, &sources, &unused);
-    let overlay = Overlay { path: overlay, sources, unused, files: changed, lacks, added };
+    let base = Some(Arc::new(Base::new(files.clone())));
+    let overlay = Overlay { path: overlay, sources, unused, base, added, unreadable: None };
     Ok(Loaded { config, overlay, warnings: files.warnings() })
-}
-
-fn read(path: &Path) -> io::Result<Overlays> {
-    match fs::read(path) {
-        Ok(text) => serde_json::from_slice(&text).map_err(io::Error::from),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Overlays::new()),
-        Err(error) => Err(error),
-    }
 }
 
 impl Overlay {
@@ -93,17 +88,48 @@ impl Overlay {
 
     /// What `lb save` writes: in files as they were read, with what references stood for then.
     pub(super) fn saving(&self) -> Saving {
-        Saving { files: self.files.clone(), unused: self.unused.clone(), lacks: self.lacks.clone() }
+        let unused = self.unused.clone().into_iter().collect();
+        let changed = self.base.as_ref().map(|base| {
+            let mut files = base.files().clone();
+            files.changed(self.sources.values().flatten())
+        });
+        let (files, lacks) = match changed {
+            Some(Ok(changed)) => {
+                let lacks = self.unwritten(&changed).or_else(|| changed.lacks());
+                (changed.files, lacks)
+            }
+            Some(Err(error)) => (Vec::new(), Some(error.to_string())),
+            None => (Vec::new(), None),
+        };
+        Saving { files, unused, lacks }
     }
 
-    fn write(&self) -> io::Result<()> {
-        if self.sources.is_empty() {
-            return match fs::remove_file(&self.path) {
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-                result => result,
-            };
-        }
-        whole_file::replace(&self.path, &serde_json::to_vec_pretty(&self.sources)?)
+    /// What is in force and would not be in the files: it must not be forgotten.
+    fn unwritten(&self, changed: &Changed) -> Option<String> {
+        let (number, why) = changed.unused.iter().find(|(number, _)| !self.unused.contains_key(*number))?;
+        let change = self.sources.values().flatten().nth(*number)?;
+        Some(format!("{change} cannot be written ({why})"))
+    }
+
+    /// Renames a file that cannot be read; the event tells what to do about it.
+    pub(super) fn put_aside(&mut self) -> Option<Record> {
+        let why = self.unreadable.take()?;
+        let shown = self.path.display();
+        let text = match file::put_aside(&self.path) {
+            Ok(aside) => format!(
+                "what was changed at run time is left out: {shown} cannot be read ({why}), and is {} now; mend it, \
+                 move it back and `lb reload`, or make the changes again",
+                aside.display()
+            ),
+            Err(error) => {
+                self.unreadable = Some(why.clone());
+                format!(
+                    "what was changed at run time is left out, and nothing can be changed: {shown} cannot be read \
+                     ({why}) nor renamed ({error}); move it away and `lb reload`"
+                )
+            }
+        };
+        Some(Record::new(Level::Error, "overlay_unreadable", text).cause(why))
     }
 
     pub(super) fn status(&self) -> Vec<OverlayStatus> {
@@ -114,20 +140,24 @@ impl Overlay {
         let status = |(number, (source, change)): (usize, (&String, &Change))| OverlayStatus {
             source: source.clone(),
             change: change.to_string(),
-            unused: self.unused(number).map(str::to_owned),
+            unused: self.unused.get(&number).cloned(),
         };
         all.enumerate().map(status).collect()
     }
 
-    /// How many changes stand before those of this source, and which of its own have an effect. One
-    /// that has none any more undoes nothing, and is undone by nothing.
+    /// The number of this source's first change, and which of its own have an effect. One that has
+    /// none any more undoes nothing, and is undone by nothing.
     fn used(&self, source: &str) -> (usize, Vec<Change>) {
-        let unused: HashSet<usize> = self.unused.iter().map(|(number, _)| *number).collect();
-        let others = self.sources.iter().take_while(|(other, _)| other.as_str() < source);
-        let before: usize = others.map(|(_, changes)| changes.len()).sum();
+        let before = self.first_number(source);
         let own = self.sources.get(source).into_iter().flatten().enumerate();
-        let used = own.filter(|(index, _)| !unused.contains(&(before + index)));
+        let used = own.filter(|(index, _)| !self.unused.contains_key(&(before + index)));
         (before, used.map(|(_, change)| change.clone()).collect())
+    }
+
+    /// How many changes stand before those of this source.
+    fn first_number(&self, source: &str) -> usize {
+        let others = self.sources.iter().take_while(|(other, _)| other.as_str() < source);
+        others.map(|(_, changes)| changes.len()).sum()
     }
 
     /// What came while somebody saved the rest must not be lost.
@@ -136,10 +166,6 @@ impl Overlay {
             true => Ok(()),
             false => Err("it was changed meanwhile: save again".to_owned()),
         }
-    }
-
-    fn unused(&self, number: usize) -> Option<&str> {
-        self.unused.iter().find(|(unused, _)| *unused == number).map(|(_, why)| why.as_str())
     }
 
     /// Who added the service, if it is not the file's.
@@ -154,26 +180,30 @@ impl Overlay {
 }
 
 impl Controller {
-    /// Makes more changes, all or none; one that undoes an earlier one of its source takes that
-    /// back instead. Returns what they have changed, or why they are refused.
+    /// Makes more changes, all or none, joined with those of their source. Returns what they have
+    /// changed, or why they are refused.
     pub(super) fn change_overlay(
         &mut self,
         source: String,
         changes: Vec<Change>,
     ) -> Result<Vec<Difference>, String> {
+        self.may_change()?;
         let text = format!("{source}: {}", words(&changes));
-        let mut sources = self.overlay.sources.clone();
-        sources.remove(&source);
         let (before, used) = self.overlay.used(&source);
-        let mut all: Vec<(Change, bool)> = used.into_iter().map(|change| (change, false)).collect();
-        for change in changes {
-            list::add(&mut all, change, &self.config.services);
+        let joined = list::joined(used, changes.clone(), &ServiceNames::of(&self.config.services));
+        if let [change] = changes.as_slice()
+            && self.config_file.is_in_force()
+            && let Some((config, overlay)) =
+                self.overlay.with_one_more(&self.config, &source, change, &joined)
+        {
+            return self.put_in_force(config, overlay, &text);
         }
-        let wanted = all.iter().enumerate().filter(|(_, (_, is_new))| *is_new);
-        let wanted: Vec<usize> = wanted.map(|(index, _)| before + index).collect();
-        let all: Vec<Change> = all.into_iter().map(|(change, _)| change).collect();
-        if !all.is_empty() {
-            sources.insert(source, all);
+        let mut sources = self.overlay.sources.clone();
+        let Joined { changes, new } = joined;
+        let wanted: Vec<usize> = new.into_iter().map(|index| before + index).collect();
+        match changes.is_empty() {
+            true => drop(sources.remove(&source)),
+            false => drop(sources.insert(source, changes)),
         }
         self.set_overlay(&sources, &wanted, &text)
     }
@@ -200,9 +230,7 @@ impl Controller {
         wanted: &[usize],
         text: &str,
     ) -> Result<Vec<Difference>, String> {
-        if self.leaving.is_some() {
-            return Err("this director is stopping".to_owned());
-        }
+        self.may_change()?;
         let read = |path: &Path| match Files::open(path) {
             Ok(mut files) => {
                 let loaded = load_with(&mut files, self.overlay.path.clone(), sources.clone());
@@ -218,15 +246,37 @@ impl Controller {
         };
         let Loaded { config, overlay, warnings: _ } = loaded
             .map_err(|error| format!("the configuration file has a mistake, mend it first:\n{error}"))?;
-        if let Some((number, why)) = overlay.unused.iter().find(|(number, _)| wanted.contains(number)) {
-            let of_several = overlay.sources.values().flatten().nth(*number).filter(|_| wanted.len() > 1);
+        let in_vain = wanted.iter().find_map(|number| Some((*number, overlay.unused.get(number)?)));
+        if let Some((number, why)) = in_vain {
+            let of_several = overlay.sources.values().flatten().nth(number).filter(|_| wanted.len() > 1);
             return Err(match of_several {
                 Some(change) => format!("{change}: {why}"),
                 None => why.clone(),
             });
         }
+        self.put_in_force(config, overlay, text)
+    }
+
+    fn may_change(&self) -> Result<(), String> {
+        if self.leaving.is_some() {
+            return Err("this director is stopping".to_owned());
+        }
+        if let Some(why) = &self.overlay.unreadable {
+            let shown = self.overlay.path.display();
+            return Err(format!("{shown} cannot be read ({why}): move it away and `lb reload`"));
+        }
+        Ok(())
+    }
+
+    /// What outlives restarts is written first.
+    fn put_in_force(
+        &mut self,
+        config: Config,
+        overlay: Overlay,
+        text: &str,
+    ) -> Result<Vec<Difference>, String> {
         let config = self.accepted(config).map_err(|error| format!("{error:#}"))?;
-        let kept = overlay.write();
+        let kept = file::write(&overlay.path, &overlay.sources);
         kept.map_err(|error| format!("cannot write {}: {error}", overlay.path.display()))?;
         self.notifier.record(Record::new(Level::Info, "overlay_changed", text.to_owned()));
         Ok(self.take(config, overlay))
@@ -257,11 +307,33 @@ mod tests {
             ("api".to_owned(), vec![remove("a"), remove("b")]),
             ("cli".to_owned(), vec![remove("c"), remove("d"), remove("e")]),
         ]);
-        let unused = vec![(1, "it is gone".to_owned()), (3, "it is gone".to_owned())];
+        let unused = BTreeMap::from([1, 3].map(|number| (number, "it is gone".to_owned())));
         let overlay = Overlay { sources, unused, ..Overlay::default() };
         assert_eq!(overlay.used("api"), (0, vec![remove("a")]));
         assert_eq!(overlay.used("cli"), (2, vec![remove("c"), remove("e")]));
         assert_eq!(overlay.used("web"), (5, vec![]));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_put_aside_and_stays_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("overlay.json");
+        let aside = |name: &str| std::fs::read_to_string(folder.path().join(name));
+        for (text, name) in [("{ torn", "overlay.json.unreadable"), ("[]", "overlay.json.unreadable.2")] {
+            std::fs::write(&path, text).expect("a file");
+            let why = file::read(&path).expect_err("it is no overlay").to_string();
+            let mut overlay = Overlay { path: path.clone(), unreadable: Some(why), ..Overlay::default() };
+            let told = overlay.put_aside().expect("it is told");
+            assert_eq!((told.event.as_str(), told.level), ("overlay_unreadable", Level::Error));
+            assert_eq!(aside(name).expect("it is there"), text);
+            assert!(!path.exists() && overlay.put_aside().is_none(), "once");
+        }
+        assert_eq!(aside("overlay.json.unreadable").expect("the first one stays"), "{ torn");
+        assert_eq!(file::read(&path).expect("there is none"), Overlays::new());
+        // One that cannot be renamed is not written over.
+        let path = folder.path().join("gone").join("overlay.json");
+        let mut overlay = Overlay { path, unreadable: Some("torn".to_owned()), ..Overlay::default() };
+        assert!(overlay.put_aside().is_some() && overlay.unreadable.is_some());
     }
 
     #[test]
