@@ -4,22 +4,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use fantoccini::error::CmdError;
-use fantoccini::wd::{Capabilities, WebDriverCompatibleCommand};
+use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
-use lb_lab::lab::browser;
+use lb_lab::lab::browser::{self, Kind};
 use serde_json::{Value, json};
 
 use super::PATIENCE;
-
-/// What the browser is like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Desktop,
-    /// As narrow as a phone, and dark.
-    DarkPhone,
-    WithoutScripts,
-}
 
 pub(crate) struct Browser(pub Client);
 
@@ -27,24 +18,7 @@ impl Browser {
     /// `folder` is for what it leaves behind.
     pub(crate) async fn start(kind: Kind, folder: &Path) -> Self {
         let profile = folder.join(format!("{kind:?}"));
-        let mut arguments: Vec<String> = browser::OPTIONS.map(str::to_owned).to_vec();
-        arguments
-            .extend([format!("--user-data-dir={}", profile.display()), "--window-size=1280,1100".to_owned()]);
-        let mut options = json!({});
-        match kind {
-            Kind::Desktop => {}
-            Kind::DarkPhone => {
-                arguments.push("--force-dark-mode".to_owned());
-                let metrics = json!({ "width": 390, "height": 844, "pixelRatio": 2.0, "touch": true });
-                options["mobileEmulation"] = json!({ "deviceMetrics": metrics });
-            }
-            Kind::WithoutScripts => {
-                options["prefs"] = json!({ "profile.managed_default_content_settings.javascript": 2 });
-            }
-        }
-        options["args"] = json!(arguments);
-        let mut capabilities = Capabilities::new();
-        capabilities.insert("goog:chromeOptions".to_owned(), options);
+        let mut capabilities = browser::capabilities(kind, &profile);
         capabilities.insert("goog:loggingPrefs".to_owned(), json!({ "browser": "ALL" }));
         let mut builder = ClientBuilder::new(HttpConnector::new());
         builder.capabilities(capabilities);

@@ -1,23 +1,26 @@
 //! What people do with the page, in a real browser, while servers and directors come and go.
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
 use fantoccini::Locator;
 use fantoccini::key::Key;
 use lb_lab::cluster::Talk;
 use lb_lab::cluster::pair::Pair;
-use lb_lab::lab::{browser, unique_name};
+use lb_lab::lab::browser::{self, Kind};
+use lb_lab::lab::{Node, unique_name};
 use lb_lab::scenario::kept_open::KeptOpen;
 use lb_lab::scenario::traffic::{Answer, Spread};
 use lb_lab::workspace;
 
-use super::browser::{Browser, Done, Kind};
+use super::browser::{Browser, Done};
 use super::{TOKEN, directors};
 
 #[test]
 fn the_page_in_a_browser() {
     let talk = Talk::new(&unique_name("page")).expect("the cluster comes up");
     let pair = directors(&talk);
+    from_outside_the_lab(&talk);
     browser::start_driver(&talk.ha1).expect("ChromeDriver starts (`cargo xtask setup` installs it)");
     let folder = talk.ha1.folder().expect("a folder");
     let browse = || {
@@ -30,6 +33,17 @@ fn the_page_in_a_browser() {
         });
     };
     talk.ha1.run(browse).expect("the namespace");
+}
+
+/// As by whoever sits at the machine with the demo. An address that another program has is refused.
+fn from_outside_the_lab(talk: &Talk) {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = taken.local_addr().expect("its number").port();
+    let refused = browser::relay_page(&talk.ha1, port).expect_err("the port is taken");
+    assert!(format!("{refused:#}").contains("in use"), "{refused:#}");
+    drop(taken);
+    let address = browser::relay_page(&talk.ha1, port).expect("the page is reached");
+    assert_eq!(address, format!("http://127.0.0.1:{port}/"));
 }
 
 /// Everything is there, and changes by itself.
@@ -48,7 +62,7 @@ async fn people_look(talk: &Talk, pair: &Pair, folder: &Path) {
     page.wait("document.querySelectorAll('.chart .line').length >= 3").await;
     page.assert_accessible("the overview").await;
     page.assert_silent_console("the overview").await;
-    screenshot(&page).await;
+    pictures(&talk.ha1);
 
     talk.www2.stop().expect("a web server stops");
     page.wait_for_text("[data-server=www2] .state", "down").await;
@@ -78,14 +92,20 @@ async fn people_look(talk: &Talk, pair: &Pair, folder: &Path) {
     page.close().await;
 }
 
-/// The picture of the README. `LB_BLESS=1` keeps it.
-async fn screenshot(page: &Browser) {
-    let picture = page.0.screenshot().await.expect("a screenshot");
-    assert!(picture.starts_with(b"\x89PNG"), "it is a picture");
-    std::fs::write(workspace::target().join("page.png"), &picture).expect("a file");
+/// The demo takes the same ones. `LB_BLESS=1` keeps the first for the README.
+fn pictures(node: &Node) {
+    let paths = browser::take_pictures(node, &workspace::target()).expect("pictures");
+    let [desktop, phone] = paths.map(|path| std::fs::read(path).expect("a file"));
+    assert_eq!((width(&desktop), width(&phone)), (1280, 2 * 390));
     if std::env::var_os("LB_BLESS").is_some() {
-        std::fs::write(workspace::root().join("docs/page.png"), &picture).expect("a file");
+        std::fs::write(workspace::root().join("docs/page.png"), &desktop).expect("a file");
     }
+}
+
+/// The width of a PNG in pixels: its first chunk begins with it.
+fn width(picture: &[u8]) -> u32 {
+    let header = picture.strip_prefix(b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR").expect("it is a PNG");
+    u32::from_be_bytes(*header.first_chunk().expect("a header"))
 }
 
 /// By keyboard alone: a server is searched for, drained with a token, and enabled again.
@@ -167,8 +187,6 @@ async fn on_a_phone(folder: &Path) {
         page.wait(fits).await;
         page.assert_accessible(&format!("{path} on a dark phone")).await;
     }
-    let picture = page.0.screenshot().await.expect("a screenshot");
-    std::fs::write(workspace::target().join("page-phone.png"), picture).expect("a file");
     page.close().await;
 }
 

@@ -19,6 +19,8 @@ pub(crate) enum Scope {
     Build,
     /// Building `lb` and running it in the lab.
     Lab,
+    /// Like [`Self::Lab`], and a browser that takes pictures of the page.
+    Demo,
     /// Like [`Self::Lab`], and keepalived for comparison.
     Keepalived,
     /// Like [`Self::Lab`], and ldirectord for comparison.
@@ -39,7 +41,14 @@ pub(crate) enum Scope {
 
 impl Scope {
     pub(crate) fn lab(self) -> bool {
-        matches!(self, Self::Lab | Self::Keepalived | Self::Ldirectord | Self::Chaos | Self::Test)
+        matches!(
+            self,
+            Self::Lab | Self::Demo | Self::Keepalived | Self::Ldirectord | Self::Chaos | Self::Test
+        )
+    }
+
+    fn browser(self) -> bool {
+        matches!(self, Self::Demo | Self::Test)
     }
 
     fn tests(self) -> bool {
@@ -154,7 +163,7 @@ pub(super) fn missing(scope: Scope) -> Vec<Missing> {
         let how = How::Apt(vec!["netbase".to_owned()]);
         missing.push(Missing { what: "/etc/services".to_owned(), why: "has the names of ports", how });
     }
-    if scope == Scope::Test && !Path::new(FONTS).exists() {
+    if scope.browser() && !Path::new(FONTS).exists() {
         let how = How::Apt(vec!["fonts-dejavu-core".to_owned()]);
         missing.push(Missing { what: "fonts".to_owned(), why: "are what the browser writes with", how });
     }
@@ -203,6 +212,10 @@ fn programs(scope: Scope) -> Vec<Missing> {
         program("nft", "nftables", "cuts heartbeats in the lab");
         program("socat", "socat", "is the lab's serial line");
     }
+    if scope.browser() {
+        program("chromium", "chromium", "shows the page");
+        program("chromedriver", "chromium-driver", "drives the browser");
+    }
     if scope == Scope::Keepalived {
         program("keepalived", "keepalived", "is what the benchmark compares with");
     }
@@ -226,8 +239,6 @@ fn programs(scope: Scope) -> Vec<Missing> {
     if scope == Scope::Test {
         program("prometheus", "prometheus", "reads the metrics in a test");
         program("prometheus-alertmanager", "prometheus-alertmanager", "gets alerts in a test");
-        program("chromium", "chromium", "shows the page in a test");
-        program("chromedriver", "chromium-driver", "drives the browser");
         program("tmux", "tmux", "is the terminal of lb top in a test");
         program("npm", "npm", "fetches axe-core and yaml-language-server");
         program("node", "nodejs", "runs yaml-language-server");
