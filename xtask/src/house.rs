@@ -196,6 +196,26 @@ fn every_alert_leads_to_a_heading_in_the_troubleshooting_guide() {
     assert_eq!(headings("## By alert"), alerts);
 }
 
+/// Whoever is told by the director itself has the event's id. What begins stands first in each
+/// line of the table, as a text or as a constant of that name.
+#[test]
+fn every_event_that_lasts_stands_in_the_troubleshooting_guide() {
+    let source = read(&workspace::root().join("lb-userspace/alerts/src/ongoing.rs"));
+    let table = source.lines().skip_while(|line| !line.starts_with("const LASTING")).skip(1);
+    let table = table.take_while(|line| *line != "];");
+    let begins = |line: &str| {
+        let (event, _) = line.trim().strip_prefix('(')?.split_once(',')?;
+        Some(event.trim_matches('"').to_lowercase())
+    };
+    let events: BTreeSet<String> = table.filter_map(begins).collect();
+    assert!(events.len() > 10, "{events:?}");
+    let guide = read(&workspace::root().join("docs/troubleshooting.md"));
+    let (_, part) = guide.split_once("\n## By event\n").expect("a part about events");
+    let part = part.split("\n## ").next().unwrap_or_default();
+    let missing: Vec<&String> = events.iter().filter(|event| !part.contains(&format!("`{event}`"))).collect();
+    assert!(missing.is_empty(), "\"By event\" lacks {missing:?}");
+}
+
 /// The headings of a part of the troubleshooting guide.
 fn headings(part: &str) -> BTreeSet<String> {
     let guide = read(&workspace::root().join("docs/troubleshooting.md"));

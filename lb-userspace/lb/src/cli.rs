@@ -32,7 +32,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub(crate) use self::output::Failure;
 
-/// A layer-4 load balancer on eBPF/XDP: direct routing, as LVS does it, without a kernel module.
+/// A layer-4 load balancer on eBPF/XDP, without a kernel module: VIPs, real servers and schedulers
+/// as LVS has them
 #[derive(Debug, Parser)]
 #[command(name = "lb", version, after_help = AFTER_HELP)]
 struct Cli {
@@ -49,7 +50,7 @@ A director forwards what comes for a virtual IP address (VIP) to the real server
   lb run                       the director, in the foreground; systemd runs it as a service
   lb status                    services, servers, connections, and what is wrong, if anything is
 All commands but `run`, `check`, `import`, `realserver`, `config`, `completions` and `man` ask the director that runs on this
-machine, by its control socket; `doctor` does without it where none runs.
+machine, by its control socket; `doctor` and `stop --release` do without it where none runs.
 Exit codes: 0 done, 1 failed or refused, 2 wrong use, 3 no director runs, 4 no permission; `lb health` has those of monitoring plugins.
 Colours are for terminals; NO_COLOR=1 switches them off. LB_SOCKET names another control socket.";
 
@@ -72,8 +73,8 @@ enum Command {
     Status(status::Options),
     /// List the connections that the director knows, laid out as `ipvsadm -Lnc`
     Connections(connections::Options),
-    /// Print what ipvsadm(8) prints of a table: -L and -S with their options. `lb` does so under
-    /// the name `ipvsadm`, too
+    /// Do what ipvsadm(8) does: print the table as it prints it, and change services and servers at
+    /// run time. `lb` does so under the name `ipvsadm`, too
     Ipvsadm(ipvsadm::Options),
     /// Tell in one line whether all is well, for Nagios, Icinga and their like: OK, WARNING,
     /// CRITICAL or UNKNOWN with exit code 0, 1, 2 or 3
@@ -93,7 +94,7 @@ enum Command {
     Save(output::Director),
     /// Tell what the configuration file may have
     Config(config::Options),
-    /// Show services, servers, events and the cluster live, with rates; disable, enable and probe
+    /// Show services, servers, events and the cluster live, with rates; drain, enable and probe
     /// servers
     Top(top::Options),
     /// Make the health checks of a service's servers now, and show each step with its time
