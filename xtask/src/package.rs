@@ -5,7 +5,9 @@
 //!   removes it in a Debian root of its own
 //! - `rpm`: the package for distributions with RPM
 //! - `image`: the image for containers
+//! - `ansible`: the role of deploy/ansible, which installs the package, in Debian roots of its own
 
+mod ansible;
 mod debian;
 mod image;
 mod rpm;
@@ -27,7 +29,8 @@ use crate::workspace;
 pub(crate) struct Options {
     /// Also check all of them: with lintian, rpmlint and skopeo; install, upgrade, remove and purge
     /// the Debian package in a Debian root of its own below target/package, install and remove the
-    /// RPM package in an empty one, and run what is in the image.
+    /// RPM package in an empty one, run what is in the image, and have the Ansible role make a
+    /// director and a real server of two more Debian roots.
     #[arg(long)]
     check: bool,
 }
@@ -48,12 +51,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let later = format!("{VERSION}+1");
         let next = debian::build(&tree::make(&lb, &later)?, &later)?;
         try_out::run(&debian, &next)?;
+        ansible::run(&debian, &next)?;
         fs::remove_file(next)?;
         rpm::check(&rpm)?;
         image::check(&image)?;
         println!(
-            "The packages and the image are right: the tools find nothing, and they come and go without a trace. There \
-             was no systemd: what their scripts tell it was not tried."
+            "The packages, the image and the Ansible role are right: the tools find nothing, packages come and go without \
+             a trace, and the role changes nothing that is as wanted. There was no systemd: what the scripts and the role \
+             tell it was not tried."
         );
     }
     Ok(())

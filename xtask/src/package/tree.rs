@@ -28,13 +28,14 @@ const DOCUMENTS: &str = "usr/share/doc/lb";
 
 /// Files and folders that stand there as in the source, so that links between documents lead to
 /// the same files.
-const SAME: [&str; 13] = [
+const SAME: [&str; 14] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "GLOSSARY.md",
     "docs",
+    "deploy/ansible",
     "deploy/container",
     "deploy/examples",
     "deploy/grafana",
@@ -123,7 +124,7 @@ fn documents(tree: &Path, version: &str) -> Result<()> {
     Ok(())
 }
 
-/// A file, or a folder with all that is in it.
+/// A file, or a folder with all that is in it. Of a link, what it leads to.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     if !from.is_dir() {
         let content = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
@@ -176,8 +177,11 @@ mod tests {
         documents(folder.path(), "1.0").expect("the documents");
         let top = folder.path().join(DOCUMENTS);
         assert_eq!(crate::house::documents::broken_links(&top), Vec::<String>::new());
-        for file in ["examples/talk.yaml", "schema/lb.schema.json", "changelog.gz", "copyright"] {
+        let drop_in = "deploy/ansible/roles/lb/files/cluster.conf";
+        for file in ["examples/talk.yaml", "schema/lb.schema.json", "changelog.gz", "copyright", drop_in] {
             assert!(top.join(file).exists(), "the package has no {file}");
         }
+        // The role may be copied away from what it has in common with the unit.
+        assert!(!top.join(drop_in).is_symlink(), "the role of the package is not whole by itself");
     }
 }

@@ -10,7 +10,7 @@ use super::{folder, output, tree};
 use crate::workspace;
 
 pub(super) fn run(package: &Path, next: &Path) -> Result<()> {
-    let root = Root::make()?;
+    let root = Root::make("root", &[])?;
     let before = root.files()?;
     root.install(package)?;
     let program = format!("/{}", tree::PROGRAM);
@@ -35,28 +35,48 @@ pub(super) fn run(package: &Path, next: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Where a root's administrator has commands.
+pub(super) const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// A minimal Debian.
-struct Root(PathBuf);
+pub(super) struct Root(PathBuf);
 
 impl Root {
-    fn make() -> Result<Self> {
-        let root = folder().join("root");
+    /// In the folder of packages, with these packages beside the essential ones.
+    pub(super) fn make(name: &str, packages: &[&str]) -> Result<Self> {
+        let root = folder().join(name);
         workspace::remove(&root)?;
         eprintln!("A minimal Debian for the package: downloads about 40 MB to {} …", root.display());
         let mut command = Command::new("mmdebstrap");
+        command.args(["--variant=essential", "--mode=root", "--quiet"]);
+        if !packages.is_empty() {
+            command.arg(format!("--include={}", packages.join(",")));
+        }
         // Of this machine's own sources: it is the Debian that the package was built for.
-        command.args(["--variant=essential", "--mode=root", "--quiet", "", &root.display().to_string()]);
+        command.arg("").arg(&root);
         let sources = sources()?;
         command.args(sources);
         output(&mut command)?;
         Ok(Self(root))
     }
 
-    fn inside(&self, words: &[&str]) -> Result<String> {
-        output(Command::new("chroot").arg(&self.0).args(words).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"))
+    /// Another one with the same files.
+    pub(super) fn copy(&self, name: &str) -> Result<Self> {
+        let copy = folder().join(name);
+        workspace::remove(&copy)?;
+        output(Command::new("cp").arg("--archive").arg(&self.0).arg(&copy))?;
+        Ok(Self(copy))
     }
 
-    fn says(&self, words: &[&str], wanted: &str) -> Result<()> {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn inside(&self, words: &[&str]) -> Result<String> {
+        output(Command::new("chroot").arg(&self.0).args(words).env("PATH", PATH))
+    }
+
+    pub(super) fn says(&self, words: &[&str], wanted: &str) -> Result<()> {
         let said = self.inside(words)?;
         ensure!(said.contains(wanted), "{words:?} says {said:?}");
         Ok(())

@@ -141,6 +141,10 @@ impl fmt::Display for How {
 
 const FONTS: &str = "/usr/share/fonts/truetype/dejavu";
 
+/// Of Debian's package `ansible`, not of `ansible-core`, which it brings.
+const CHROOT_CONNECTION: &str =
+    "/usr/lib/python3/dist-packages/ansible_collections/community/general/plugins/connection/chroot.py";
+
 /// What is missing of what npm fetches.
 fn from_npm() -> Vec<Missing> {
     let all = [
@@ -178,6 +182,11 @@ pub(super) fn missing(scope: Scope) -> Vec<Missing> {
     if scope == Scope::Test && !originals::is_complete() {
         let what = "ldirectord and keepalived".to_owned();
         missing.push(Missing { what, why: "are what `lb import` is compared with", how: How::Originals });
+    }
+    if scope == Scope::PackageCheck && !Path::new(CHROOT_CONNECTION).exists() {
+        let what = "ansible with its chroot connection".to_owned();
+        let how = How::Apt(vec!["ansible".to_owned()]);
+        missing.push(Missing { what, why: "tries the Ansible role", how });
     }
     if scope == Scope::Kernels && !emulator::is_there() {
         let what = "qemu-system-x86_64".to_owned();
@@ -235,6 +244,8 @@ fn programs(scope: Scope) -> Vec<Missing> {
         program("rpmlint", "rpmlint", "checks the RPM package");
         program("skopeo", "skopeo", "checks the image for containers");
         program("mmdebstrap", "mmdebstrap", "makes a Debian to try the package in");
+        program("mount", "mount", "gives the Debian of the Ansible role a /proc");
+        program("nsenter", "util-linux", "enters the namespaces of the Ansible role");
     }
     if scope == Scope::Test {
         program("prometheus", "prometheus", "reads the metrics in a test");
