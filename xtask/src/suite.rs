@@ -3,6 +3,8 @@
 //! ended.
 //!
 //! Executables that took long the last time come first, so that none of them runs alone at the end.
+//! Tests whose figures depend on time, and that other work made too slow, run again when nothing
+//! else does.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,6 +15,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
+use lb_lab::busy::GAVE_UP;
 use lb_lab::workspace::target;
 use serde_json::Value;
 
@@ -36,10 +39,16 @@ struct Executable {
 
 /// What came of an executable.
 struct Ended {
-    name: String,
+    executable: Executable,
     seconds: f64,
     /// Of one that failed: what it says of its failures.
     failures: Option<String>,
+}
+
+impl Ended {
+    fn name(&self) -> &str {
+        &self.executable.name
+    }
 }
 
 /// Builds and runs the tests of the packages that `selection` names in cargo's words. `lb` is the
@@ -65,16 +74,19 @@ pub(crate) fn run(selection: &str, lb: &Path) -> Result<()> {
                 loop {
                     let next = waiting.lock().unwrap_or_else(|error| error.into_inner()).pop();
                     let Some(next) = next else { break };
-                    let this = run_one(&next, lb);
+                    let this = run_one(next, lb, &[]);
                     ended.lock().unwrap_or_else(|error| error.into_inner()).push(this);
                 }
             });
         }
     });
-    let ended = ended.into_inner().unwrap_or_else(|error| error.into_inner());
+    let mut ended = ended.into_inner().unwrap_or_else(|error| error.into_inner());
     times.with(&ended).write()?;
+    for one in &mut ended {
+        measure_alone(one, lb);
+    }
     tell(&ended, begin.elapsed().as_secs_f64());
-    for (name, failures) in ended.iter().filter_map(|one| Some((&one.name, one.failures.as_ref()?))) {
+    for (name, failures) in ended.iter().filter_map(|one| Some((one.name(), one.failures.as_ref()?))) {
         println!("     Failed in {name}:\n{failures}");
     }
     // Last, so that all ends with the test runner's own lines.
@@ -82,16 +94,19 @@ pub(crate) fn run(selection: &str, lb: &Path) -> Result<()> {
         "tests in documents",
         workspace::cargo().arg("test").args(selection.split_whitespace()).arg("--doc"),
     )?;
-    let failed: Vec<&str> = ended.iter().filter(|one| one.failures.is_some()).map(|one| &*one.name).collect();
+    let failed: Vec<&str> = ended.iter().filter(|one| one.failures.is_some()).map(Ended::name).collect();
     ensure!(failed.is_empty(), "tests failed in {}", failed.join(", "));
     Ok(())
 }
 
-/// Runs an executable and prints what it says in one piece.
-fn run_one(executable: &Executable, lb: &Path) -> Ended {
-    let Executable { name, path, folder } = executable;
+/// Runs an executable, or the tests of it that `only` names, and prints what it says in one piece.
+fn run_one(executable: Executable, lb: &Path, only: &[&str]) -> Ended {
+    let Executable { name, path, folder } = &executable;
     let begin = Instant::now();
     let mut command = Command::new(path);
+    if !only.is_empty() {
+        command.arg("--exact").args(only);
+    }
     command.current_dir(folder).env("CARGO_MANIFEST_DIR", folder).env("LB_BINARY", lb).stdin(Stdio::null());
     let output = command.output();
     let seconds = begin.elapsed().as_secs_f64();
@@ -104,7 +119,33 @@ fn run_one(executable: &Executable, lb: &Path) -> Ended {
         Err(error) => (format!("cannot start {}: {error}\n", path.display()), true),
     };
     println!("     Running {name} ({seconds:.1} s)\n{said}");
-    Ended { name: name.clone(), seconds, failures: failed.then(|| failures(&said).to_owned()) }
+    let failures = failed.then(|| failures(&said).to_owned());
+    Ended { executable, seconds, failures }
+}
+
+/// Runs again what failed of an executable, if all of that was measured on a machine that was too
+/// busy.
+fn measure_alone(ended: &mut Ended, lb: &Path) {
+    let Some(failures) = ended.failures.take() else { return };
+    match too_busy(&failures) {
+        Some(names) => {
+            println!("     Measuring again, alone: {} {}", ended.name(), names.join(" "));
+            ended.failures = run_one(ended.executable.clone(), lb, &names).failures;
+        }
+        None => ended.failures = Some(failures),
+    }
+}
+
+/// The tests that failed, if each has said that the machine was too busy.
+fn too_busy(failures: &str) -> Option<Vec<&str>> {
+    let (told, names) = failures.rsplit_once("\nfailures:\n")?;
+    let names: Vec<&str> = names.lines().map_while(|line| line.strip_prefix("    ")).collect();
+    let says_so = |name: &&str| {
+        let (_, told) = told.split_once(&format!("---- {name} stdout ----\n"))?;
+        let own = told.split_once("\n---- ").map_or(told, |(own, _)| own);
+        own.contains(GAVE_UP).then_some(())
+    };
+    names.iter().all(|name| says_so(name).is_some()).then_some(names).filter(|names| !names.is_empty())
 }
 
 /// What the test runner says of failures, or all that an executable said before it broke off.
@@ -115,7 +156,7 @@ fn failures(said: &str) -> &str {
 fn tell(ended: &[Ended], seconds: f64) {
     let mut longest: Vec<&Ended> = ended.iter().collect();
     longest.sort_by(|one, other| other.seconds.total_cmp(&one.seconds));
-    let longest = longest.iter().take(LONGEST).map(|one| format!("{} {:.0} s", one.name, one.seconds));
+    let longest = longest.iter().take(LONGEST).map(|one| format!("{} {:.0} s", one.name(), one.seconds));
     let longest = longest.collect::<Vec<_>>().join(", ");
     println!("{} executables with tests in {seconds:.0} s; the longest: {longest}", ended.len());
 }
@@ -160,7 +201,7 @@ impl Times {
     }
 
     fn with(mut self, ended: &[Ended]) -> Self {
-        self.seconds.extend(ended.iter().map(|one| (one.name.clone(), one.seconds)));
+        self.seconds.extend(ended.iter().map(|one| (one.name().to_owned(), one.seconds)));
         self
     }
 
@@ -194,11 +235,30 @@ mod tests {
     }
 
     #[test]
+    fn only_what_was_measured_on_a_busy_machine_is_measured_again() {
+        let section = |name: &str, text: &str| format!("\n---- {name} stdout ----\n{text}\n\n");
+        let busy = format!("Error: a figure: {GAVE_UP} after 4 times: ...");
+        let of = |sections: &[String], names: &str| {
+            format!("failures:\n{}\nfailures:\n{names}\n\ntest result: FAILED.", sections.concat())
+        };
+        let both = of(&[section("a", &busy), section("b::c", &busy)], "    a\n    b::c");
+        assert_eq!(too_busy(&both), Some(vec!["a", "b::c"]));
+        let one = of(&[section("a", &busy), section("b::c", "panicked")], "    a\n    b::c");
+        assert_eq!(too_busy(&one), None);
+        let other = of(&[section("a", "panicked"), section("b::c", &busy)], "    a\n    b::c");
+        assert_eq!(too_busy(&other), None);
+        assert_eq!(too_busy("running 2 tests\nKilled"), None);
+    }
+
+    #[test]
     fn the_longest_come_first_and_before_them_what_nobody_knows() {
         let executable =
             |name: &str| Executable { name: name.into(), path: "/t".into(), folder: "/w".into() };
-        let ended = [("short", 1.5), ("long", 60.0)];
-        let ended = ended.map(|(name, seconds)| Ended { name: name.into(), seconds, failures: None });
+        let ended = [("short", 1.5), ("long", 60.0)].map(|(name, seconds)| Ended {
+            executable: executable(name),
+            seconds,
+            failures: None,
+        });
         let times = Times { file: "/f".into(), seconds: BTreeMap::new() }.with(&ended);
         let mut all = ["long", "new", "short"].map(executable);
         all.sort_by(|one, other| times.of(one).total_cmp(&times.of(other)));
