@@ -30,7 +30,7 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     setup::ensure(Scope::Lab)?;
-    // Nothing but the pictures at the end takes a browser: where it cannot be had, all else is told.
+    // Only the pictures at the end take a browser: where it cannot be had, all else is told.
     let no_browser = setup::ensure(Scope::Demo).err();
     let lb = workspace::build_lb()?;
     replace_kept_lab();

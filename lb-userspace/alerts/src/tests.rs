@@ -39,10 +39,11 @@ fn server() -> (u16, Receiver<Posted>) {
             }
             let mut body = vec![0; length];
             reader.read_exact(&mut body).expect("a body");
-            reader.get_mut().write_all(b"HTTP/1.1 204 No Content\r\n\r\n").expect("an answer");
+            // Before it is answered: whoever has been answered may look for it.
             if sender.send((head, serde_json::from_slice(&body).expect("JSON"))).is_err() {
                 return;
             }
+            reader.get_mut().write_all(b"HTTP/1.1 204 No Content\r\n\r\n").expect("an answer");
         }
     });
     (port, posted)

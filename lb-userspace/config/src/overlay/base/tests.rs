@@ -23,7 +23,7 @@ services:
 
   - { vip: '192.0.2.10:81', protocol: udp, fallback: refuse, servers: [{ address: 192.0.2.21 }] } # dns
   - vip: 192.0.2.10:81
-    fallback: refuse
+    fallback: local
     persistence: { timeout: 60s }
 timeouts: { udp: 5m }
 ";
