@@ -10,6 +10,15 @@ use serde::{Deserialize, Serialize};
 /// The source of `lb add` and `lb remove`.
 pub const CLI: &str = "cli";
 
+/// The source of `lb-kube`: Services of a Kubernetes cluster.
+pub const KUBERNETES: &str = "kubernetes";
+
+/// Whether what this source has changed is kept by whoever feeds it, so that it never becomes a
+/// part of the file.
+pub fn is_kept_elsewhere(source: &str) -> bool {
+    source == KUBERNETES
+}
+
 /// The changes of all sources, by the sources' names.
 pub type Overlays = BTreeMap<String, Vec<Change>>;
 
@@ -69,9 +78,15 @@ pub struct NewService {
     pub settings: Settings,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<String>,
-    /// The type of a check with nothing but defaults.
+    /// The type of a check that has its defaults but for the next two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<String>,
+    /// Key `port` of the check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check_port: Option<u16>,
+    /// Key `request` of the check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check_request: Option<String>,
     pub servers: Vec<NewServer>,
 }
 

@@ -6,7 +6,7 @@
 mod added;
 mod list;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 use lb_api::difference::Difference;
 use lb_api::events::{Level, Record};
 use lb_api::status::OverlayStatus;
-use lb_api::wire::Saving;
+use lb_api::wire::{LeftOut, Replaced, Saving};
 use lb_config::{Changed, ConfigError, Files, Mistake, Sources};
-use lb_model::overlay::{Change, ChangedFile, Overlays};
+use lb_model::overlay::{CLI, Change, NewService, Overlays, is_kept_elsewhere};
 use lb_model::{Config, Server, Service};
 use lb_system::whole_file;
 
@@ -30,10 +30,7 @@ pub(super) struct Overlay {
     sources: Overlays,
     /// By number, counted over all sources.
     unused: Vec<(usize, String)>,
-    /// The files that the others would change.
-    files: Vec<ChangedFile>,
-    /// Why these cannot be written yet.
-    lacks: Option<String>,
+    saving: Saving,
     added: Added,
 }
 
@@ -71,11 +68,26 @@ fn load_files(files: &mut Files) -> Result<Loaded, ConfigError> {
 
 fn load_with(files: &mut Files, overlay: PathBuf, sources: Overlays) -> Result<Loaded, ConfigError> {
     let changed = files.changed(sources.values().flatten())?;
-    let lacks = changed.lacks();
-    let Changed { config, unused, files: changed } = changed;
+    // What others keep is never written.
+    let saved = match sources.keys().any(|source| is_kept_elsewhere(source)) {
+        true => saving(&files.changed(own(&sources).flat_map(|(_, changes)| changes))?),
+        false => saving(&changed),
+    };
+    let Changed { config, unused, files: _ } = changed;
     let added = Added::of(&config, &sources, &unused);
-    let overlay = Overlay { path: overlay, sources, unused, files: changed, lacks, added };
+    let overlay = Overlay { path: overlay, sources, unused, saving: saved, added };
     Ok(Loaded { config, overlay, warnings: files.warnings() })
+}
+
+/// What is to be written into files that would be changed so.
+fn saving(changed: &Changed) -> Saving {
+    let Changed { config: _, files, unused } = changed;
+    Saving { files: files.clone(), unused: unused.clone(), lacks: changed.lacks() }
+}
+
+/// The sources whose changes are nowhere but here.
+fn own(sources: &Overlays) -> impl Iterator<Item = (&String, &Vec<Change>)> {
+    sources.iter().filter(|(source, _)| !is_kept_elsewhere(source))
 }
 
 fn read(path: &Path) -> io::Result<Overlays> {
@@ -93,7 +105,7 @@ impl Overlay {
 
     /// What `lb save` writes: in files as they were read, with what references stood for then.
     pub(super) fn saving(&self) -> Saving {
-        Saving { files: self.files.clone(), unused: self.unused.clone(), lacks: self.lacks.clone() }
+        self.saving.clone()
     }
 
     fn write(&self) -> io::Result<()> {
@@ -123,16 +135,33 @@ impl Overlay {
     /// that has none any more undoes nothing, and is undone by nothing.
     fn used(&self, source: &str) -> (usize, Vec<Change>) {
         let unused: HashSet<usize> = self.unused.iter().map(|(number, _)| *number).collect();
-        let others = self.sources.iter().take_while(|(other, _)| other.as_str() < source);
-        let before: usize = others.map(|(_, changes)| changes.len()).sum();
+        let before = self.before(source);
         let own = self.sources.get(source).into_iter().flatten().enumerate();
         let used = own.filter(|(index, _)| !unused.contains(&(before + index)));
         (before, used.map(|(_, change)| change.clone()).collect())
     }
 
+    /// How many changes stand before those of this source.
+    fn before(&self, source: &str) -> usize {
+        let others = self.sources.iter().take_while(|(other, _)| other.as_str() < source);
+        others.map(|(_, changes)| changes.len()).sum()
+    }
+
+    /// Services of this source that are not served.
+    fn left_out(&self, source: &str) -> Vec<LeftOut> {
+        let all = (self.before(source)..).zip(self.sources.get(source).into_iter().flatten());
+        let left_out = all.filter_map(|(number, change)| match change {
+            Change::AddService { service } => {
+                Some(LeftOut { service: service.called(), why: self.unused(number)?.to_owned() })
+            }
+            _ => None,
+        });
+        left_out.collect()
+    }
+
     /// What came while somebody saved the rest must not be lost.
     fn is_still(&self, saved: Option<&Overlays>) -> Result<(), String> {
-        match saved.is_none_or(|saved| *saved == self.sources) {
+        match saved.is_none_or(|saved| own(saved).eq(own(&self.sources))) {
             true => Ok(()),
             false => Err("it was changed meanwhile: save again".to_owned()),
         }
@@ -178,7 +207,35 @@ impl Controller {
         self.set_overlay(&sources, &wanted, &text)
     }
 
-    /// Takes back what this source has changed, or all have; `saved`: if nothing else was changed.
+    /// Makes these the services of a source, in place of all that it has changed before. What cannot
+    /// be made is told and left out, so that one service does not stand in the way of the others.
+    pub(super) fn replace_source(
+        &mut self,
+        source: String,
+        services: Vec<NewService>,
+    ) -> Result<Replaced, String> {
+        if source.is_empty() || source == CLI {
+            return Err(format!("{source:?} cannot be replaced: expected another name of a source"));
+        }
+        let wanted: Vec<Change> =
+            services.into_iter().map(|service| Change::AddService { service }).collect();
+        let known = self.overlay.sources.get(&source).map(Vec::as_slice).unwrap_or_default();
+        let differences = if *known == wanted[..] {
+            Vec::new()
+        } else {
+            let text = replacement_words(&source, known, &wanted);
+            let mut sources = self.overlay.sources.clone();
+            sources.remove(&source);
+            if !wanted.is_empty() {
+                sources.insert(source.clone(), wanted);
+            }
+            self.set_overlay(&sources, &[], &text)?
+        };
+        Ok(Replaced { differences, left_out: self.overlay.left_out(&source) })
+    }
+
+    /// Takes back what this source has changed, or all have. `saved`: what is in the file now, and
+    /// only if nothing else was changed.
     pub(super) fn clear_overlay(
         &mut self,
         source: Option<&str>,
@@ -188,6 +245,7 @@ impl Controller {
         let mut sources = self.overlay.sources.clone();
         match source {
             Some(source) => drop(sources.remove(source)),
+            None if saved.is_some() => sources.retain(|source, _| is_kept_elsewhere(source)),
             None => sources.clear(),
         }
         self.set_overlay(&sources, &[], "what was changed at run time is undone")
@@ -233,13 +291,37 @@ impl Controller {
     }
 }
 
+/// The services that have come, changed and gone.
+fn replacement_words(source: &str, before: &[Change], after: &[Change]) -> String {
+    let names = |changes: &[Change]| -> BTreeMap<String, Change> {
+        let services = changes.iter().filter_map(|change| match change {
+            Change::AddService { service } => Some((service.called(), change.clone())),
+            _ => None,
+        });
+        services.collect()
+    };
+    let (before, after) = (names(before), names(after));
+    let changed = after.iter().filter_map(|(name, change)| match before.get(name) {
+        None => Some(format!("+ service {name}")),
+        Some(known) if known != change => Some(format!("~ service {name}")),
+        Some(_) => None,
+    });
+    let gone = before.keys().filter(|name| !after.contains_key(*name));
+    let all: Vec<String> = changed.chain(gone.map(|name| format!("- service {name}"))).collect();
+    format!("{source}: {}", first_of(&all))
+}
+
 /// The first ones, and how many there are.
 fn words(changes: &[Change]) -> String {
+    first_of(&changes.iter().map(Change::to_string).collect::<Vec<_>>())
+}
+
+fn first_of(all: &[String]) -> String {
     const TOLD: usize = 3;
-    let told: Vec<String> = changes.iter().take(TOLD).map(Change::to_string).collect();
-    match changes.len().checked_sub(TOLD) {
-        Some(more @ 1..) => format!("{} and {more} more", told.join(", ")),
-        _ => told.join(", "),
+    let told = all[..all.len().min(TOLD)].join(", ");
+    match all.len().checked_sub(TOLD) {
+        Some(more @ 1..) => format!("{told} and {more} more"),
+        _ => told,
     }
 }
 
@@ -272,6 +354,47 @@ mod tests {
         overlay.sources.insert("api".to_owned(), vec![remove("b")]);
         assert!(overlay.is_still(Some(&saved)).is_err_and(|why| why.contains("save again")));
         assert_eq!(overlay.is_still(None), Ok(()));
+    }
+
+    fn service(name: &str, port: u16) -> Change {
+        let vip = format!("192.0.2.10:{port}");
+        Change::AddService {
+            service: NewService { vip, name: Some(name.to_owned()), ..NewService::default() },
+        }
+    }
+
+    #[test]
+    fn what_others_keep_is_not_saved() {
+        let cli = ("cli".to_owned(), vec![remove("a")]);
+        let both = Overlays::from([cli.clone(), ("kubernetes".to_owned(), vec![service("b", 80)])]);
+        let mut overlay = Overlay { sources: both.clone(), ..Overlay::default() };
+        overlay.sources.insert("kubernetes".to_owned(), Vec::new());
+        assert_eq!(overlay.is_still(Some(&both)), Ok(()));
+        assert_eq!(own(&both).collect::<Vec<_>>(), [(&cli.0, &cli.1)]);
+    }
+
+    #[test]
+    fn services_of_a_source_that_are_not_served_are_told_by_name() {
+        let sources = Overlays::from([
+            ("cli".to_owned(), vec![remove("a")]),
+            ("kubernetes".to_owned(), vec![service("b", 80), service("c", 81)]),
+        ]);
+        let unused = vec![(2, "the file has it".to_owned())];
+        let overlay = Overlay { sources, unused, ..Overlay::default() };
+        let wanted = LeftOut { service: "c".to_owned(), why: "the file has it".to_owned() };
+        assert_eq!(overlay.left_out("kubernetes"), [wanted]);
+        assert!(overlay.left_out("cli").is_empty());
+        assert!(overlay.left_out("other").is_empty());
+    }
+
+    #[test]
+    fn a_replacement_is_told_by_what_differs() {
+        let before = [service("a", 80), service("b", 81), service("c", 82)];
+        let after = [service("b", 81), service("c", 83), service("d", 84)];
+        assert_eq!(
+            replacement_words("kubernetes", &before, &after),
+            "kubernetes: ~ service c, + service d, - service a"
+        );
     }
 
     #[test]
