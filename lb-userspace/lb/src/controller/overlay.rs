@@ -73,8 +73,10 @@ fn load_with(files: &mut Files, overlay: PathBuf, sources: Overlays) -> Result<L
         true => saving(&files.changed(own(&sources).flat_map(|(_, changes)| changes))?),
         false => saving(&changed),
     };
-    let Changed { config, unused, files: _ } = changed;
+    let Changed { mut config, unused, files: _ } = changed;
     let added = Added::of(&config, &sources, &unused);
+    let kept = added.services.iter().filter(|(_, source)| is_kept_elsewhere(source));
+    config.kept_elsewhere = kept.map(|(key, _)| *key).collect();
     let overlay = Overlay { path: overlay, sources, unused, saving: saved, added };
     Ok(Loaded { config, overlay, warnings: files.warnings() })
 }
