@@ -28,7 +28,7 @@ const DOCUMENTS: &str = "usr/share/doc/lb";
 
 /// Files and folders that stand there as in the source, so that links between documents lead to
 /// the same files.
-const SAME: [&str; 13] = [
+const SAME: [&str; 14] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -38,6 +38,7 @@ const SAME: [&str; 13] = [
     "deploy/container",
     "deploy/examples",
     "deploy/grafana",
+    "deploy/kubernetes",
     "deploy/prometheus",
     "deploy/routing",
     "deploy/schema",
