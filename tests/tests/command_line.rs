@@ -442,3 +442,30 @@ fn servers_and_services_come_and_go_at_run_time() {
     assert_eq!(told, "- service other: tcp/211.58.250.6:7778, 1 server\n");
     assert_eq!(fs::read_to_string(&path).expect("the file"), saved);
 }
+
+/// Nothing is lost: a file that somebody has edited may have a mistake.
+#[test]
+fn an_overlay_that_cannot_be_read_is_put_aside_and_told() {
+    const WEB: &str = "tcp/211.58.250.6:7777";
+    let mut alone = Alone::start("unreadable", 10_000).unwrap_or_else(|error| panic!("{error:#}"));
+    let folder = alone.talk.ha1.folder().expect("a folder");
+    let [file, aside] = ["overlay.json", "overlay.json.unreadable"].map(|name| folder.join(name));
+    printed(&alone.director, &["remove", "server", WEB, "www2"]);
+    let shown = format!("cli: - server {WEB}/www2\n");
+    assert_eq!(printed(&alone.director, &["overlay", "show"]), shown);
+    let kept = fs::read_to_string(&file).expect("the overlay");
+    let torn = &kept[..kept.len() / 2];
+    alone.director.kill().expect("lb is killed");
+    fs::write(&file, torn).expect("the overlay");
+    alone.director.restart().expect("lb starts all the same");
+    let director = &alone.director;
+    director.wait_for_event("overlay_unreadable", PATIENCE, |_| true).expect("it is told");
+    assert_eq!(printed(director, &["overlay", "show"]), "");
+    assert!(!file.exists(), "the next change writes a new one");
+    assert_eq!(fs::read_to_string(&aside).expect("what was there"), torn);
+    // Mended, and moved back.
+    fs::write(&aside, &kept).expect("the overlay");
+    fs::rename(&aside, &file).expect("it is moved");
+    printed(director, &["reload"]);
+    assert_eq!(printed(director, &["overlay", "show"]), shown);
+}

@@ -1,8 +1,14 @@
 //! Changes of a file's text that keep the rest as it is, comments and layout included: entries of
-//! lists are added and removed, keys of services are set (`edit/keys.rs`).
+//! lists are added and removed, keys of services are set (`edit/keys.rs`). `edit/cut.rs` is for
+//! many services at once.
 
+mod cut;
 mod keys;
 
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+pub(crate) use self::cut::Cut;
 pub(crate) use self::keys::{To, set};
 
 use super::source_map::{SourceMap, SourceSpan, behind_anchor, flow_end};
@@ -85,11 +91,64 @@ pub(crate) fn removed(text: &str, list: List, index: usize) -> Result<String, St
     if span.items() == 1 {
         return Ok(emptied_block(&text, own.start, last));
     }
-    let dash = text[..own.start].iter().rposition(|character| *character == '-').unwrap_or(own.start);
-    let start = line_start(&text, dash);
-    let end = comments_end(&text, line_end(&text, last), dash - start);
+    Ok(without(&text, [entry_lines(&text, own.start, last)]))
+}
+
+/// The text without these entries of the list, by one look at it.
+pub(crate) fn removed_all(text: &str, list: List, indices: &BTreeSet<usize>) -> Result<String, String> {
+    let map = SourceMap::of(text);
+    let (span, _, key) = place(map.root(), list);
+    let Some(last_left) = (0..span.items()).rev().find(|index| !indices.contains(index)) else {
+        return emptied(text, list);
+    };
+    let text: Vec<char> = text.chars().collect();
+    let Some(range) = span.own_text() else {
+        return Err(format!("`{key}` is an alias there, and whatever it stands for would change, too"));
+    };
+    let none = |index: usize| format!("`{key}` has no entry {index}");
+    let own = |index: usize| span.item(index).own_text().ok_or_else(|| none(index));
+    let in_flow = text.get(behind_anchor(&text, range.start)) == Some(&'[');
+    let mut gone = Vec::with_capacity(indices.len());
+    for &index in indices {
+        let begin = own(index)?.start;
+        if !in_flow {
+            let last = span.item(index).leaf_end(&text).ok_or_else(|| none(index))?;
+            gone.push(entry_lines(&text, begin, last));
+        } else if index < last_left {
+            // With the comma behind it.
+            gone.push(begin..own(index + 1)?.start);
+        } else if index == last_left + 1 {
+            // With the comma before it, and all that follow.
+            let comma = text[..begin].iter().rposition(|one| !one.is_whitespace() && *one != ',');
+            let last = own(span.items() - 1)?;
+            let start = behind_anchor(&text, last.start);
+            let is_flow = matches!(text.get(start), Some('[' | '{'));
+            let end = if is_flow { flow_end(&text, start) } else { last.end };
+            gone.push(comma.map_or(begin, |at| at + 1)..end);
+        }
+    }
+    Ok(without(&text, gone))
+}
+
+/// The lines of an entry in block style, from its dash to the end of its comments; `own` and `last`
+/// are where its content begins and ends.
+fn entry_lines(text: &[char], own: usize, last: usize) -> Range<usize> {
+    let dash = text[..own].iter().rposition(|character| *character == '-').unwrap_or(own);
+    let start = line_start(text, dash);
+    let end = comments_end(text, line_end(text, last), dash - start);
     // With the line's end.
-    Ok(spliced(&text, start, (end + 1).min(text.len()), ""))
+    start..(end + 1).min(text.len())
+}
+
+/// The text without these ranges, which are in order.
+fn without(text: &[char], ranges: impl IntoIterator<Item = Range<usize>>) -> String {
+    let (mut left, mut at) = (String::new(), 0);
+    for Range { start, end } in ranges {
+        left.extend(&text[at..start]);
+        at = end;
+    }
+    left.extend(&text[at..]);
+    left
 }
 
 /// The text with nothing in the list.
@@ -299,6 +358,28 @@ services:
         assert!(last.contains("    servers: []                    # both\n"), "{last}");
         assert_eq!(SourceMap::of(&last).root().key("services").item(0).key("servers").items(), 0);
         assert!(last.contains("    drain: 30s\n  - vip: 192.0.2.10:81\n"), "{last}");
+    }
+
+    #[test]
+    fn entries_go_together_as_they_go_one_by_one() {
+        let flow = "services:\n  - servers: [ { address: a }, b ,\n      [c], { d: 1 } ] # all\n";
+        let block = "services:\n- servers:\n  - a: 1 # one\n      # and more\n  # two\n  - b\n\n  - { c: 1 }\n  - d\n  drain: 1s\n";
+        for text in [flow, block, BLOCK, FLOW] {
+            let items = SourceMap::of(text).root().key("services").item(0).key("servers").items();
+            for bits in 0..1_u32 << items {
+                let indices: BTreeSet<usize> = (0..items).filter(|index| bits & (1 << index) != 0).collect();
+                let together = removed_all(text, List::Servers(0), &indices).expect("a text");
+                let one_by_one = indices
+                    .iter()
+                    .rev()
+                    .try_fold(text.to_owned(), |text, index| removed(&text, List::Servers(0), *index));
+                match indices.len() == items {
+                    true => assert_eq!(together, emptied(text, List::Servers(0)).expect("a text")),
+                    false => assert_eq!(Ok(together), one_by_one, "{indices:?} of\n{text}"),
+                }
+            }
+        }
+        assert!(removed_all(BLOCK, List::Servers(0), &BTreeSet::from([7])).is_err());
     }
 
     #[test]

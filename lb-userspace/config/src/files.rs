@@ -121,6 +121,23 @@ impl Files {
         }
     }
 
+    /// The same, read already, with these texts in the place of their own. Lists of clients that
+    /// stand in files of their own are not read, and there may be no service.
+    pub(crate) fn with_texts(&self, texts: impl IntoIterator<Item = String>) -> Self {
+        let paths = self.documents.iter().map(|document| document.path.clone());
+        let documents = paths.zip(texts).map(|(path, text)| Document { path, text }).collect();
+        Self {
+            documents,
+            is_complete: self.is_complete,
+            unread: self.unread.clone(),
+            warnings: Vec::new(),
+            patterns: BTreeSet::new(),
+            beside: self.beside.clone(),
+            with_lists: false,
+            at_run_time: true,
+        }
+    }
+
     /// The configuration, for this host's name.
     pub fn config(&mut self) -> Result<Config, ConfigError> {
         self.config_on(&host_name())
@@ -151,6 +168,8 @@ impl Files {
 
     /// The configuration on `host`, or all that is wrong.
     fn check(&mut self, host: &str, with_lists: bool) -> Result<Config, Vec<Found>> {
+        #[cfg(test)]
+        work::note(self.documents.iter().map(|document| document.text.len()).sum());
         let Some(main) = self.documents.first() else { return Err(Vec::new()) };
         let folder = main.folder().to_owned();
         let mut all = surplus::read::<yaml::File>(&main.text);
@@ -321,5 +340,26 @@ fn joined<T>(list: Option<Vec<T>>, more: Option<Vec<T>>) -> Option<Vec<T>> {
             Some(list)
         }
         (list, more) => list.or(more),
+    }
+}
+
+/// How much is read, for tests: time says little on a busy machine.
+#[cfg(test)]
+pub(crate) mod work {
+    use std::cell::Cell;
+
+    thread_local! {
+        static BYTES: Cell<usize> = const { Cell::new(0) };
+    }
+
+    pub(super) fn note(bytes: usize) {
+        BYTES.set(BYTES.get() + bytes);
+    }
+
+    /// Bytes of text that `work` has parsed and validated.
+    pub(crate) fn of<T>(work: impl FnOnce() -> T) -> (usize, T) {
+        let before = BYTES.get();
+        let done = work();
+        (BYTES.get() - before, done)
     }
 }

@@ -142,6 +142,11 @@ impl SourceMap {
         matches!(self.nodes.as_slice(), [] | [Node { content: Content::Nothing, .. }])
     }
 
+    /// Whether something stands in one place and counts in another, too.
+    pub(crate) fn has_aliases(&self) -> bool {
+        self.nodes.iter().any(|node| matches!(node.content, Content::Alias(_)))
+    }
+
     pub(crate) fn root(&self) -> SourceSpan<'_> {
         let at = self.nodes.first().map_or(Position::START, |root| root.at);
         SourceSpan { map: self, node: (!self.nodes.is_empty()).then_some(0), at, key_at: at }

@@ -30,7 +30,7 @@ use lb_model::{ANNOUNCE_RATE, Config, Control, Group, Metrics, Service, Timeouts
 
 use self::service::Defaults;
 use super::error::{Found, SHOWN};
-use super::source_map::{Position, SourceSpan};
+use super::source_map::{Position, SourceMap, SourceSpan};
 use super::values;
 use super::yaml::{self, Scalar};
 
@@ -105,6 +105,15 @@ pub(crate) fn validate(
         validator.wrong(value, "expected another folder: `lb maintenance on` creates a file of this name");
     }
     if validator.found.is_empty() { Ok(config) } else { Err(validator.found) }
+}
+
+/// Whether services that are valid each by itself are so together, as far as that can be told
+/// without their text: it cannot of `source_nat` and of groups of `persistence`.
+pub(crate) fn go_together(services: &[Service]) -> bool {
+    let nowhere = SourceMap::default();
+    let mut validator = Validator { found: Vec::new(), at_run_time: true };
+    validator.services_together(services, nowhere.root());
+    validator.found.is_empty()
 }
 
 const XDP_MODES: [(&str, XdpMode); 3] =

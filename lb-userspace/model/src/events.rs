@@ -2,7 +2,7 @@
 
 /// Every event, by its name in `snake_case`; names stay. Whoever records one looks here in a debug
 /// build, and the configuration names them.
-pub const EVENTS: [&str; 87] = [
+pub const EVENTS: [&str; 88] = [
     "attached",
     "bpf_fs_mounted",
     "command_refused",
@@ -50,6 +50,7 @@ pub const EVENTS: [&str; 87] = [
     "orders_unreadable",
     "orders_unwritten",
     "overlay_changed",
+    "overlay_unreadable",
     "path_closed",
     "path_open",
     "path_sends_again",

@@ -8,7 +8,7 @@
 //! - [`ids`]: ids of nodes and groups; `interfaces`: those that clients' packets come in by
 //! - [`GroupKind`]: whether one director serves a group of VIPs, or all
 //! - `forwarding`: the method by which packets get to a server
-//! - [`canonical`]: names of servers, as operators write them
+//! - [`canonical`]: names of servers, as operators write them; [`ServiceNames`]: services by theirs
 //! - [`Tunnel`]: the tunnel to a server; [`QuicEncoding`]: connection IDs that name servers
 //! - [`Ports`]: the ports of a service
 //! - [`Web`]: how the page and the HTTP API are served
@@ -46,7 +46,7 @@ pub use self::forwarding::{Forwarding, MOST_OF_A_BACKEND, MOST_SOURCE_LISTS, MOS
 pub use self::group::{Anycast, GroupKind};
 pub use self::health::{Health, Step, Totals, millis};
 pub use self::interfaces::MAX_INTERFACES;
-pub use self::names::canonical;
+pub use self::names::{ServiceNames, canonical};
 pub use self::ports::{PortKey, PortRange, Ports};
 pub use self::quic::*;
 pub use self::tunnel::*;

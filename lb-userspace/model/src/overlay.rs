@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Protocol;
+
 /// The source of `lb add` and `lb remove`.
 pub const CLI: &str = "cli";
 
@@ -93,8 +95,12 @@ pub struct NewService {
 impl NewService {
     /// The name that it has in the configuration, unless its VIP is spelt in another way.
     pub fn called(&self) -> String {
-        let protocol = self.protocol.as_deref().unwrap_or("tcp");
-        self.name.clone().unwrap_or_else(|| format!("{protocol}/{}", self.vip))
+        self.name.clone().unwrap_or_else(|| format!("{}/{}", self.protocol(), self.vip))
+    }
+
+    /// In the words of the file.
+    pub fn protocol(&self) -> &str {
+        self.protocol.as_deref().unwrap_or(Protocol::Tcp.name())
     }
 }
 

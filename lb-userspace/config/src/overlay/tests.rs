@@ -1,3 +1,4 @@
+use lb_model::overlay::{NewPersistence, NewServer, NewService, Settings};
 use proptest::prelude::*;
 
 use super::*;
@@ -29,7 +30,7 @@ fn files(text: &str) -> Files {
 fn made(changes: &[Change]) -> (String, Vec<(usize, String)>) {
     let changed = files(FILE).changed(changes).unwrap_or_else(|error| panic!("{error}"));
     let text = changed.files.into_iter().next().map_or_else(|| FILE.to_owned(), |file| file.after);
-    (text, changed.unused)
+    (text, changed.unused.into_iter().collect())
 }
 
 #[test]
@@ -133,7 +134,7 @@ fn settings_of_a_service_change_and_the_rest_stays() {
 fn what_is_made_bit_by_bit_is_no_file_before_it_is_whole() {
     let of = |changes: &[Change]| {
         let changed = files(FILE).changed(changes).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(changed.unused, [], "{changes:?}");
+        assert_eq!(changed.unused, BTreeMap::new(), "{changes:?}");
         changed
     };
     let changed = of(&[new(81, &[])]);
@@ -171,10 +172,10 @@ fn services_that_are_there_are_found_before_a_look_at_the_files() {
     changes.extend([remove("web"), new(80, &["192.0.2.22"]), new(80, &[])]);
     changes.extend(std::iter::repeat_n(new(82, &[]), 1000));
     let changed = files(FILE).changed(&changes).unwrap_or_else(|error| panic!("{error}"));
-    let indices: Vec<usize> = changed.unused.iter().map(|(index, _)| *index).collect();
+    let indices: Vec<usize> = changed.unused.keys().copied().collect();
     let wanted: Vec<usize> = [0, 2, 3, 6].into_iter().chain(7..1007).collect();
-    assert_eq!(indices, wanted, "{:?}", &changed.unused[..5]);
-    assert_eq!(changed.unused[0].1, "there is a service tcp/192.0.2.10:80 already");
+    assert_eq!(indices, wanted, "{:?}", changed.unused.first_key_value());
+    assert_eq!(changed.unused[&0], "there is a service tcp/192.0.2.10:80 already");
     assert_eq!(changed.config.services.len(), 2);
 }
 
@@ -190,8 +191,40 @@ services:
     let changes = [add("web", server("192.0.2.23")), gone, new(81, &["192.0.2.21"])];
     let changed = files(SHARED).changed(&changes).unwrap_or_else(|error| panic!("{error}"));
     let why = "the file's layout does not let that be changed alone".to_owned();
-    assert_eq!(changed.unused, [(0, why.clone()), (1, why)]);
+    assert_eq!(changed.unused, BTreeMap::from([(0, why.clone()), (1, why)]));
     assert!(changed.files[0].after.starts_with(SHARED), "{}", changed.files[0].after);
+}
+
+#[test]
+fn what_stood_in_the_way_of_another_is_not_there_if_it_cannot_be() {
+    let wrong = NewServer { forward: Some("teleport".into()), ..server("192.0.2.22") };
+    let (text, unused) = made(&[add("web", wrong), add("web", server("192.0.2.22"))]);
+    assert_eq!(unused.len(), 1, "{unused:?}");
+    assert!(unused[0].0 == 0 && unused[0].1.contains("expected one of direct"), "{unused:?}");
+    assert_eq!(text, FILE.to_owned() + "      - { address: 192.0.2.22 }\n");
+}
+
+#[test]
+fn services_in_a_line_are_changed_all_the_same() {
+    const LINE: &str = "\
+interface: eth0
+services: [ { name: web, vip: '192.0.2.10:80', servers: [{ address: 192.0.2.21 }] },
+  { name: mail, vip: '192.0.2.10:25', fallback: local } ]
+";
+    let changes = [
+        add("web", server("192.0.2.22")),
+        new(81, &["192.0.2.21"]),
+        add("web", server("192.0.2.22")),
+        remove("mail"),
+        Change::RemoveServer { service: "web".into(), server: "192.0.2.21".into() },
+    ];
+    let changed = files(LINE).changed(&changes).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(changed.unused.keys().copied().collect::<Vec<_>>(), [2]);
+    let names: Vec<&str> = changed.config.services.iter().map(|service| service.name.as_str()).collect();
+    assert_eq!(names, ["web", "tcp/192.0.2.10:81"]);
+    assert_eq!(changed.config.services[0].servers[0].name, "192.0.2.22");
+    let saved = crate::parse(&changed.files[0].after, "lb.yaml").unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(saved, changed.config);
 }
 
 proptest! {

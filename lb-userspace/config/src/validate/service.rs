@@ -63,6 +63,18 @@ impl Validator {
         checked
     }
 
+    /// What services must not have in common; mistakes lack what the file says.
+    pub(super) fn services_together(&mut self, services: &[Service], span: SourceSpan<'_>) {
+        let nothing = yaml::Service::default();
+        let given = || std::iter::repeat_n(&nothing, services.len());
+        self.limits(services, span);
+        self.distinct_services(given(), services, span);
+        self.servers_are_not_vips(services, span);
+        self.fallbacks_are_others(given(), services, span);
+        self.masq_servers_are_told_apart(services, span);
+        self.servers_have_one_interface(services, span);
+    }
+
     fn service(&mut self, service: &yaml::Service, span: SourceSpan<'_>, defaults: Defaults) -> Service {
         let value = |scalar, key| Value::of(scalar, key, span);
         let (vip, ports) =
@@ -203,10 +215,15 @@ impl Validator {
         }
     }
 
-    fn distinct_services(&mut self, given: &[yaml::Service], services: &[Service], span: SourceSpan<'_>) {
+    fn distinct_services<'g>(
+        &mut self,
+        given: impl IntoIterator<Item = &'g yaml::Service>,
+        services: &[Service],
+        span: SourceSpan<'_>,
+    ) {
         let mut taken = Taken::default();
         let mut names = Unique::default();
-        for (index, (given, service)) in given.iter().zip(services).enumerate() {
+        for (index, (given, service)) in given.into_iter().zip(services).enumerate() {
             let span = span.item(index);
             let vip = Value::of(&given.vip, "vip", span);
             let known_key = service.key.vip != NO_VIP.0;
@@ -254,8 +271,13 @@ impl Validator {
 
     /// The fallback must not be one of the servers that it replaces, nor a VIP, whose packets
     /// return to the director.
-    fn fallbacks_are_others(&mut self, given: &[yaml::Service], services: &[Service], span: SourceSpan<'_>) {
-        for (index, (given, service)) in given.iter().zip(services).enumerate() {
+    fn fallbacks_are_others<'g>(
+        &mut self,
+        given: impl IntoIterator<Item = &'g yaml::Service>,
+        services: &[Service],
+        span: SourceSpan<'_>,
+    ) {
+        for (index, (given, service)) in given.into_iter().zip(services).enumerate() {
             let Some(Server { address, .. }) = service.fallback_server() else { continue };
             let value = Value::of(&given.fallback, "fallback", span.item(index));
             if service.servers.iter().any(|server| server.address == address) {

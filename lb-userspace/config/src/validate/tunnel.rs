@@ -327,7 +327,7 @@ impl Validator {
     }
 
     /// What comes from one port of a machine may belong to so many services.
-    fn masq_servers_are_told_apart(&mut self, services: &[Service], span: SourceSpan<'_>) {
+    pub(super) fn masq_servers_are_told_apart(&mut self, services: &[Service], span: SourceSpan<'_>) {
         let most = lb_model::MOST_OF_A_BACKEND;
         let mut users: HashMap<(IpAddr, u16, Protocol), u32> = HashMap::new();
         for (index, service) in services.iter().enumerate() {

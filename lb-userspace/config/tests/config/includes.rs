@@ -1,5 +1,7 @@
 //! Several files: what they are together, which of them a mistake names, what they depend on.
 
+use std::collections::BTreeMap;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -178,7 +180,7 @@ fn changes_at_run_time_are_made_where_the_service_stands() {
     let changed = |changes: &[Change]| {
         let mut files = Files::open(&main).expect("a file");
         let changed = files.changed(changes).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(changed.unused, [], "{changes:?}");
+        assert_eq!(changed.unused, BTreeMap::new(), "{changes:?}");
         changed
     };
     let with_server = ONE.to_owned() + "      - { address: 192.0.2.22 }\n";
@@ -228,7 +230,7 @@ fn changes_at_run_time_are_made_in_files_of_one_moment() {
     };
     let changes = [add("one", "192.0.2.22"), add("none", "192.0.2.22"), add("one", "192.0.2.23")];
     let changed = files.changed(&changes).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(changed.unused.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [1]);
+    assert_eq!(changed.unused.keys().copied().collect::<Vec<_>>(), [1]);
     let weights: Vec<u16> = changed.config.services[0].servers.iter().map(|server| server.weight).collect();
     assert_eq!((&weights[..], names(&changed.config)), (&[3, 1, 1][..], vec!["one", "two"]));
     assert_eq!(changed.config.denied, before.denied, "the list is in the changed configuration, too");

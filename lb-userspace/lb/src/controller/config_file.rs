@@ -48,6 +48,11 @@ impl ConfigFile {
         self.file.glance(read)
     }
 
+    /// Whether the version in force is the newest one, and nobody is writing another.
+    pub(super) fn is_in_force(&self) -> bool {
+        self.error.is_none() && self.file.is_as_read()
+    }
+
     /// In words, that somebody has it open for writing.
     pub(super) fn being_written(&self) -> String {
         self.file.being_written()

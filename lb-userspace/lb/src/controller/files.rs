@@ -91,6 +91,14 @@ impl Watched {
         read_whole(&self.path, &mut self.sources.clone(), read).map(|(_, found)| found)
     }
 
+    /// Whether all of it is as it was read last, and nobody is writing to it.
+    pub(super) fn is_as_read(&self) -> bool {
+        let now = versions(&self.path, &self.sources);
+        let paths = now.iter().flatten().filter(|(_, version)| version.is_some());
+        let writers = writers_of(paths.map(|(path, _)| path.as_path()));
+        !self.wanted && now.is_some() && now == self.read && writers != Writers::Some
+    }
+
     /// Before a start: waits until all of it is whole. What takes too long is read as it is, and
     /// again when a later look says that it is whole.
     pub(super) fn read_patiently<T>(&mut self, mut read: impl FnMut(&Path) -> (T, Sources)) -> T {
@@ -348,6 +356,22 @@ mod tests {
         let (start, mut watched) = (Instant::now(), watched);
         assert_eq!(watched.poll(start), FileChange::None);
         assert_eq!(watched.poll(start + SETTLED), FileChange::Whole, "it is new to the director");
+    }
+
+    #[test]
+    fn what_is_as_it_was_read_is_not_read_again() {
+        let (_folder, path, mut watched) = watched();
+        assert!(watched.is_as_read());
+        let writer = File::options().append(true).open(&path).unwrap();
+        assert!(!watched.is_as_read(), "it may be changing");
+        drop(writer);
+        assert!(watched.is_as_read());
+        fs::write(&path, "another").unwrap();
+        assert!(!watched.is_as_read());
+        assert_eq!(text(&mut watched).as_deref(), Some("another"));
+        assert!(watched.is_as_read());
+        fs::remove_file(&path).unwrap();
+        assert!(!watched.is_as_read());
     }
 
     #[test]

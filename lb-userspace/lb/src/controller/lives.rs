@@ -53,7 +53,7 @@ const LAST_ALERTS: Duration = Duration::from_secs(2);
 pub(crate) fn run(path: PathBuf, fresh: bool, unconfined: bool) -> Result<()> {
     // Before it is read, so that no change is missed.
     let mut file = Watched::new(path);
-    let Loaded { config, overlay, warnings } = file.read_patiently(overlay::load)?;
+    let Loaded { config, mut overlay, warnings } = file.read_patiently(overlay::load)?;
     let mut events = Events::default();
     reload::warn(&warnings, |record| events.record(record));
     // Before the first thread.
@@ -61,6 +61,7 @@ pub(crate) fn run(path: PathBuf, fresh: bool, unconfined: bool) -> Result<()> {
     let signals = Signals::start()?;
     let alerts = Alerts::start(&config).context("cannot start the thread of the alerts")?;
     alerts.listen(&mut events);
+    overlay.put_aside().into_iter().for_each(|record| events.record(record));
     let estate = Estate { config, overlay, file, events, alerts: alerts.clone(), fresh, confinement };
     let end = live_on(estate, signals);
     alerts.finish(LAST_ALERTS);
@@ -161,8 +162,9 @@ fn read_again(estate: &mut Estate) {
     // One that is being written is looked at again.
     let Some(found) = estate.file.read_all(overlay::load) else { return };
     match found {
-        Ok(Loaded { config, overlay, warnings }) => {
+        Ok(Loaded { config, mut overlay, warnings }) => {
             reload::warn(&warnings, |record| estate.events.record(record));
+            overlay.put_aside().into_iter().for_each(|record| estate.events.record(record));
             (estate.config, estate.overlay) = (config, overlay);
             // It ends what a refused one began.
             let text = format!("configuration {} reloaded", estate.file.path().display());

@@ -1,26 +1,28 @@
 //! What is changed in the configuration at run time: a layer above the file, by source. It outlives
 //! restarts in a file of its own, beside the folder of maintenance.
 //!
-//! - `list`: a change joins those of its source; `added`: who added what
+//! - `list`: changes join those of their source; `added`: who added what; `file`: what outlives
+//!   restarts; `single`: a change that comes alone
 
 mod added;
+mod file;
 mod list;
+mod single;
 
-use std::collections::{BTreeMap, HashSet};
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use lb_api::difference::Difference;
 use lb_api::events::{Level, Record};
 use lb_api::status::OverlayStatus;
 use lb_api::wire::{LeftOut, Replaced, Saving};
-use lb_config::{Changed, ConfigError, Files, Mistake, Sources};
+use lb_config::{Base, Changed, ConfigError, Files, Mistake, Sources};
 use lb_model::overlay::{CLI, Change, NewService, Overlays, is_kept_elsewhere};
-use lb_model::{Config, Server, Service};
-use lb_system::whole_file;
+use lb_model::{Config, Server, Service, ServiceNames};
 
 use self::added::Added;
+use self::list::Joined;
 use super::Controller;
 
 /// The changes, and which of them change nothing.
@@ -29,9 +31,12 @@ pub(super) struct Overlay {
     path: PathBuf,
     sources: Overlays,
     /// By number, counted over all sources.
-    unused: Vec<(usize, String)>,
-    saving: Saving,
+    unused: BTreeMap<usize, String>,
+    /// The files that it stands above, as they were read.
+    base: Option<Arc<Base>>,
     added: Added,
+    /// Why the file cannot be read, until it is put aside.
+    unreadable: Option<String>,
 }
 
 /// A configuration with what was changed in it.
@@ -43,8 +48,8 @@ pub(super) struct Loaded {
 }
 
 /// Reads the configuration file, and what was changed at run time; also says what else the
-/// configuration depends on. An overlay that cannot be read is told in the log and left out: the
-/// file is what operators go by.
+/// configuration depends on. An overlay that cannot be read is left out, and whoever takes the
+/// configuration puts it aside.
 pub(super) fn load(path: &Path) -> (Result<Loaded, ConfigError>, Sources) {
     match Files::open(path) {
         Ok(mut files) => (load_files(&mut files), files.sources()),
@@ -55,12 +60,13 @@ pub(super) fn load(path: &Path) -> (Result<Loaded, ConfigError>, Sources) {
 fn load_files(files: &mut Files) -> Result<Loaded, ConfigError> {
     let config = files.config()?;
     let overlay = config.maintenance.with_file_name("overlay.json");
-    let sources = read(&overlay).unwrap_or_else(|error| {
-        tracing::error!("{}: {error}; what was changed at run time is left out", overlay.display());
-        Overlays::new()
-    });
+    let (sources, unreadable) = match file::read(&overlay) {
+        Ok(sources) => (sources, None),
+        Err(error) => (Overlays::new(), Some(error.to_string())),
+    };
     if sources.is_empty() {
-        let overlay = Overlay { path: overlay, ..Overlay::default() };
+        let base = Some(Arc::new(Base::new(files.clone())));
+        let overlay = Overlay { path: overlay, base, unreadable, ..Overlay::default() };
         return Ok(Loaded { config, overlay, warnings: files.warnings() });
     }
     load_with(files, overlay, sources)
@@ -68,36 +74,17 @@ fn load_files(files: &mut Files) -> Result<Loaded, ConfigError> {
 
 fn load_with(files: &mut Files, overlay: PathBuf, sources: Overlays) -> Result<Loaded, ConfigError> {
     let changed = files.changed(sources.values().flatten())?;
-    // What others keep is never written.
-    let saved = match sources.keys().any(|source| is_kept_elsewhere(source)) {
-        true => saving(&files.changed(own(&sources).flat_map(|(_, changes)| changes))?),
-        false => saving(&changed),
-    };
-    let Changed { mut config, unused, files: _ } = changed;
+    let Changed { mut config, unused, .. } = changed;
     let added = Added::of(&config, &sources, &unused);
-    let kept = added.services.iter().filter(|(_, source)| is_kept_elsewhere(source));
-    config.kept_elsewhere = kept.map(|(key, _)| *key).collect();
-    let overlay = Overlay { path: overlay, sources, unused, saving: saved, added };
+    config.kept_elsewhere = added.kept_elsewhere();
+    let base = Some(Arc::new(Base::new(files.clone())));
+    let overlay = Overlay { path: overlay, sources, unused, base, added, unreadable: None };
     Ok(Loaded { config, overlay, warnings: files.warnings() })
-}
-
-/// What is to be written into files that would be changed so.
-fn saving(changed: &Changed) -> Saving {
-    let Changed { config: _, files, unused } = changed;
-    Saving { files: files.clone(), unused: unused.clone(), lacks: changed.lacks() }
 }
 
 /// The sources whose changes are nowhere but here.
 fn own(sources: &Overlays) -> impl Iterator<Item = (&String, &Vec<Change>)> {
     sources.iter().filter(|(source, _)| !is_kept_elsewhere(source))
-}
-
-fn read(path: &Path) -> io::Result<Overlays> {
-    match fs::read(path) {
-        Ok(text) => serde_json::from_slice(&text).map_err(io::Error::from),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Overlays::new()),
-        Err(error) => Err(error),
-    }
 }
 
 impl Overlay {
@@ -107,17 +94,64 @@ impl Overlay {
 
     /// What `lb save` writes: in files as they were read, with what references stood for then.
     pub(super) fn saving(&self) -> Saving {
-        self.saving.clone()
+        // What others keep is never written.
+        let own: Vec<(usize, &Change)> = self.own().collect();
+        let unused = own
+            .iter()
+            .enumerate()
+            .filter_map(|(index, (number, _))| Some((index, self.unused.get(number)?.clone())))
+            .collect();
+        let changed = self.base.as_ref().map(|base| {
+            let mut files = base.files().clone();
+            files.changed(own.iter().map(|(_, change)| *change))
+        });
+        let (files, lacks) = match changed {
+            Some(Ok(changed)) => {
+                let lacks = self.unwritten(&own, &changed).or_else(|| changed.lacks());
+                (changed.files, lacks)
+            }
+            Some(Err(error)) => (Vec::new(), Some(error.to_string())),
+            None => (Vec::new(), None),
+        };
+        Saving { files, unused, lacks }
     }
 
-    fn write(&self) -> io::Result<()> {
-        if self.sources.is_empty() {
-            return match fs::remove_file(&self.path) {
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-                result => result,
-            };
-        }
-        whole_file::replace(&self.path, &serde_json::to_vec_pretty(&self.sources)?)
+    /// Changes that are nowhere but here, with their numbers.
+    fn own(&self) -> impl Iterator<Item = (usize, &Change)> {
+        let all = self.sources.iter();
+        let all = all.flat_map(|(source, changes)| changes.iter().map(move |change| (source, change)));
+        let own = all.enumerate().filter(|(_, (source, _))| !is_kept_elsewhere(source));
+        own.map(|(number, (_, change))| (number, change))
+    }
+
+    /// What is in force and would not be in the files: it must not be forgotten. `changed` is what
+    /// has come of `own`.
+    fn unwritten(&self, own: &[(usize, &Change)], changed: &Changed) -> Option<String> {
+        let in_vain = changed.unused.iter().filter_map(|(index, why)| Some((own.get(*index)?, why)));
+        let mut in_vain = in_vain.filter(|((number, _), _)| !self.unused.contains_key(number));
+        let ((_, change), why) = in_vain.next()?;
+        Some(format!("{change} cannot be written ({why})"))
+    }
+
+    /// Renames a file that cannot be read; the event tells what to do about it.
+    pub(super) fn put_aside(&mut self) -> Option<Record> {
+        let why = self.unreadable.take()?;
+        let shown = self.path.display();
+        let text = match file::put_aside(&self.path) {
+            Ok(aside) => format!(
+                "what was changed at run time is left out: {shown} cannot be read ({why}), and is {} now; mend it, \
+                 move it back and `lb reload`, or make the changes again",
+                aside.display()
+            ),
+            Err(error) => {
+                self.unreadable = Some(why.clone());
+                format!(
+                    "what was changed at run time is left out, and nothing can be changed: {shown} cannot be read \
+                     ({why}) nor renamed ({error}); move it away and `lb reload`"
+                )
+            }
+        };
+        Some(Record::new(Level::Error, "overlay_unreadable", text).cause(why))
     }
 
     pub(super) fn status(&self) -> Vec<OverlayStatus> {
@@ -128,33 +162,32 @@ impl Overlay {
         let status = |(number, (source, change)): (usize, (&String, &Change))| OverlayStatus {
             source: source.clone(),
             change: change.to_string(),
-            unused: self.unused(number).map(str::to_owned),
+            unused: self.unused.get(&number).cloned(),
         };
         all.enumerate().map(status).collect()
     }
 
-    /// How many changes stand before those of this source, and which of its own have an effect. One
-    /// that has none any more undoes nothing, and is undone by nothing.
+    /// The number of this source's first change, and which of its own have an effect. One that has
+    /// none any more undoes nothing, and is undone by nothing.
     fn used(&self, source: &str) -> (usize, Vec<Change>) {
-        let unused: HashSet<usize> = self.unused.iter().map(|(number, _)| *number).collect();
-        let before = self.before(source);
+        let before = self.first_number(source);
         let own = self.sources.get(source).into_iter().flatten().enumerate();
-        let used = own.filter(|(index, _)| !unused.contains(&(before + index)));
+        let used = own.filter(|(index, _)| !self.unused.contains_key(&(before + index)));
         (before, used.map(|(_, change)| change.clone()).collect())
     }
 
     /// How many changes stand before those of this source.
-    fn before(&self, source: &str) -> usize {
+    fn first_number(&self, source: &str) -> usize {
         let others = self.sources.iter().take_while(|(other, _)| other.as_str() < source);
         others.map(|(_, changes)| changes.len()).sum()
     }
 
     /// Services of this source that are not served.
     fn left_out(&self, source: &str) -> Vec<LeftOut> {
-        let all = (self.before(source)..).zip(self.sources.get(source).into_iter().flatten());
+        let all = (self.first_number(source)..).zip(self.sources.get(source).into_iter().flatten());
         let left_out = all.filter_map(|(number, change)| match change {
             Change::AddService { service } => {
-                Some(LeftOut { service: service.called(), why: self.unused(number)?.to_owned() })
+                Some(LeftOut { service: service.called(), why: self.unused.get(&number)?.clone() })
             }
             _ => None,
         });
@@ -169,10 +202,6 @@ impl Overlay {
         }
     }
 
-    fn unused(&self, number: usize) -> Option<&str> {
-        self.unused.iter().find(|(unused, _)| *unused == number).map(|(_, why)| why.as_str())
-    }
-
     /// Who added the service, if it is not the file's.
     pub(super) fn source_of_service(&self, service: &Service) -> Option<String> {
         self.added.services.get(&service.key).cloned()
@@ -185,26 +214,30 @@ impl Overlay {
 }
 
 impl Controller {
-    /// Makes more changes, all or none; one that undoes an earlier one of its source takes that
-    /// back instead. Returns what they have changed, or why they are refused.
+    /// Makes more changes, all or none, joined with those of their source. Returns what they have
+    /// changed, or why they are refused.
     pub(super) fn change_overlay(
         &mut self,
         source: String,
         changes: Vec<Change>,
     ) -> Result<Vec<Difference>, String> {
+        self.may_change()?;
         let text = format!("{source}: {}", words(&changes));
-        let mut sources = self.overlay.sources.clone();
-        sources.remove(&source);
         let (before, used) = self.overlay.used(&source);
-        let mut all: Vec<(Change, bool)> = used.into_iter().map(|change| (change, false)).collect();
-        for change in changes {
-            list::add(&mut all, change, &self.config.services);
+        let joined = list::joined(used, changes.clone(), &ServiceNames::of(&self.config.services));
+        if let [change] = changes.as_slice()
+            && self.config_file.is_in_force()
+            && let Some((config, overlay)) =
+                self.overlay.with_one_more(&self.config, &source, change, &joined)
+        {
+            return self.put_in_force(config, overlay, &text);
         }
-        let wanted = all.iter().enumerate().filter(|(_, (_, is_new))| *is_new);
-        let wanted: Vec<usize> = wanted.map(|(index, _)| before + index).collect();
-        let all: Vec<Change> = all.into_iter().map(|(change, _)| change).collect();
-        if !all.is_empty() {
-            sources.insert(source, all);
+        let mut sources = self.overlay.sources.clone();
+        let Joined { changes, new } = joined;
+        let wanted: Vec<usize> = new.into_iter().map(|index| before + index).collect();
+        match changes.is_empty() {
+            true => drop(sources.remove(&source)),
+            false => drop(sources.insert(source, changes)),
         }
         self.set_overlay(&sources, &wanted, &text)
     }
@@ -260,9 +293,7 @@ impl Controller {
         wanted: &[usize],
         text: &str,
     ) -> Result<Vec<Difference>, String> {
-        if self.leaving.is_some() {
-            return Err("this director is stopping".to_owned());
-        }
+        self.may_change()?;
         let read = |path: &Path| match Files::open(path) {
             Ok(mut files) => {
                 let loaded = load_with(&mut files, self.overlay.path.clone(), sources.clone());
@@ -278,15 +309,37 @@ impl Controller {
         };
         let Loaded { config, overlay, warnings: _ } = loaded
             .map_err(|error| format!("the configuration file has a mistake, mend it first:\n{error}"))?;
-        if let Some((number, why)) = overlay.unused.iter().find(|(number, _)| wanted.contains(number)) {
-            let of_several = overlay.sources.values().flatten().nth(*number).filter(|_| wanted.len() > 1);
+        let in_vain = wanted.iter().find_map(|number| Some((*number, overlay.unused.get(number)?)));
+        if let Some((number, why)) = in_vain {
+            let of_several = overlay.sources.values().flatten().nth(number).filter(|_| wanted.len() > 1);
             return Err(match of_several {
                 Some(change) => format!("{change}: {why}"),
                 None => why.clone(),
             });
         }
+        self.put_in_force(config, overlay, text)
+    }
+
+    fn may_change(&self) -> Result<(), String> {
+        if self.leaving.is_some() {
+            return Err("this director is stopping".to_owned());
+        }
+        if let Some(why) = &self.overlay.unreadable {
+            let shown = self.overlay.path.display();
+            return Err(format!("{shown} cannot be read ({why}): move it away and `lb reload`"));
+        }
+        Ok(())
+    }
+
+    /// What outlives restarts is written first.
+    fn put_in_force(
+        &mut self,
+        config: Config,
+        overlay: Overlay,
+        text: &str,
+    ) -> Result<Vec<Difference>, String> {
         let config = self.accepted(config).map_err(|error| format!("{error:#}"))?;
-        let kept = overlay.write();
+        let kept = file::write(&overlay.path, &overlay.sources);
         kept.map_err(|error| format!("cannot write {}: {error}", overlay.path.display()))?;
         self.notifier.record(Record::new(Level::Info, "overlay_changed", text.to_owned()));
         Ok(self.take(config, overlay))
@@ -341,11 +394,33 @@ mod tests {
             ("api".to_owned(), vec![remove("a"), remove("b")]),
             ("cli".to_owned(), vec![remove("c"), remove("d"), remove("e")]),
         ]);
-        let unused = vec![(1, "it is gone".to_owned()), (3, "it is gone".to_owned())];
+        let unused = BTreeMap::from([1, 3].map(|number| (number, "it is gone".to_owned())));
         let overlay = Overlay { sources, unused, ..Overlay::default() };
         assert_eq!(overlay.used("api"), (0, vec![remove("a")]));
         assert_eq!(overlay.used("cli"), (2, vec![remove("c"), remove("e")]));
         assert_eq!(overlay.used("web"), (5, vec![]));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_put_aside_and_stays_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("overlay.json");
+        let aside = |name: &str| std::fs::read_to_string(folder.path().join(name));
+        for (text, name) in [("{ torn", "overlay.json.unreadable"), ("[]", "overlay.json.unreadable.2")] {
+            std::fs::write(&path, text).expect("a file");
+            let why = file::read(&path).expect_err("it is no overlay").to_string();
+            let mut overlay = Overlay { path: path.clone(), unreadable: Some(why), ..Overlay::default() };
+            let told = overlay.put_aside().expect("it is told");
+            assert_eq!((told.event.as_str(), told.level), ("overlay_unreadable", Level::Error));
+            assert_eq!(aside(name).expect("it is there"), text);
+            assert!(!path.exists() && overlay.put_aside().is_none(), "once");
+        }
+        assert_eq!(aside("overlay.json.unreadable").expect("the first one stays"), "{ torn");
+        assert_eq!(file::read(&path).expect("there is none"), Overlays::new());
+        // One that cannot be renamed is not written over.
+        let path = folder.path().join("gone").join("overlay.json");
+        let mut overlay = Overlay { path, unreadable: Some("torn".to_owned()), ..Overlay::default() };
+        assert!(overlay.put_aside().is_some() && overlay.unreadable.is_some());
     }
 
     #[test]
@@ -360,19 +435,26 @@ mod tests {
 
     fn service(name: &str, port: u16) -> Change {
         let vip = format!("192.0.2.10:{port}");
-        Change::AddService {
-            service: NewService { vip, name: Some(name.to_owned()), ..NewService::default() },
-        }
+        let service = NewService { vip, name: Some(name.to_owned()), ..NewService::default() };
+        Change::AddService { service }
     }
 
     #[test]
     fn what_others_keep_is_not_saved() {
-        let cli = ("cli".to_owned(), vec![remove("a")]);
-        let both = Overlays::from([cli.clone(), ("kubernetes".to_owned(), vec![service("b", 80)])]);
-        let mut overlay = Overlay { sources: both.clone(), ..Overlay::default() };
+        let both = Overlays::from([
+            ("cli".to_owned(), vec![remove("a")]),
+            ("kubernetes".to_owned(), vec![service("b", 80)]),
+            ("later".to_owned(), vec![remove("c"), remove("d")]),
+        ]);
+        let unused = BTreeMap::from([(2, "it is gone".to_owned())]);
+        let mut overlay = Overlay { sources: both.clone(), unused, ..Overlay::default() };
+        let numbers: Vec<usize> = overlay.own().map(|(number, _)| number).collect();
+        assert_eq!(numbers, [0, 2, 3]);
+        assert_eq!(overlay.saving().unused, [(1, "it is gone".to_owned())]);
         overlay.sources.insert("kubernetes".to_owned(), Vec::new());
         assert_eq!(overlay.is_still(Some(&both)), Ok(()));
-        assert_eq!(own(&both).collect::<Vec<_>>(), [(&cli.0, &cli.1)]);
+        overlay.sources.insert("later".to_owned(), Vec::new());
+        assert!(overlay.is_still(Some(&both)).is_err());
     }
 
     #[test]
@@ -381,7 +463,7 @@ mod tests {
             ("cli".to_owned(), vec![remove("a")]),
             ("kubernetes".to_owned(), vec![service("b", 80), service("c", 81)]),
         ]);
-        let unused = vec![(2, "the file has it".to_owned())];
+        let unused = BTreeMap::from([(2, "the file has it".to_owned())]);
         let overlay = Overlay { sources, unused, ..Overlay::default() };
         let wanted = LeftOut { service: "c".to_owned(), why: "the file has it".to_owned() };
         assert_eq!(overlay.left_out("kubernetes"), [wanted]);

@@ -57,7 +57,8 @@ impl Controller {
             Ok((self.accepted(config)?, overlay))
         });
         let outcome = match found {
-            Ok((config, overlay)) => {
+            Ok((config, mut overlay)) => {
+                overlay.put_aside().into_iter().for_each(|record| self.notifier.record(record));
                 let text = format!("{why}: configuration {} reloaded", self.config_file.path().display());
                 let record = Record::new(Level::Info, "config_reloaded", text);
                 self.notifier.record(record.cause(why.to_owned()));

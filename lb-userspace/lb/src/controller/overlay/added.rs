@@ -1,11 +1,11 @@
 //! Who added what: services and servers that are not the file's. It is looked up for each of them
 //! whenever somebody asks for the status, so it is found out once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use lb_model::overlay::{Change, NewService, Overlays};
-use lb_model::{Config, Service, ServiceKey, canonical};
+use lb_model::overlay::{Change, Overlays, is_kept_elsewhere};
+use lb_model::{Config, ServiceKey, ServiceNames};
 
 /// Sources by what they have added.
 #[derive(Debug, Clone, Default)]
@@ -16,40 +16,23 @@ pub(super) struct Added {
 
 impl Added {
     /// `config` has the changes; those that are unused, by number, are none.
-    pub(super) fn of(config: &Config, sources: &Overlays, unused: &[(usize, String)]) -> Self {
-        let unused: HashSet<usize> = unused.iter().map(|(number, _)| *number).collect();
-        let mut called: HashMap<String, Vec<&Service>> = HashMap::new();
-        for service in &config.services {
-            let key = service.key.address().to_string();
-            for name in HashSet::from([service.name.clone(), service.ports.after(service.key.vip), key]) {
-                called.entry(name).or_default().push(service);
-            }
-        }
-        let named = |name: &str| {
-            let found = called.get(name).or_else(|| called.get(&*canonical(name)));
-            found.into_iter().flatten().copied()
-        };
+    pub(super) fn of(config: &Config, sources: &Overlays, unused: &BTreeMap<usize, String>) -> Self {
+        let names = ServiceNames::of(&config.services);
         let mut added = Self::default();
         let all = sources.iter().flat_map(|(source, changes)| changes.iter().map(move |one| (source, one)));
-        for (_, (source, change)) in all.enumerate().filter(|(number, _)| !unused.contains(number)) {
+        for (_, (source, change)) in all.enumerate().filter(|(number, _)| !unused.contains_key(number)) {
             match change {
-                Change::AddService { service: NewService { vip, name, protocol, .. } } => {
-                    let protocol = protocol.as_deref().unwrap_or("tcp");
-                    let is_it = |one: &&Service| {
-                        one.key.protocol.name() == protocol || name.as_ref() == Some(&one.name)
-                    };
-                    let found = named(name.as_ref().unwrap_or(vip)).chain(named(vip)).find(is_it);
+                Change::AddService { service } => {
+                    let found = names.index_of_new(service).and_then(|index| config.services.get(index));
                     if let Some(service) = found {
                         added.services.entry(service.key).or_insert_with(|| source.clone());
                     }
                 }
                 Change::AddServer { service, server } => {
-                    let mut servers = named(service).flat_map(|service| {
-                        let key = service.key;
-                        service.servers.iter().map(move |server| (key, server))
-                    });
-                    if let Some((key, server)) = servers.find(|(_, one)| one.is_called(&server.address)) {
-                        added.servers.entry((key, server.address)).or_insert_with(|| source.clone());
+                    let Some(service) = names.find(service) else { continue };
+                    if let Some(server) = service.servers.iter().find(|one| one.is_called(&server.address)) {
+                        let key = (service.key, server.address);
+                        added.servers.entry(key).or_insert_with(|| source.clone());
                     }
                 }
                 Change::RemoveServer { .. } | Change::EditService { .. } | Change::RemoveService { .. } => {}
@@ -57,11 +40,17 @@ impl Added {
         }
         added
     }
+
+    /// Services that others keep.
+    pub(super) fn kept_elsewhere(&self) -> BTreeSet<ServiceKey> {
+        let kept = self.services.iter().filter(|(_, source)| is_kept_elsewhere(source));
+        kept.map(|(key, _)| *key).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use lb_model::overlay::{CLI, NewServer};
+    use lb_model::overlay::{CLI, NewServer, NewService};
 
     use super::*;
 
@@ -90,7 +79,7 @@ services:
             service("192.0.2.10:53", "tcp"),
         ];
         let sources = Overlays::from([(CLI.to_owned(), changes)]);
-        let added = Added::of(&config, &sources, &[(3, "it is there already".to_owned())]);
+        let added = Added::of(&config, &sources, &BTreeMap::from([(3, "it is there already".to_owned())]));
         let keys = [2, 3].map(|index: usize| (config.services[index].key, CLI.to_owned()));
         assert_eq!(added.services, HashMap::from(keys));
         let key = (config.services[0].key, IpAddr::from([192, 0, 2, 22]));

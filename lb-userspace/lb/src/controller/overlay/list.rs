@@ -1,127 +1,217 @@
-//! The list of a source's changes: one that undoes another takes it back, so that a script that
-//! adds and removes the same things again and again leaves nothing behind.
+//! The list of a source's changes says what is wanted, not how that came about: a change that
+//! undoes another takes it back, and what is changed in a service that the source has added is
+//! changed there. So a script that adds and removes the same things again and again leaves nothing
+//! behind.
 
-use lb_model::Service;
+use std::collections::HashMap;
+
 use lb_model::overlay::{Change, NewService};
+use lb_model::{ServiceNames, canonical};
 
-/// Adds a change to those of its source, which say whether they are new. Where nothing is left of
-/// both, the earlier one is taken back; a service that goes takes along what was changed in it.
-/// `services` are those of the running configuration.
-pub(super) fn add(all: &mut Vec<(Change, bool)>, change: Change, services: &[Service]) {
-    let change = by_name(change, services);
-    match &change {
-        Change::RemoveServer { service, server } => {
-            let subject = Subject::of(service, services);
-            let added = all.iter().position(|(earlier, _)| subject.gets(server, earlier));
-            if let Some(earlier) = added {
-                all.remove(earlier);
-                return;
-            }
-        }
-        Change::RemoveService { service } => {
-            let subject = Subject::of(service, services);
-            let added = all.iter().rposition(|(earlier, _)| subject.is_added_by(earlier));
-            let mut index = 0;
-            all.retain(|(earlier, _)| {
-                index += 1;
-                Some(index - 1) != added && !subject.is_changed_by(earlier)
-            });
-            if added.is_some() {
-                return;
-            }
-        }
-        Change::EditService { service, settings: new } => {
-            let subject = Subject::of(service, services);
-            let known = all.iter_mut().rev().find(|(earlier, _)| match earlier {
-                Change::EditService { service: of, .. } => subject.is_called(of),
-                earlier => subject.is_added_by(earlier),
-            });
-            if let Some((
-                Change::EditService { settings, .. }
-                | Change::AddService { service: NewService { settings, .. } },
-                is_new,
-            )) = known
-            {
-                settings.clone_from(new);
-                *is_new = true;
-                return;
-            }
-        }
-        Change::AddServer { .. } | Change::AddService { .. } => {}
-    }
-    all.push((change, true));
+/// The changes of a source.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Joined {
+    pub changes: Vec<Change>,
+    /// Indices of those that came or that say something else than before: they must have an effect.
+    pub new: Vec<usize>,
 }
 
-/// The change with its service's own name: a VIP and port may mean two, of TCP and of UDP.
-fn by_name(mut change: Change, services: &[Service]) -> Change {
-    match &mut change {
-        Change::AddServer { service, .. }
-        | Change::RemoveServer { service, .. }
-        | Change::EditService { service, .. }
-        | Change::RemoveService { service } => {
-            if let Some(known) = known(service, services) {
-                service.clone_from(&known.name);
-            }
+/// Joins a source's `earlier` changes with `more`. `services` are those of the running
+/// configuration.
+pub(super) fn joined(earlier: Vec<Change>, more: Vec<Change>, services: &ServiceNames<'_>) -> Joined {
+    let mut list = List { services, entries: Vec::new(), about: HashMap::new(), added: HashMap::new() };
+    earlier.into_iter().for_each(|change| list.keep(change));
+    more.into_iter().for_each(|change| list.add(change));
+    let (mut changes, mut new) = (Vec::new(), Vec::new());
+    for Entry { change, is_new } in list.entries.into_iter().flatten() {
+        if is_new {
+            new.push(changes.len());
         }
-        Change::AddService { .. } => {}
+        changes.push(change);
     }
-    change
-}
-
-/// The service that the name means, as [`lb_config::Files::changed`] understands it.
-fn known<'a>(name: &str, services: &'a [Service]) -> Option<&'a Service> {
-    // Names are compared at once, addresses are written first.
-    let by_name = services.iter().find(|service| service.name == name);
-    by_name.or_else(|| services.iter().find(|service| service.is_called(name)))
+    Joined { changes, new }
 }
 
 /// The service that a change is about.
-struct Subject<'a> {
-    name: &'a str,
-    services: &'a [Service],
-    /// `None`: the running configuration has none of that name. It may come by an earlier change.
-    known: Option<&'a Service>,
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Subject {
+    /// The running configuration has it, at this index.
+    Running(usize),
+    /// It may come by a change of the list.
+    Called(String),
 }
 
-impl<'a> Subject<'a> {
-    fn of(name: &'a str, services: &'a [Service]) -> Self {
-        Self { name, services, known: known(name, services) }
-    }
+#[derive(Debug)]
+struct Entry {
+    change: Change,
+    is_new: bool,
+}
 
-    fn is_called(&self, name: &str) -> bool {
-        let means = |it: &Service| known(name, self.services).is_some_and(|known| known.key == it.key);
-        self.name == name || self.known.is_some_and(|it| it.is_called(name) && means(it))
-    }
+struct List<'a> {
+    services: &'a ServiceNames<'a>,
+    /// `None`: it was taken back.
+    entries: Vec<Option<Entry>>,
+    /// Where there is something about each service, in order.
+    about: HashMap<Subject, Vec<usize>>,
+    /// Services that the list adds and the running configuration does not have, by all their names.
+    added: HashMap<String, Subject>,
+}
 
-    fn is_added_by(&self, earlier: &Change) -> bool {
-        let Change::AddService { service: new } = earlier else { return false };
-        let Some(known) = self.known else {
-            return self.name == new.vip || self.name == new.called();
-        };
-        let protocol = new.protocol.as_deref().unwrap_or("tcp");
-        let same = known.key.protocol.name() == protocol && known.is_called(&new.vip);
-        same || new.name.as_ref() == Some(&known.name)
-    }
-
-    /// Whether it changes something in the service.
-    fn is_changed_by(&self, earlier: &Change) -> bool {
-        match earlier {
-            Change::AddServer { service, .. }
-            | Change::RemoveServer { service, .. }
-            | Change::EditService { service, .. } => self.is_called(service),
-            Change::AddService { .. } | Change::RemoveService { .. } => false,
+impl List<'_> {
+    /// A change of before: at most it becomes a part of a service that is added.
+    fn keep(&mut self, mut change: Change) {
+        let subject = self.subject(&mut change, false);
+        if let Some(change) = self.fold(&subject, change, false) {
+            self.push(subject, change, false);
         }
     }
 
-    /// Whether that brings the server.
-    fn gets(&self, server: &str, earlier: &Change) -> bool {
-        let Change::AddServer { service, server: new } = earlier else { return false };
-        let servers = self.known.into_iter().flat_map(|known| &known.servers);
-        let mut known = servers.filter(|known| known.is_called(server));
-        self.is_called(service)
-            && (*server == new.address
-                || new.name.as_deref() == Some(server)
-                || known.any(|known| known.is_called(&new.address)))
+    fn add(&mut self, mut change: Change) {
+        let subject = self.subject(&mut change, true);
+        let Some(change) = self.fold(&subject, change, true) else { return };
+        let undoes = match &change {
+            Change::RemoveService { .. } => self.take_back_service(&subject),
+            Change::RemoveServer { server, .. } => self.take_back_server(&subject, server),
+            Change::EditService { .. } => {
+                self.take_back_edit(&subject);
+                false
+            }
+            Change::AddServer { .. } | Change::AddService { .. } => false,
+        };
+        if !undoes {
+            self.push(subject, change, true);
+        }
+    }
+
+    /// What the change is about. `rename`: it gets the service's own name, because a VIP and port
+    /// may mean two, of TCP and of UDP.
+    fn subject(&mut self, change: &mut Change, rename: bool) -> Subject {
+        match change {
+            Change::AddServer { service, .. }
+            | Change::RemoveServer { service, .. }
+            | Change::EditService { service, .. }
+            | Change::RemoveService { service } => {
+                let Some(index) = self.services.index(service) else {
+                    let added = self.added.get(service.as_str());
+                    let added = added.or_else(|| self.added.get(&*canonical(service)));
+                    return added.cloned().unwrap_or_else(|| Subject::Called(service.clone()));
+                };
+                if rename && let Some(known) = self.services.services().get(index) {
+                    service.clone_from(&known.name);
+                }
+                Subject::Running(index)
+            }
+            Change::AddService { service: new } => {
+                if let Some(index) = self.services.index_of_new(new) {
+                    return Subject::Running(index);
+                }
+                let subject = Subject::Called(new.called());
+                let place = format!("{}/{}", new.protocol(), canonical(&new.vip));
+                for name in [new.called(), place, new.vip.clone(), canonical(&new.vip).into_owned()] {
+                    self.added.entry(name).or_insert_with(|| subject.clone());
+                }
+                subject
+            }
+        }
+    }
+
+    /// Makes the change in the service that the list has added, if that is what it is about; else
+    /// the change is returned.
+    fn fold(&mut self, subject: &Subject, change: Change, is_new: bool) -> Option<Change> {
+        let Some((added, says_new)) = self.added_service(subject) else { return Some(change) };
+        match change {
+            // One that is there is refused by whoever makes the changes.
+            Change::AddServer { server, .. }
+                if added.server_index(&server.address).is_none()
+                    && server.name.as_ref().is_none_or(|name| added.server_index(name).is_none()) =>
+            {
+                added.servers.push(server);
+            }
+            Change::RemoveServer { ref server, .. } => match added.server_index(server) {
+                Some(index) => drop(added.servers.remove(index)),
+                None => return Some(change),
+            },
+            Change::EditService { settings, .. } => added.settings = settings,
+            Change::AddServer { .. } | Change::AddService { .. } | Change::RemoveService { .. } => {
+                return Some(change);
+            }
+        }
+        *says_new |= is_new;
+        None
+    }
+
+    /// The last service that was added as this one, and whether that says something new.
+    fn added_service(&mut self, subject: &Subject) -> Option<(&mut NewService, &mut bool)> {
+        let is_added = |index: &&usize| {
+            let entry = self.entries.get(**index).and_then(Option::as_ref);
+            matches!(entry, Some(Entry { change: Change::AddService { .. }, .. }))
+        };
+        let index = *self.about.get(subject)?.iter().rev().find(is_added)?;
+        match self.entries.get_mut(index)? {
+            Some(Entry { change: Change::AddService { service }, is_new }) => Some((service, is_new)),
+            _ => None,
+        }
+    }
+
+    fn push(&mut self, subject: Subject, change: Change, is_new: bool) {
+        self.about.entry(subject).or_default().push(self.entries.len());
+        self.entries.push(Some(Entry { change, is_new }));
+    }
+
+    /// A service that goes takes along what was changed in it. Whether it was added, so that
+    /// nothing is left to be removed.
+    fn take_back_service(&mut self, subject: &Subject) -> bool {
+        let Self { entries, about, .. } = self;
+        let Some(about) = about.get_mut(subject) else { return false };
+        let mut was_added = false;
+        let mut left = Vec::new();
+        while let Some(index) = about.pop() {
+            let Some(entry) = entries.get_mut(index) else { continue };
+            let goes = match entry.as_ref().map(|entry| &entry.change) {
+                Some(Change::AddService { .. }) => !std::mem::replace(&mut was_added, true),
+                Some(Change::RemoveService { .. }) => false,
+                Some(Change::AddServer { .. } | Change::RemoveServer { .. } | Change::EditService { .. })
+                | None => true,
+            };
+            if goes {
+                *entry = None;
+            } else {
+                left.push(index);
+            }
+        }
+        about.extend(left.into_iter().rev());
+        was_added
+    }
+
+    /// Whether the server was added.
+    fn take_back_server(&mut self, subject: &Subject, server: &str) -> bool {
+        let port = match subject {
+            Subject::Running(index) => self.services.services().get(*index).map(|known| known.key.port),
+            Subject::Called(_) => None,
+        };
+        self.take_back_first(subject, |earlier| match earlier {
+            Change::AddServer { server: new, .. } => new.is_called(server, port.unwrap_or_default()),
+            _ => false,
+        })
+    }
+
+    /// Only what is wanted last counts.
+    fn take_back_edit(&mut self, subject: &Subject) {
+        self.take_back_first(subject, |earlier| matches!(earlier, Change::EditService { .. }));
+    }
+
+    fn take_back_first(&mut self, subject: &Subject, is_it: impl Fn(&Change) -> bool) -> bool {
+        let Self { entries, about, .. } = self;
+        let Some(about) = about.get_mut(subject) else { return false };
+        about.retain(|index| entries.get(*index).is_some_and(Option::is_some));
+        let is_it = |index: &&usize| match entries.get(**index) {
+            Some(Some(Entry { change, .. })) => is_it(change),
+            Some(None) | None => false,
+        };
+        match about.iter().find(is_it).copied() {
+            Some(index) => entries[index].take().is_some(),
+            None => false,
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 use lb_model::overlay::{NewPersistence, NewServer, Settings};
-use lb_model::{Protocol, Server, ServiceKey};
+use lb_model::{Protocol, Server, Service, ServiceKey};
 
 use super::*;
 
@@ -38,9 +38,16 @@ fn remove(service: &str) -> Change {
 
 /// What is left of these changes, one after the other, as operators see it.
 fn left(services: &[Service], changes: &[Change]) -> Vec<String> {
-    let mut all = Vec::new();
-    changes.iter().for_each(|change| add(&mut all, change.clone(), services));
-    all.iter().map(|(change, _)| change.to_string()).collect()
+    let at_once = join(&[], changes, services).changes;
+    let one_by_one = changes
+        .iter()
+        .fold(Vec::new(), |earlier, change| join(&earlier, std::slice::from_ref(change), services).changes);
+    assert_eq!(at_once, one_by_one);
+    at_once.iter().map(Change::to_string).collect()
+}
+
+fn join(earlier: &[Change], more: &[Change], services: &[Service]) -> Joined {
+    joined(earlier.to_vec(), more.to_vec(), &ServiceNames::of(services))
 }
 
 #[test]
@@ -68,7 +75,7 @@ fn a_change_that_undoes_another_takes_it_back() {
 fn others_are_left_alone() {
     let services = [service(WEB, Protocol::Tcp), service("udp/192.0.2.10:80", Protocol::Udp)];
     let changes = [add_service(Some("udp")), add_server("udp/192.0.2.10:80", "192.0.2.22"), remove(WEB)];
-    assert_eq!(left(&services, &changes).len(), 3);
+    assert_eq!(left(&services, &changes), ["+ service 192.0.2.10:80".to_owned(), format!("- service {WEB}")]);
     let changes = [add_server(WEB, "192.0.2.21"), remove_server(WEB, "192.0.2.22")];
     assert_eq!(left(&services, &changes).len(), 2);
 }
@@ -82,23 +89,57 @@ fn a_name_of_two_services_means_the_first() {
     let changes = [of_tcp.as_slice(), &[edit(UDP, 60), remove(UDP)]].concat();
     assert_eq!(left(&services, &changes).len(), 3, "the other one's stay");
     // What was kept before, under the name of both.
-    let mut all = of_tcp.map(|change| (change, false)).to_vec();
-    add(&mut all, remove(UDP), &services);
-    assert_eq!(all.len(), 3, "{all:?}");
-    add(&mut all, remove(short), &services);
-    assert_eq!(all, [(remove(UDP), true), (remove(WEB), true)]);
+    let of_udp = join(&of_tcp, &[remove(UDP)], &services).changes;
+    assert_eq!(of_udp.len(), 3, "{of_udp:?}");
+    let Joined { changes, new } = join(&of_udp, &[remove(short)], &services);
+    assert_eq!((changes, new), (vec![remove(UDP), remove(WEB)], vec![1]));
 }
 
 #[test]
 fn an_edit_takes_the_place_of_the_last_one() {
     let services = [service(WEB, Protocol::Tcp)];
-    let mut all = Vec::new();
-    for change in [remove_server(WEB, "192.0.2.22"), edit(WEB, 60), edit("192.0.2.10:80", 90)] {
-        add(&mut all, change, &services);
-    }
-    assert!(all.len() == 2 && all[1] == (edit(WEB, 90), true), "{all:?}");
-    let mut all = vec![(add_service(None), false)];
-    add(&mut all, edit(WEB, 90), &services);
-    let [(Change::AddService { service }, true)] = all.as_slice() else { panic!("{all:?}") };
+    let before = [remove_server(WEB, "192.0.2.22"), edit(WEB, 60)];
+    let Joined { changes, new } = join(&before, &[edit("192.0.2.10:80", 90)], &services);
+    assert_eq!((changes, new), (vec![remove_server(WEB, "192.0.2.22"), edit(WEB, 90)], vec![1]));
+    let Joined { changes, new } = join(&[add_service(None)], &[edit(WEB, 90)], &services);
+    let [Change::AddService { service }] = changes.as_slice() else { panic!("{changes:?}") };
     assert_eq!(service.settings.persistence.map(|own| own.timeout_s), Some(90));
+    assert_eq!(new, [0]);
+}
+
+#[test]
+fn a_service_of_the_source_has_what_was_changed_in_it() {
+    const SHORT: &str = "192.0.2.10:80";
+    let with = |addresses: &[&str]| {
+        let server = |address: &&str| NewServer { address: (*address).to_owned(), ..NewServer::default() };
+        let servers = addresses.iter().map(server).collect();
+        Change::AddService { service: NewService { vip: SHORT.into(), servers, ..NewService::default() } }
+    };
+    let more = [
+        add_server(SHORT, "192.0.2.21"),
+        add_server(WEB, "192.0.2.22"),
+        remove_server(WEB, "192.0.2.21:80"),
+        add_server(WEB, "192.0.2.23"),
+    ];
+    let whole = with(&["192.0.2.22", "192.0.2.23"]);
+    // Whether it runs already or comes with them.
+    for services in [vec![service(WEB, Protocol::Tcp)], Vec::new()] {
+        let joined = join(&[with(&[])], &more, &services);
+        assert_eq!(joined, Joined { changes: vec![whole.clone()], new: vec![0] });
+        let joined = join(&[], &[&[with(&[])], more.as_slice()].concat(), &services);
+        assert_eq!(joined, Joined { changes: vec![whole.clone()], new: vec![0] });
+        // What an lb of before has kept one by one says nothing new.
+        let kept = [&[with(&[])], more.as_slice()].concat();
+        let joined = join(&kept, &[remove("other")], &services);
+        assert_eq!(joined, Joined { changes: vec![whole.clone(), remove("other")], new: vec![1] });
+    }
+    // What makes no sense stays by itself, and is refused for what it is.
+    let wrong = [add_server(WEB, "192.0.2.22:80"), remove_server(WEB, "192.0.2.24")];
+    let joined = join(std::slice::from_ref(&whole), &wrong, &[service(WEB, Protocol::Tcp)]);
+    assert_eq!(joined, Joined { changes: [&[whole], wrong.as_slice()].concat(), new: vec![1, 2] });
+    // The file's services have servers that no list has.
+    let of_file = [remove(WEB), with(&["192.0.2.22"]), add_server(WEB, "192.0.2.23")];
+    let joined = join(&of_file[..2], &of_file[2..], &[service(WEB, Protocol::Tcp)]);
+    let both = with(&["192.0.2.22", "192.0.2.23"]);
+    assert_eq!(joined, Joined { changes: vec![remove(WEB), both], new: vec![1] });
 }

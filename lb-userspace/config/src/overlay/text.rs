@@ -1,0 +1,117 @@
+//! Changes in the words of the file.
+
+use std::net::Ipv4Addr;
+
+use lb_model::overlay::{NewPersistence, NewServer, NewService, Settings};
+use lb_model::{Scheduler, Service};
+
+use crate::edit::{To, set};
+use crate::references::REFERENCE;
+
+/// The text with these settings for the service with this index; what is so already stays as it
+/// stands.
+pub(super) fn edited(
+    text: &str,
+    index: usize,
+    settings: &Settings,
+    known: &Service,
+) -> Result<String, String> {
+    let Settings { scheduler, hash_port, hash_fallback, ops, persistence } = settings;
+    let mut text = text.to_owned();
+    let scheduler = scheduler.as_deref().unwrap_or(Scheduler::Wlc.name());
+    if scheduler != known.scheduler.name() {
+        text = set(&text, index, "scheduler", To::Value(&scalar(scheduler)))?;
+    }
+    let [port, fallback] = [*hash_port, *hash_fallback].map(switch);
+    if (*hash_port, *hash_fallback) != (known.hashing.port, known.hashing.fallback) {
+        text = set(&text, index, "hash", To::Keys(&[("port", port), ("fallback", fallback)]))?;
+    }
+    if *ops != known.ops {
+        text = set(&text, index, "ops", To::Value(switch(*ops)))?;
+    }
+    let Some(NewPersistence { timeout_s, prefix }) = persistence else {
+        return set(&text, index, "persistence", To::Nothing);
+    };
+    let longest = if known.key.vip.is_ipv4() { 32 } else { 128 };
+    let (timeout, prefix) = (format!("{timeout_s}s"), prefix.unwrap_or(longest));
+    let (own, is_longest) = (known.persistence.as_ref(), prefix == longest);
+    let prefix = prefix.to_string();
+    let keys = [("timeout", timeout.as_str()), ("prefix", prefix.as_str())];
+    match own {
+        Some(own) if own.timeout.as_secs() == *timeout_s && own.prefix.to_string() == prefix => Ok(text),
+        None if is_longest => set(&text, index, "persistence", To::Keys(&keys[..1])),
+        _ => set(&text, index, "persistence", To::Keys(&keys)),
+    }
+}
+
+const fn switch(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
+}
+
+pub(super) fn server_text(server: &NewServer) -> String {
+    let NewServer { address, name, weight, forward, upper_threshold, lower_threshold, gue_port } = server;
+    mapping([
+        ("name", name.as_deref().map(scalar)),
+        ("address", Some(scalar(address))),
+        ("weight", weight.map(|weight| weight.to_string())),
+        ("forward", forward.as_deref().map(scalar)),
+        ("gue_port", gue_port.map(|port| port.to_string())),
+        ("upper_threshold", upper_threshold.map(|threshold| threshold.to_string())),
+        ("lower_threshold", lower_threshold.map(|threshold| threshold.to_string())),
+    ])
+}
+
+pub(super) fn service_text(service: &NewService) -> String {
+    let NewService { vip, name, protocol, settings, fallback, check, check_port, check_request, servers } =
+        service;
+    let Settings { scheduler, hash_port, hash_fallback, ops, persistence } = settings;
+    let servers: Vec<String> = servers.iter().map(server_text).collect();
+    let on = |is_on: bool| is_on.then(|| "on".to_owned());
+    let hash = mapping([("port", on(*hash_port)), ("fallback", on(*hash_fallback))]);
+    let persistence = persistence.map(|NewPersistence { timeout_s, prefix }| {
+        let prefix = prefix.map(|prefix| prefix.to_string());
+        mapping([("timeout", Some(format!("{timeout_s}s"))), ("prefix", prefix)])
+    });
+    let check = check.as_deref().map(|check| {
+        mapping([
+            ("type", Some(scalar(check))),
+            ("port", check_port.map(|port| port.to_string())),
+            ("request", check_request.as_deref().map(scalar)),
+        ])
+    });
+    mapping([
+        ("name", name.as_deref().map(scalar)),
+        ("vip", Some(scalar(vip))),
+        ("protocol", protocol.as_deref().map(scalar)),
+        ("scheduler", scheduler.as_deref().map(scalar)),
+        ("hash", (*hash_port || *hash_fallback).then_some(hash)),
+        ("ops", on(*ops)),
+        ("persistence", persistence),
+        ("fallback", fallback.as_deref().map(scalar)),
+        ("check", check),
+        ("servers", (!servers.is_empty()).then(|| format!("[{}]", servers.join(", ")))),
+    ])
+}
+
+fn mapping<const N: usize>(entries: [(&str, Option<String>); N]) -> String {
+    let entries = entries.into_iter().filter_map(|(key, value)| Some(format!("{key}: {}", value?)));
+    format!("{{ {} }}", entries.collect::<Vec<_>>().join(", "))
+}
+
+/// As plain as YAML lets it be.
+fn scalar(text: &str) -> String {
+    const RESERVED: [&str; 10] = ["true", "false", "yes", "no", "on", "off", "null", "y", "n", ".nan"];
+    let is_plain = |text: &str| {
+        text.starts_with(|first: char| first.is_ascii_alphabetic())
+            && text.chars().all(|character| character.is_ascii_alphanumeric() || "-_.".contains(character))
+            && !RESERVED.contains(&text.to_lowercase().as_str())
+    };
+    match is_plain(text) || text.parse::<Ipv4Addr>().is_ok() {
+        true => text.to_owned(),
+        // Whoever may change something must not have files read by that.
+        false => {
+            let text = text.replace(REFERENCE, "$${").replace('\'', "''");
+            format!("'{}'", text.replace(char::is_control, " "))
+        }
+    }
+}
