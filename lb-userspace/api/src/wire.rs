@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 
 use lb_model::overlay::{Change, ChangedFile, NewService, Overlays};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::connections::{self, Connection};
@@ -182,7 +183,7 @@ pub struct Saving {
 }
 
 /// What has come of the services of a source.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Replaced {
     /// What that has changed.
     pub differences: Vec<Difference>,
@@ -192,7 +193,7 @@ pub struct Replaced {
 }
 
 /// A service of a source that is not served.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeftOut {
     /// Its name.
     pub service: String,
