@@ -1,6 +1,6 @@
 //! Services of a named source on a real director, as `lb-kube` brings them, whose servers are nodes
-//! of Kubernetes: without the VIP on any interface, but with the rules of kube-proxy's nftables mode
-//! (`pkg/proxy/nftables/proxier.go`). What `lb-kube` itself does is tested in its own crate.
+//! of Kubernetes: without the VIP on any interface, but with the rules of kube-proxy's nftables
+//! mode (`pkg/proxy/nftables/proxier.go`). What `lb-kube` itself does is tested in its own crate.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};

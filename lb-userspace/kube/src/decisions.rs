@@ -2,8 +2,8 @@
 //! time; the watch tells when that has been done, and then follows the next one.
 //!
 //! The order of things: our finalizer, then addresses in the status, then (from all directors) the
-//! service itself, then the condition that says so. Back: the service goes, then the addresses, then
-//! the finalizer.
+//! service itself, then the condition that says so. Back: the service goes, then the addresses,
+//! then the finalizer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

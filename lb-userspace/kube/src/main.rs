@@ -57,7 +57,7 @@ struct Options {
     /// The control socket of the director
     #[arg(long, value_name = "PATH", default_value = lb_api::wire::DEFAULT_PATH, env = "LB_SOCKET")]
     socket: PathBuf,
-    /// How the API server is reached; default: $KUBECONFIG, ~/.kube/config, or the account of the pod
+    /// How the API server is reached; default: $KUBECONFIG, ~/.kube/config, or the pod's account
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// The namespace of the Lease; default: that of the pod, or of the kubeconfig

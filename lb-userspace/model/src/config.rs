@@ -60,8 +60,8 @@ pub struct Config {
     pub denied: Listed,
     /// In file order.
     pub services: Vec<Service>,
-    /// Those of them that come from elsewhere ([`crate::overlay::is_kept_elsewhere`]): the nodes get
-    /// them one after the other, so they need not agree on them.
+    /// Those of them that come from elsewhere ([`crate::overlay::is_kept_elsewhere`]): the nodes
+    /// get them one after the other, so they need not agree on them.
     pub kept_elsewhere: BTreeSet<ServiceKey>,
 }
 

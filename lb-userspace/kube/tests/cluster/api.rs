@@ -170,8 +170,8 @@ impl Api {
         });
     }
 
-    /// Forgets what was until now, as a compacted etcd does. `at_once`: a watch from there is refused
-    /// by its status, not by an event.
+    /// Forgets what was until now, as a compacted etcd does. `at_once`: a watch from there is
+    /// refused by its status, not by an event.
     pub(crate) fn forget(&self, at_once: bool) {
         self.change(|known| {
             known.oldest = known.version;

@@ -242,8 +242,9 @@ impl Controller {
         self.set_overlay(&sources, &wanted, &text)
     }
 
-    /// Makes these the services of a source, in place of all that it has changed before. What cannot
-    /// be made is told and left out, so that one service does not stand in the way of the others.
+    /// Makes these the services of a source, in place of all that it has changed before. What
+    /// cannot be made is told and left out, so that one service does not stand in the way of the
+    /// others.
     pub(super) fn replace_source(
         &mut self,
         source: String,
