@@ -29,14 +29,17 @@ pub(crate) fn desired(cluster: &Cluster, config: &Config) -> Desired {
     for (name, slice) in cluster.slices.all() {
         slices.entry((name.namespace.as_str(), slice.service.as_str())).or_default().push(slice);
     }
+    let ours = cluster.services.all().iter();
+    let ours = ours.filter(|(_, service)| service.is_ours(config) && service.has_finalizer());
+    let mut ours: Vec<(&Name, &Service)> = ours.collect();
+    // An address that two have, by whatever mistake, stays with the older one.
+    ours.sort_by_key(|(name, service)| (service.created_s, *name));
+    let mut taken = BTreeSet::new();
     let mut desired = Desired::default();
-    for (name, service) in cluster.services.all() {
-        if !service.is_ours(config) || !service.has_finalizer() {
-            continue;
-        }
+    for (name, service) in ours {
         let slices = slices.get(&(name.namespace.as_str(), name.name.as_str()));
         let slices = slices.map(Vec::as_slice).unwrap_or_default();
-        for address in &service.addresses {
+        for address in service.addresses.iter().filter(|address| taken.insert(**address)) {
             for port in &service.ports {
                 if let Some(new) = one(name, service, *address, port, slices, cluster, config) {
                     desired.owners.insert(new.called(), name.clone());

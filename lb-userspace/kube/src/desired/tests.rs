@@ -131,6 +131,21 @@ fn what_is_not_ours_or_has_no_address_is_not_served() {
 }
 
 #[test]
+fn an_address_that_two_have_is_the_older_ones() {
+    let young = Service { created_s: 2, ..service(&["192.0.2.10", "192.0.2.11"]) };
+    let old = Service { created_s: 1, ..service(&["192.0.2.10"]) };
+    let cluster = Cluster {
+        services: store([(name("a"), young), (name("b"), old)]),
+        ..cluster(service(&[]), Vec::new())
+    };
+    let desired = desired(&cluster, &Config::default());
+    let found: Vec<_> = desired.services.iter().map(|one| (one.called(), one.vip.as_str())).collect();
+    let wanted =
+        [("shop/b:80/tcp".to_owned(), "192.0.2.10:80"), ("shop/a:80/tcp".to_owned(), "192.0.2.11:80")];
+    assert_eq!(found, wanted);
+}
+
+#[test]
 fn affinity_and_scheduler_go_along() {
     let bound = Service { affinity_s: Some(600), scheduler: Some("mh".into()), ..service(&["192.0.2.10"]) };
     let settings = &made(bound, Vec::new())[0].settings;
