@@ -228,6 +228,7 @@ fn programs(scope: Scope) -> Vec<Missing> {
         program("prometheus-alertmanager", "prometheus-alertmanager", "gets alerts in a test");
         program("chromium", "chromium", "shows the page in a test");
         program("chromedriver", "chromium-driver", "drives the browser");
+        program("kubectl", "kubernetes-client|kubectl", "has lb-kube's Services made in a test");
         program("tmux", "tmux", "is the terminal of lb top in a test");
         program("npm", "npm", "fetches axe-core and yaml-language-server");
         program("node", "nodejs", "runs yaml-language-server");

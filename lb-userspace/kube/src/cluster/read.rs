@@ -39,6 +39,12 @@ impl Read<api::Service> for Service {
         let asked = annotation(&metadata, ADDRESSES).or_else(|| spec.load_balancer_ip.clone());
         let asked = asked.unwrap_or_default();
         let families = spec.ip_families.iter().flatten().filter_map(|family| Family::called(family));
+        let mut families: Vec<Family> = families.collect();
+        if families.is_empty() {
+            // A server that knows no families has those of its cluster IP.
+            let cluster_ip = spec.cluster_ip.as_deref().and_then(|address| address.parse::<IpAddr>().ok());
+            families.push(cluster_ip.map_or(Family::Ipv4, Family::of));
+        }
         let affinity = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
         let affinity = affinity.and_then(|client| client.timeout_seconds);
         let affinity = affinity.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(AFFINITY_S);
@@ -58,7 +64,7 @@ impl Read<api::Service> for Service {
             asks_for: asked.split([',', ' ']).filter(|one| !one.is_empty()).map(str::to_owned).collect(),
             pool: annotation(&metadata, POOL),
             scheduler: annotation(&metadata, SCHEDULER),
-            families: families.collect(),
+            families,
             prefers_both: spec.ip_family_policy.as_deref() == Some("PreferDualStack"),
             is_local: spec.external_traffic_policy.as_deref() == Some("Local"),
             health_port: spec.health_check_node_port.and_then(port),

@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
+use crate::discovery::{self, kind, typed};
+
 /// Items of a page of a list: few, so that lists have several.
 const PAGE: usize = 2;
 
@@ -144,12 +146,9 @@ impl Api {
 
     /// As `kubectl delete` does: what has finalizers stays until they are gone.
     pub(crate) fn delete(&self, resource: &str, namespace: &str, name: &str) {
-        let key = (resource.to_owned(), namespace.to_owned(), name.to_owned());
-        self.change(|known| {
-            let mut object = known.objects.get(&key).cloned().expect("it is there");
-            object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-            known.set(key, object);
-        });
+        let (namespace, resource) = (namespace.to_owned(), resource.to_owned());
+        let target = Target { group: String::new(), resource, namespace, name: None, part: None };
+        self.change(|known| delete(known, &target, name));
     }
 
     /// Tells all watches how far they are.
@@ -270,13 +269,7 @@ impl Known {
     fn news(&self, resource: &str, seen: &mut u64, cuts: u64) -> News {
         let news = self.log.iter().filter(|entry| entry.version > *seen);
         let news = news.filter(|entry| entry.resource.is_empty() || entry.resource == resource);
-        let lines = news.map(|entry| {
-            let (api_version, kind) = kind(resource);
-            let mut object = entry.object.clone();
-            object["apiVersion"] = api_version.into();
-            object["kind"] = kind.into();
-            line(entry.event, &object)
-        });
+        let lines = news.map(|entry| line(entry.event, &typed(resource, entry.object.clone())));
         let lines = lines.collect();
         *seen = self.version.max(*seen);
         News { lines, is_over: self.cuts != cuts, is_abrupt: self.is_abrupt }
@@ -303,17 +296,6 @@ impl Known {
     }
 }
 
-fn kind(resource: &str) -> (&'static str, &'static str) {
-    match resource {
-        "services" => ("v1", "Service"),
-        "nodes" => ("v1", "Node"),
-        "endpointslices" => ("discovery.k8s.io/v1", "EndpointSlice"),
-        "leases" => ("coordination.k8s.io/v1", "Lease"),
-        "events" => ("events.k8s.io/v1", "Event"),
-        other => panic!("nobody should ask for {other}"),
-    }
-}
-
 fn line(event: &str, object: &Value) -> Bytes {
     format!("{}\n", json!({ "type": event, "object": object })).into()
 }
@@ -336,6 +318,9 @@ fn parameter<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
 }
 
 async fn answer(State(api): State<Api>, method: Method, uri: Uri, body: Bytes) -> Response {
+    if let Some(found) = discovery::answer(uri.path()) {
+        return axum::Json(found).into_response();
+    }
     let Some(target) = Target::of(uri.path()) else {
         return refusal(StatusCode::NOT_FOUND, "NotFound", "no such path");
     };
@@ -362,9 +347,10 @@ async fn answer(State(api): State<Api>, method: Method, uri: Uri, body: Bytes) -
             axum::Json(api.known().list(&target, from)).into_response()
         }
         ("get", Some(name)) => match api.known().objects.get(&target.key(name)) {
-            Some(object) => axum::Json(object.clone()).into_response(),
+            Some(object) => axum::Json(typed(&target.resource, object.clone())).into_response(),
             None => refusal(StatusCode::NOT_FOUND, "NotFound", "there is none"),
         },
+        ("delete", Some(name)) => api.change(|known| delete(known, &target, name)),
         _ => match serde_json::from_slice(&body) {
             Ok(body) => api.change(|known| write(known, &target, verb, &body)),
             Err(error) => refusal(StatusCode::BAD_REQUEST, "BadRequest", &error.to_string()),
@@ -391,6 +377,25 @@ fn begin_watch(api: &Api, resource: String, uri: &Uri) -> Response {
     }
 }
 
+/// What has finalizers stays until they are gone.
+fn delete(known: &mut Known, target: &Target, name: &str) -> Response {
+    let key = target.key(name);
+    let Some(mut object) = known.objects.get(&key).cloned() else {
+        return refusal(StatusCode::NOT_FOUND, "NotFound", "there is none");
+    };
+    object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    axum::Json(typed(&target.resource, known.set(key, object))).into_response()
+}
+
+/// What the server itself says of an object that is new.
+fn defaulted(resource: &str, mut object: Value) -> Value {
+    if resource == "services" && object["spec"]["ipFamilies"].is_null() {
+        object["spec"]["ipFamilies"] = json!(["IPv4"]);
+        object["spec"]["healthCheckNodePort"] = json!(30100);
+    }
+    object
+}
+
 fn write(known: &mut Known, target: &Target, verb: &str, body: &Value) -> Response {
     let name = target.name.clone().or_else(|| body["metadata"]["name"].as_str().map(str::to_owned));
     let key = target.key(&name.unwrap_or_default());
@@ -399,7 +404,7 @@ fn write(known: &mut Known, target: &Target, verb: &str, body: &Value) -> Respon
         ("create", None) => {
             let mut new = body.clone();
             new["metadata"]["namespace"] = target.namespace.clone().into();
-            new
+            defaulted(&target.resource, new)
         }
         ("create", Some(_)) => return refusal(StatusCode::CONFLICT, "AlreadyExists", "there is one already"),
         (_, None) => return refusal(StatusCode::NOT_FOUND, "NotFound", "there is none"),
@@ -415,7 +420,7 @@ fn write(known: &mut Known, target: &Target, verb: &str, body: &Value) -> Respon
             }
         }
     };
-    axum::Json(known.set(key, new)).into_response()
+    axum::Json(typed(&target.resource, known.set(key, new))).into_response()
 }
 
 /// What the server keeps of an object that is replaced.

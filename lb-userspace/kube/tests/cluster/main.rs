@@ -1,12 +1,15 @@
 //! `lb-kube` against an API server and a director that do what the real ones do when things go
 //! wrong.
 //!
-//! - `api`: the API server; `director`: what stands in for the director; `process`: `lb-kube`
+//! - `api`: the API server, with `discovery`; `director`: what stands in for the director;
+//!   `process`: `lb-kube` itself
 //! - `services`: from Services to the director and back; `leaders`: who writes; `troubles`: what
-//!   goes wrong between them; `manifests`: deploy/kubernetes
+//!   goes wrong between them; `kubectl`: as operators see it; `manifests`: deploy/kubernetes
 
 mod api;
 mod director;
+mod discovery;
+mod kubectl;
 mod leaders;
 mod manifests;
 mod process;
