@@ -17,7 +17,7 @@ use crate::workspace;
 
 /// Each crate, and the crates of this workspace that it may use. Arrows go downwards: a crate is
 /// listed after all crates that it uses. Dev-dependencies are not listed.
-const ARROWS: [(&str, &[&str]); 22] = [
+const ARROWS: [(&str, &[&str]); 23] = [
     ("lb-common", &[]),
     ("lb-ebpf", &["lb-common"]),
     ("lb-ebpf-bench", &["lb-common", "lb-ebpf"]),
@@ -29,6 +29,7 @@ const ARROWS: [(&str, &[&str]); 22] = [
     ("lb-top", &["lb-model", "lb-api"]),
     ("lb-web", &["lb-model", "lb-api", "lb-system"]),
     ("lb-alerts", &["lb-model", "lb-api", "lb-system"]),
+    ("lb-kube", &["lb-model", "lb-api"]),
     ("lb-net", &["lb-common", "lb-model", "lb-api"]),
     ("lb-datapath", &["lb-common", "lb-model", "lb-api", "lb-system", "lb-net"]),
     ("lb-health", &["lb-common", "lb-model", "lb-system", "lb-net"]),

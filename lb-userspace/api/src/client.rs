@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use lb_model::overlay::{Change, Overlays};
+use lb_model::overlay::{Change, NewService, Overlays};
 
 use crate::connections::{self, Connection};
 use crate::difference::Difference;
@@ -17,7 +17,7 @@ use crate::events::Record;
 use crate::status::{Accepted, AlertTest, ProbeReport, Status};
 use crate::top::TopClient;
 use crate::trace::{Bounds, End, Filter, Frame, Packet};
-use crate::wire::{Overlay, Reply, Request};
+use crate::wire::{Overlay, Replaced, Reply, Request};
 
 /// Time limit of a request; the director's own limit for a snapshot is 2 s.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -160,6 +160,17 @@ pub fn request_change(path: &Path, source: &str, change: Change) -> anyhow::Resu
 /// Makes several changes as one and returns what they have changed.
 pub fn request_changes(path: &Path, source: &str, changes: Vec<Change>) -> anyhow::Result<Vec<Difference>> {
     differences(path, &Request::Changes { source: source.to_owned(), changes })
+}
+
+/// Makes these the services of a source, in place of all that it has changed before. A refusal of
+/// all is an error with the director's message.
+pub fn request_replacement(path: &Path, source: &str, services: Vec<NewService>) -> anyhow::Result<Replaced> {
+    let request = Request::ReplaceSource { source: source.to_owned(), services };
+    match request_within(path, &request, LONGEST_RELOAD)? {
+        Reply::Replaced(replaced) => Ok(replaced),
+        Reply::Error(error) => bail!("{error}"),
+        other => Err(unexpected(path, other)),
+    }
 }
 
 /// Undoes the changes of a source, or of all, and returns what that has changed. `saved`: only if

@@ -1,6 +1,7 @@
 //! What the HTTP API has besides the types of the control socket: pages of lists, bodies of orders,
 //! problems, and the history that the page draws.
 
+use lb_model::overlay::NewService;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -105,6 +106,16 @@ pub struct MoveGroup {
     /// `null`: all groups.
     #[serde(default)]
     pub group: Option<String>,
+}
+
+/// Body of `POST /api/v1/sources`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReplaceSource {
+    /// Its name, such as `kubernetes`.
+    pub source: String,
+    /// All its services, in the words of the configuration file.
+    pub services: Vec<NewService>,
 }
 
 /// Body of `POST /api/v1/reload`: nothing.

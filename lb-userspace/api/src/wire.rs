@@ -6,7 +6,8 @@
 
 use std::path::PathBuf;
 
-use lb_model::overlay::{Change, ChangedFile, Overlays};
+use lb_model::overlay::{Change, ChangedFile, NewService, Overlays};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::connections::{self, Connection};
@@ -55,6 +56,11 @@ pub enum Request {
     Changes {
         source: String,
         changes: Vec<Change>,
+    },
+    /// Make these the services of a source, in place of all that it has changed before.
+    ReplaceSource {
+        source: String,
+        services: Vec<NewService>,
     },
     /// Undo the changes of a source, or of all.
     ClearOverlay {
@@ -168,18 +174,37 @@ pub struct Overlay {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Saving {
     pub files: Vec<ChangedFile>,
-    /// Changes that change nothing, by number, counted over all sources; and why.
+    /// Changes that change nothing, by number, counted over all sources whose changes are saved
+    /// ([`lb_model::overlay::is_kept_elsewhere`]); and why.
     pub unused: Vec<(usize, String)>,
     /// What a file must have that these do not, so that they are not to be written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lacks: Option<String>,
 }
 
+/// What has come of the services of a source.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Replaced {
+    /// What that has changed.
+    pub differences: Vec<Difference>,
+    /// Those that are not served, such as one whose address and port the file has. They are tried
+    /// again whenever the configuration changes.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A service of a source that is not served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeftOut {
+    /// Its name.
+    pub service: String,
+    pub why: String,
+}
+
 /// A reply: `{"status":{…}}`, `{"events":[…]}`, `{"top_clients":[…]}`,
 /// `{"accepted":{"moves":[…],"note":null}}`, `{"done":"…"}`, `{"probes":[…]}`,
 /// `{"alert_tests":[…]}`, `{"packets":[…]}`, `{"frames":[…]}`, `{"trace_ended":{…}}`,
-/// `{"connections":[…]}`, `{"listing_ended":{…}}`, `{"differences":[…]}`, `{"overlay":{…}}` or
-/// `{"error":"…"}`.
+/// `{"connections":[…]}`, `{"listing_ended":{…}}`, `{"differences":[…]}`, `{"overlay":{…}}`,
+/// `{"replaced":{…}}` or `{"error":"…"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
@@ -206,6 +231,7 @@ pub enum Reply {
     /// What a reload has changed, or would change.
     Differences(Vec<Difference>),
     Overlay(Overlay),
+    Replaced(Replaced),
     Error(String),
 }
 
@@ -247,6 +273,19 @@ mod tests {
             (
                 Request::ClearOverlay { source: None, saved: Some(saved) },
                 r#"{"command":"clear_overlay","source":null,"saved":{"cli":[{"change":"remove_service","service":"dns"}]}}"#,
+            ),
+            (
+                Request::ReplaceSource {
+                    source: "kubernetes".into(),
+                    services: vec![NewService {
+                        vip: "192.0.2.10:80".into(),
+                        check: Some("http".into()),
+                        check_port: Some(10256),
+                        check_request: Some("/healthz".into()),
+                        ..NewService::default()
+                    }],
+                },
+                r#"{"command":"replace_source","source":"kubernetes","services":[{"vip":"192.0.2.10:80","check":"http","check_port":10256,"check_request":"/healthz","servers":[]}]}"#,
             ),
             (Request::Zero { service: None }, r#"{"command":"zero","service":null}"#),
             (

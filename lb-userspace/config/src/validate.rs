@@ -20,7 +20,7 @@ mod tunnel;
 mod web;
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -93,6 +93,7 @@ pub(crate) fn validate(
         groups,
         denied,
         services,
+        kept_elsewhere: BTreeSet::new(),
     };
     validator.sources_are_held(file.services.as_deref().unwrap_or_default(), &config, root.key("services"));
     validator.translated_vips_are_on_the_main_interface(&config, root.key("services"));

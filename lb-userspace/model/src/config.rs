@@ -3,7 +3,7 @@
 //! `lb_config::load` guarantees that the values are valid: names are unique, ports and weights are
 //! in range, a direct-routing server has its service's port. Nothing in this file depends on YAML.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -60,6 +60,9 @@ pub struct Config {
     pub denied: Listed,
     /// In file order.
     pub services: Vec<Service>,
+    /// Those of them that come from elsewhere ([`crate::overlay::is_kept_elsewhere`]): the nodes
+    /// get them one after the other, so they need not agree on them.
+    pub kept_elsewhere: BTreeSet<ServiceKey>,
 }
 
 impl Config {

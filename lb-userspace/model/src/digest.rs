@@ -30,7 +30,8 @@ const FORMAT: &str = "lb configuration 7";
 impl Config {
     /// Equal on two nodes if they agree on the cluster, the groups and the services. The digest
     /// ignores what belongs to one machine (interfaces, devices, files, hooks), what only operators
-    /// see (labels, names of services and servers), and the order of services.
+    /// see (labels, names of services and servers), services that are kept elsewhere, and the order
+    /// of services.
     pub fn digest(&self) -> u64 {
         let Self {
             interface: _,
@@ -50,13 +51,15 @@ impl Config {
             groups,
             denied,
             services,
+            kept_elsewhere,
         } = self;
         let mut writer = Writer::default();
         writer.text(FORMAT);
         writer.option(cluster.as_ref(), Writer::cluster);
         writer.list(groups, Writer::group);
         writer.listed(denied);
-        let mut services: Vec<_> = services.iter().collect();
+        let services = services.iter().filter(|service| !kept_elsewhere.contains(&service.key));
+        let mut services: Vec<_> = services.collect();
         services.sort_by_key(|service| service.key);
         writer.list(services, Writer::service);
         writer.digest()

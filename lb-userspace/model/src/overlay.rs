@@ -5,12 +5,22 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Protocol;
 
 /// The source of `lb add` and `lb remove`.
 pub const CLI: &str = "cli";
+
+/// The source of `lb-kube`: Services of a Kubernetes cluster.
+pub const KUBERNETES: &str = "kubernetes";
+
+/// Whether what this source has changed is kept by whoever feeds it, so that it never becomes a
+/// part of the file.
+pub fn is_kept_elsewhere(source: &str) -> bool {
+    source == KUBERNETES
+}
 
 /// The changes of all sources, by the sources' names.
 pub type Overlays = BTreeMap<String, Vec<Change>>;
@@ -41,7 +51,7 @@ pub enum Change {
 }
 
 /// A server in the words of the file; what is left out has the service's or the file's defaults.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NewServer {
     /// With a port where that is not the service's.
     pub address: String,
@@ -60,7 +70,7 @@ pub struct NewServer {
 }
 
 /// A service in the words of the file.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NewService {
     pub vip: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,9 +81,15 @@ pub struct NewService {
     pub settings: Settings,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<String>,
-    /// The type of a check with nothing but defaults.
+    /// The type of a check that has its defaults but for the next two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<String>,
+    /// Key `port` of the check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check_port: Option<u16>,
+    /// Key `request` of the check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check_request: Option<String>,
     pub servers: Vec<NewServer>,
 }
 
@@ -90,7 +106,7 @@ impl NewService {
 }
 
 /// How a service finds a server for a client: what `ipvsadm -A` and `-E` can say.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Settings {
     /// `None`: the file's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -108,7 +124,7 @@ pub struct Settings {
     pub persistence: Option<NewPersistence>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NewPersistence {
     pub timeout_s: u64,
     /// `None`: each client by itself.

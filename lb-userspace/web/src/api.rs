@@ -12,18 +12,24 @@ pub(crate) use self::paging::limit;
 pub(crate) use self::read::{server_has, service_has};
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::routing::{MethodRouter, get, post};
 use lb_api::events::Record;
 use lb_api::http::{
     ConnectionPage, Done, DrainServer, EnableServer, History, MoveGroup, Page, ProbeServer, Reload,
-    ServerEntry,
+    ReplaceSource, ServerEntry,
 };
 use lb_api::status::{Accepted, ClusterStatus, FindingStatus, ProbeReport, ServiceStatus, Status};
+use lb_api::wire::Replaced;
 use schemars::{Schema, SchemaGenerator};
 
 use crate::problem::Refusal;
 use crate::server::Site;
+
+/// The longest list of services, in bytes: as much as the control socket takes. Nobody sends one
+/// without a token.
+const LONGEST_LIST: usize = 16 * 1024 * 1024;
 
 /// Makes the schema of a type.
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -80,7 +86,7 @@ const SERVICE: Parameter = text("service", "Only this service, by its name");
 const SEARCH: Parameter = text("search", "Only where this is a part of a name or an address");
 
 /// Every endpoint, by its path below `/api`.
-pub(crate) const ENDPOINTS: [Endpoint; 16] = [
+pub(crate) const ENDPOINTS: [Endpoint; 17] = [
     Endpoint {
         path: "/v1/status",
         about: "The whole status, as of `lb status --json`, not older than 2 s",
@@ -210,6 +216,15 @@ pub(crate) const ENDPOINTS: [Endpoint; 16] = [
         body: Some(schema!(MoveGroup)),
         reply: schema!(Accepted),
         route: || post(orders::failback),
+    },
+    Endpoint {
+        path: "/v1/sources",
+        about: "Make these the services of a source, in place of those that it had, over restarts too. What collides with the \
+                configuration file is left out and told",
+        parameters: &[],
+        body: Some(schema!(ReplaceSource)),
+        reply: schema!(Replaced),
+        route: || post(orders::replace_source).layer(DefaultBodyLimit::max(LONGEST_LIST)),
     },
     Endpoint {
         path: "/v1/reload",

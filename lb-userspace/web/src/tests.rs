@@ -13,10 +13,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use lb_api::connections::{Bounds, Connection, End, Filter};
+use lb_api::difference::{Difference, Kind};
 use lb_api::events::{Level, Record};
 use lb_api::samples;
 use lb_api::status::{Accepted, Move, ProbeReport, Status};
-use lb_api::wire::{Reply, Request, ServerRequest};
+use lb_api::wire::{LeftOut, Replaced, Reply, Request, ServerRequest};
+use lb_model::overlay::NewService;
 use lb_model::{Forwarding, Web};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -53,6 +55,7 @@ impl Director for Fixed {
                     note: None,
                 }),
                 Request::Reload => Reply::Differences(Vec::new()),
+                Request::ReplaceSource { services, .. } => Reply::Replaced(replaced(services)),
                 _ => Reply::Done("done".to_owned()),
             };
             self.asked.lock().expect("no panic").push(request);
@@ -103,6 +106,21 @@ fn connections() -> Vec<Connection> {
         expires_in_s: 890,
     };
     vec![of([192, 0, 2, 7], 40_001), of([192, 0, 2, 8], 40_002), of([192, 0, 2, 7], 40_003)]
+}
+
+/// The first service is left out, all others come.
+fn replaced(services: &[NewService]) -> Replaced {
+    let (first, others) = services.split_at(services.len().min(1));
+    let left_out =
+        first.iter().map(|service| LeftOut { service: service.called(), why: "it is there".into() });
+    let differences = others.iter().map(|service| Difference {
+        kind: Kind::Added,
+        subject: format!("service {}", service.called()),
+        key: None,
+        from: None,
+        to: Some(service.vip.clone()),
+    });
+    Replaced { differences: differences.collect(), left_out: left_out.collect() }
 }
 
 fn report() -> ProbeReport {

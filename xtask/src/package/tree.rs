@@ -39,6 +39,7 @@ const SAME: [&str; 14] = [
     "deploy/container",
     "deploy/examples",
     "deploy/grafana",
+    "deploy/kubernetes",
     "deploy/prometheus",
     "deploy/routing",
     "deploy/schema",

@@ -58,6 +58,23 @@ fn servers_and_services_come_and_go() {
 }
 
 #[test]
+fn a_check_may_have_a_port_and_a_request() {
+    let service = NewService {
+        vip: "192.0.2.11:80".into(),
+        check: Some("http".into()),
+        check_port: Some(10256),
+        check_request: Some("/healthz".into()),
+        servers: vec![server("192.0.2.21")],
+        ..NewService::default()
+    };
+    let (text, unused) = made(&[Change::AddService { service }]);
+    assert!(unused.is_empty(), "{unused:?}");
+    let line = "  - { vip: '192.0.2.11:80', check: { type: http, port: 10256, request: '/healthz' }, \
+                servers: [{ address: 192.0.2.21 }] }\n";
+    assert_eq!(text, FILE.to_owned() + line);
+}
+
+#[test]
 fn what_makes_no_sense_any_more_is_left_out_and_told() {
     let changes = [
         add("web", server("192.0.2.21")),

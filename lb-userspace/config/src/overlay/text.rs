@@ -62,7 +62,8 @@ pub(super) fn server_text(server: &NewServer) -> String {
 }
 
 pub(super) fn service_text(service: &NewService) -> String {
-    let NewService { vip, name, protocol, settings, fallback, check, servers } = service;
+    let NewService { vip, name, protocol, settings, fallback, check, check_port, check_request, servers } =
+        service;
     let Settings { scheduler, hash_port, hash_fallback, ops, persistence } = settings;
     let servers: Vec<String> = servers.iter().map(server_text).collect();
     let on = |is_on: bool| is_on.then(|| "on".to_owned());
@@ -70,6 +71,13 @@ pub(super) fn service_text(service: &NewService) -> String {
     let persistence = persistence.map(|NewPersistence { timeout_s, prefix }| {
         let prefix = prefix.map(|prefix| prefix.to_string());
         mapping([("timeout", Some(format!("{timeout_s}s"))), ("prefix", prefix)])
+    });
+    let check = check.as_deref().map(|check| {
+        mapping([
+            ("type", Some(scalar(check))),
+            ("port", check_port.map(|port| port.to_string())),
+            ("request", check_request.as_deref().map(scalar)),
+        ])
     });
     mapping([
         ("name", name.as_deref().map(scalar)),
@@ -80,7 +88,7 @@ pub(super) fn service_text(service: &NewService) -> String {
         ("ops", on(*ops)),
         ("persistence", persistence),
         ("fallback", fallback.as_deref().map(scalar)),
-        ("check", check.as_deref().map(|check| mapping([("type", Some(scalar(check)))]))),
+        ("check", check),
         ("servers", (!servers.is_empty()).then(|| format!("[{}]", servers.join(", ")))),
     ])
 }

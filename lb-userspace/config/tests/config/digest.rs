@@ -295,6 +295,20 @@ const FREE: &[Change] = &[
     |config, _| config.services.reverse(),
 ];
 
+/// The nodes get them one after the other.
+#[test]
+fn services_that_are_kept_elsewhere_do_not_count() {
+    let before = full();
+    let mut after = before.clone();
+    let key = ServiceKey { vip: [192, 0, 2, 99].into(), port: 99, protocol: Protocol::Tcp };
+    after.services.push(Service::new("kept".to_owned(), key));
+    assert_ne!(before.digest(), after.digest());
+    after.kept_elsewhere.insert(key);
+    assert_eq!(before.digest(), after.digest());
+    after.services.pop();
+    assert_eq!(before.digest(), after.digest());
+}
+
 proptest! {
     #[test]
     fn any_change_that_counts(change in any::<Index>(), material in material()) {

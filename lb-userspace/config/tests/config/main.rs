@@ -167,6 +167,7 @@ fn the_cluster_of_the_talk() {
             kind: GroupKind::Failover,
         }],
         services: vec![web],
+        kept_elsewhere: Default::default(),
     };
     assert_eq!(accepted(&example("talk.yaml")), config);
 }

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use lb_api::difference::Difference;
 use lb_api::wire::{Overlay, Saving};
 use lb_api::{client, schema};
-use lb_model::overlay::{CLI, Change, ChangedFile, NewServer, NewService, Settings};
+use lb_model::overlay::{CLI, Change, ChangedFile, NewServer, NewService, Settings, is_kept_elsewhere};
 use lb_system::whole_file;
 
 use super::output::{Director, json_line, print};
@@ -147,7 +147,16 @@ pub(super) fn add(AddOptions { what, director }: AddOptions) -> Result<()> {
             let server = |address| NewServer { address, forward: forward.clone(), ..NewServer::default() };
             let servers = servers.into_iter().map(server).collect();
             let settings = Settings { scheduler, ..Settings::default() };
-            let service = NewService { vip, name, protocol, settings, fallback, check, servers };
+            let service = NewService {
+                vip,
+                name,
+                protocol,
+                settings,
+                fallback,
+                check,
+                servers,
+                ..NewService::default()
+            };
             change(&director, Change::AddService { service })
         }
     }
@@ -185,11 +194,12 @@ pub(super) fn overlay(OverlayOptions { what, director }: OverlayOptions) -> Resu
     }
 }
 
-/// Writes what was changed at run time into the files that have the services. They stay as they are
-/// otherwise.
+/// Writes what was changed at run time into the files that have the services, but for what others
+/// keep. They stay as they are otherwise.
 pub(super) fn save(director: &Director) -> Result<()> {
     let Overlay { sources, saving, config: _ } = client::request_overlay(&director.socket, true)?;
-    let changes: Vec<&Change> = sources.values().flatten().collect();
+    let own = sources.iter().filter(|(source, _)| !is_kept_elsewhere(source));
+    let changes: Vec<&Change> = own.flat_map(|(_, changes)| changes).collect();
     if changes.is_empty() {
         return print("nothing was changed at run time\n");
     }

@@ -29,6 +29,7 @@ pub(super) fn between(old: &Config, new: &Config) -> Vec<Difference> {
         groups,
         denied,
         services,
+        kept_elsewhere: _,
     } = old;
     let mut found = Differences::of(String::new());
     found.key("xdp_mode", xdp_mode, &new.xdp_mode, |mode| Some(format!("{mode:?}").to_lowercase()));

@@ -16,9 +16,9 @@ use std::sync::Arc;
 use lb_api::difference::Difference;
 use lb_api::events::{Level, Record};
 use lb_api::status::OverlayStatus;
-use lb_api::wire::Saving;
+use lb_api::wire::{LeftOut, Replaced, Saving};
 use lb_config::{Base, Changed, ConfigError, Files, Mistake, Sources};
-use lb_model::overlay::{Change, Overlays};
+use lb_model::overlay::{CLI, Change, NewService, Overlays, is_kept_elsewhere};
 use lb_model::{Config, Server, Service, ServiceNames};
 
 use self::added::Added;
@@ -74,11 +74,17 @@ fn load_files(files: &mut Files) -> Result<Loaded, ConfigError> {
 
 fn load_with(files: &mut Files, overlay: PathBuf, sources: Overlays) -> Result<Loaded, ConfigError> {
     let changed = files.changed(sources.values().flatten())?;
-    let Changed { config, unused, .. } = changed;
+    let Changed { mut config, unused, .. } = changed;
     let added = Added::of(&config, &sources, &unused);
+    config.kept_elsewhere = added.kept_elsewhere();
     let base = Some(Arc::new(Base::new(files.clone())));
     let overlay = Overlay { path: overlay, sources, unused, base, added, unreadable: None };
     Ok(Loaded { config, overlay, warnings: files.warnings() })
+}
+
+/// The sources whose changes are nowhere but here.
+fn own(sources: &Overlays) -> impl Iterator<Item = (&String, &Vec<Change>)> {
+    sources.iter().filter(|(source, _)| !is_kept_elsewhere(source))
 }
 
 impl Overlay {
@@ -88,14 +94,20 @@ impl Overlay {
 
     /// What `lb save` writes: in files as they were read, with what references stood for then.
     pub(super) fn saving(&self) -> Saving {
-        let unused = self.unused.clone().into_iter().collect();
+        // What others keep is never written.
+        let own: Vec<(usize, &Change)> = self.own().collect();
+        let unused = own
+            .iter()
+            .enumerate()
+            .filter_map(|(index, (number, _))| Some((index, self.unused.get(number)?.clone())))
+            .collect();
         let changed = self.base.as_ref().map(|base| {
             let mut files = base.files().clone();
-            files.changed(self.sources.values().flatten())
+            files.changed(own.iter().map(|(_, change)| *change))
         });
         let (files, lacks) = match changed {
             Some(Ok(changed)) => {
-                let lacks = self.unwritten(&changed).or_else(|| changed.lacks());
+                let lacks = self.unwritten(&own, &changed).or_else(|| changed.lacks());
                 (changed.files, lacks)
             }
             Some(Err(error)) => (Vec::new(), Some(error.to_string())),
@@ -104,10 +116,20 @@ impl Overlay {
         Saving { files, unused, lacks }
     }
 
-    /// What is in force and would not be in the files: it must not be forgotten.
-    fn unwritten(&self, changed: &Changed) -> Option<String> {
-        let (number, why) = changed.unused.iter().find(|(number, _)| !self.unused.contains_key(*number))?;
-        let change = self.sources.values().flatten().nth(*number)?;
+    /// Changes that are nowhere but here, with their numbers.
+    fn own(&self) -> impl Iterator<Item = (usize, &Change)> {
+        let all = self.sources.iter();
+        let all = all.flat_map(|(source, changes)| changes.iter().map(move |change| (source, change)));
+        let own = all.enumerate().filter(|(_, (source, _))| !is_kept_elsewhere(source));
+        own.map(|(number, (_, change))| (number, change))
+    }
+
+    /// What is in force and would not be in the files: it must not be forgotten. `changed` is what
+    /// has come of `own`.
+    fn unwritten(&self, own: &[(usize, &Change)], changed: &Changed) -> Option<String> {
+        let in_vain = changed.unused.iter().filter_map(|(index, why)| Some((own.get(*index)?, why)));
+        let mut in_vain = in_vain.filter(|((number, _), _)| !self.unused.contains_key(number));
+        let ((_, change), why) = in_vain.next()?;
         Some(format!("{change} cannot be written ({why})"))
     }
 
@@ -160,9 +182,21 @@ impl Overlay {
         others.map(|(_, changes)| changes.len()).sum()
     }
 
+    /// Services of this source that are not served.
+    fn left_out(&self, source: &str) -> Vec<LeftOut> {
+        let all = (self.first_number(source)..).zip(self.sources.get(source).into_iter().flatten());
+        let left_out = all.filter_map(|(number, change)| match change {
+            Change::AddService { service } => {
+                Some(LeftOut { service: service.called(), why: self.unused.get(&number)?.clone() })
+            }
+            _ => None,
+        });
+        left_out.collect()
+    }
+
     /// What came while somebody saved the rest must not be lost.
     fn is_still(&self, saved: Option<&Overlays>) -> Result<(), String> {
-        match saved.is_none_or(|saved| *saved == self.sources) {
+        match saved.is_none_or(|saved| own(saved).eq(own(&self.sources))) {
             true => Ok(()),
             false => Err("it was changed meanwhile: save again".to_owned()),
         }
@@ -208,7 +242,36 @@ impl Controller {
         self.set_overlay(&sources, &wanted, &text)
     }
 
-    /// Takes back what this source has changed, or all have; `saved`: if nothing else was changed.
+    /// Makes these the services of a source, in place of all that it has changed before. What
+    /// cannot be made is told and left out, so that one service does not stand in the way of the
+    /// others.
+    pub(super) fn replace_source(
+        &mut self,
+        source: String,
+        services: Vec<NewService>,
+    ) -> Result<Replaced, String> {
+        if source.is_empty() || source == CLI {
+            return Err(format!("{source:?} cannot be replaced: expected another name of a source"));
+        }
+        let wanted: Vec<Change> =
+            services.into_iter().map(|service| Change::AddService { service }).collect();
+        let known = self.overlay.sources.get(&source).map(Vec::as_slice).unwrap_or_default();
+        let differences = if *known == wanted[..] {
+            Vec::new()
+        } else {
+            let text = replacement_words(&source, known, &wanted);
+            let mut sources = self.overlay.sources.clone();
+            sources.remove(&source);
+            if !wanted.is_empty() {
+                sources.insert(source.clone(), wanted);
+            }
+            self.set_overlay(&sources, &[], &text)?
+        };
+        Ok(Replaced { differences, left_out: self.overlay.left_out(&source) })
+    }
+
+    /// Takes back what this source has changed, or all have. `saved`: what is in the file now, and
+    /// only if nothing else was changed.
     pub(super) fn clear_overlay(
         &mut self,
         source: Option<&str>,
@@ -218,6 +281,7 @@ impl Controller {
         let mut sources = self.overlay.sources.clone();
         match source {
             Some(source) => drop(sources.remove(source)),
+            None if saved.is_some() => sources.retain(|source, _| is_kept_elsewhere(source)),
             None => sources.clear(),
         }
         self.set_overlay(&sources, &[], "what was changed at run time is undone")
@@ -283,13 +347,37 @@ impl Controller {
     }
 }
 
+/// The services that have come, changed and gone.
+fn replacement_words(source: &str, before: &[Change], after: &[Change]) -> String {
+    let names = |changes: &[Change]| -> BTreeMap<String, Change> {
+        let services = changes.iter().filter_map(|change| match change {
+            Change::AddService { service } => Some((service.called(), change.clone())),
+            _ => None,
+        });
+        services.collect()
+    };
+    let (before, after) = (names(before), names(after));
+    let changed = after.iter().filter_map(|(name, change)| match before.get(name) {
+        None => Some(format!("+ service {name}")),
+        Some(known) if known != change => Some(format!("~ service {name}")),
+        Some(_) => None,
+    });
+    let gone = before.keys().filter(|name| !after.contains_key(*name));
+    let all: Vec<String> = changed.chain(gone.map(|name| format!("- service {name}"))).collect();
+    format!("{source}: {}", first_of(&all))
+}
+
 /// The first ones, and how many there are.
 fn words(changes: &[Change]) -> String {
+    first_of(&changes.iter().map(Change::to_string).collect::<Vec<_>>())
+}
+
+fn first_of(all: &[String]) -> String {
     const TOLD: usize = 3;
-    let told: Vec<String> = changes.iter().take(TOLD).map(Change::to_string).collect();
-    match changes.len().checked_sub(TOLD) {
-        Some(more @ 1..) => format!("{} and {more} more", told.join(", ")),
-        _ => told.join(", "),
+    let told = all[..all.len().min(TOLD)].join(", ");
+    match all.len().checked_sub(TOLD) {
+        Some(more @ 1..) => format!("{told} and {more} more"),
+        _ => told,
     }
 }
 
@@ -344,6 +432,54 @@ mod tests {
         overlay.sources.insert("api".to_owned(), vec![remove("b")]);
         assert!(overlay.is_still(Some(&saved)).is_err_and(|why| why.contains("save again")));
         assert_eq!(overlay.is_still(None), Ok(()));
+    }
+
+    fn service(name: &str, port: u16) -> Change {
+        let vip = format!("192.0.2.10:{port}");
+        let service = NewService { vip, name: Some(name.to_owned()), ..NewService::default() };
+        Change::AddService { service }
+    }
+
+    #[test]
+    fn what_others_keep_is_not_saved() {
+        let both = Overlays::from([
+            ("cli".to_owned(), vec![remove("a")]),
+            ("kubernetes".to_owned(), vec![service("b", 80)]),
+            ("later".to_owned(), vec![remove("c"), remove("d")]),
+        ]);
+        let unused = BTreeMap::from([(2, "it is gone".to_owned())]);
+        let mut overlay = Overlay { sources: both.clone(), unused, ..Overlay::default() };
+        let numbers: Vec<usize> = overlay.own().map(|(number, _)| number).collect();
+        assert_eq!(numbers, [0, 2, 3]);
+        assert_eq!(overlay.saving().unused, [(1, "it is gone".to_owned())]);
+        overlay.sources.insert("kubernetes".to_owned(), Vec::new());
+        assert_eq!(overlay.is_still(Some(&both)), Ok(()));
+        overlay.sources.insert("later".to_owned(), Vec::new());
+        assert!(overlay.is_still(Some(&both)).is_err());
+    }
+
+    #[test]
+    fn services_of_a_source_that_are_not_served_are_told_by_name() {
+        let sources = Overlays::from([
+            ("cli".to_owned(), vec![remove("a")]),
+            ("kubernetes".to_owned(), vec![service("b", 80), service("c", 81)]),
+        ]);
+        let unused = BTreeMap::from([(2, "the file has it".to_owned())]);
+        let overlay = Overlay { sources, unused, ..Overlay::default() };
+        let wanted = LeftOut { service: "c".to_owned(), why: "the file has it".to_owned() };
+        assert_eq!(overlay.left_out("kubernetes"), [wanted]);
+        assert!(overlay.left_out("cli").is_empty());
+        assert!(overlay.left_out("other").is_empty());
+    }
+
+    #[test]
+    fn a_replacement_is_told_by_what_differs() {
+        let before = [service("a", 80), service("b", 81), service("c", 82)];
+        let after = [service("b", 81), service("c", 83), service("d", 84)];
+        assert_eq!(
+            replacement_words("kubernetes", &before, &after),
+            "kubernetes: ~ service c, + service d, - service a"
+        );
     }
 
     #[test]

@@ -136,6 +136,7 @@ impl Controller {
             groups: _,
             denied: _,
             services: _,
+            kept_elsewhere: _,
         } = &self.config;
         for (key, changed) in [
             ("interface", *interface != new.interface),

@@ -37,6 +37,9 @@ impl Controller {
             ControlRequest::Change(source, changes, reply) => {
                 drop(reply.send(self.change_overlay(source, changes)));
             }
+            ControlRequest::ReplaceSource(source, services, reply) => {
+                drop(reply.send(self.replace_source(source, services)));
+            }
             ControlRequest::Zero(service, reply) => drop(reply.send(self.zero(service.as_deref()))),
             ControlRequest::ClearOverlay { source, saved, reply } => {
                 drop(reply.send(self.clear_overlay(source.as_deref(), saved.as_ref())));

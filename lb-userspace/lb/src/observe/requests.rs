@@ -10,9 +10,9 @@ use lb_api::events::Record;
 use lb_api::status::{Accepted, AlertTest, ProbeReport, Status};
 use lb_api::top::TopClient;
 use lb_api::trace::{Bounds, Filter};
-use lb_api::wire::{Overlay, ServerRequest};
+use lb_api::wire::{Overlay, Replaced, ServerRequest};
 use lb_cluster::standing::Wish;
-use lb_model::overlay::{Change, Overlays};
+use lb_model::overlay::{Change, NewService, Overlays};
 use lb_web::NoListing;
 use tokio::sync::{mpsc, oneshot};
 
@@ -44,6 +44,8 @@ pub(crate) enum ControlRequest {
     },
     /// Changes of the configuration by this source, all or none; the answer is as of a reload.
     Change(String, Vec<Change>, oneshot::Sender<Result<Vec<Difference>, String>>),
+    /// The services of this source, in place of those it had.
+    ReplaceSource(String, Vec<NewService>, oneshot::Sender<Result<Replaced, String>>),
     ClearOverlay {
         source: Option<String>,
         /// Only if nothing else was changed.
@@ -178,6 +180,16 @@ impl Requests {
         self.ask_within(LONGEST_RELOAD, |reply| ControlRequest::Change(source, changes, reply)).await
     }
 
+    /// Makes these the services of a source; or why none of them are.
+    pub(crate) async fn replace_source(
+        &self,
+        source: String,
+        services: Vec<NewService>,
+    ) -> anyhow::Result<Result<Replaced, String>> {
+        let request = |reply| ControlRequest::ReplaceSource(source, services, reply);
+        self.ask_within(LONGEST_RELOAD, request).await
+    }
+
     /// Has what ipvsadm's listings count begin at 0 again, of one service or of all.
     pub(crate) async fn zero(&self, service: Option<String>) -> anyhow::Result<Result<String, String>> {
         self.ask(|reply| ControlRequest::Zero(service, reply)).await
@@ -279,6 +291,7 @@ pub(crate) fn fixed(status: Status) -> Requests {
                 ControlRequest::Reload(reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Overlay { reply, .. } => drop(reply.send(Overlay::default())),
                 ControlRequest::Change(_, _, reply) => drop(reply.send(Err("not today".to_owned()))),
+                ControlRequest::ReplaceSource(_, _, reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::ClearOverlay { reply, .. } => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Zero(_, reply) => drop(reply.send(Err("not today".to_owned()))),
                 ControlRequest::Diff(reply) => drop(reply.send(Err("not today".to_owned()))),

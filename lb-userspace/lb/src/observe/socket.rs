@@ -220,6 +220,9 @@ pub(crate) async fn fulfil(request: Request, requests: &Requests) -> anyhow::Res
         Request::Changes { source, changes } => {
             requests.change(source, changes).await?.map(Reply::Differences)
         }
+        Request::ReplaceSource { source, services } => {
+            requests.replace_source(source, services).await?.map(Reply::Replaced)
+        }
         Request::Zero { service } => requests.zero(service).await?.map(Reply::Done),
         Request::ClearOverlay { source, saved } => {
             requests.clear_overlay(source, saved).await?.map(Reply::Differences)

@@ -5,9 +5,9 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, Request as HttpRequest, State};
 use axum::http::{HeaderMap, StatusCode};
 use lb_api::events::{Level, Record};
-use lb_api::http::{Done, DrainServer, EnableServer, MoveGroup, ProbeServer, Reload};
+use lb_api::http::{Done, DrainServer, EnableServer, MoveGroup, ProbeServer, Reload, ReplaceSource};
 use lb_api::status::{Accepted, ProbeReport};
-use lb_api::wire::{Reply, Request, ServerRequest};
+use lb_api::wire::{Replaced, Reply, Request, ServerRequest};
 use serde::de::DeserializeOwned;
 
 use crate::access::Peer;
@@ -101,6 +101,9 @@ fn words(request: &Request) -> String {
         Request::Failover { group } => format!("failover {}", group.as_deref().unwrap_or("of all groups")),
         Request::Failback { group } => format!("failback {}", group.as_deref().unwrap_or("of all groups")),
         Request::Reload => "reload".to_owned(),
+        Request::ReplaceSource { source, services } => {
+            format!("{} services of the source {source}", services.len())
+        }
         _ => "an order that is none of the API's".to_owned(),
     }
 }
@@ -162,6 +165,17 @@ pub(super) async fn failover(State(site): State<Site>, order: Order<MoveGroup>) 
 pub(super) async fn failback(State(site): State<Site>, order: Order<MoveGroup>) -> Answer<Accepted> {
     let group = order.body.group.clone();
     accepted(&site, &order, Request::Failback { group }).await
+}
+
+pub(super) async fn replace_source(
+    State(site): State<Site>,
+    order: Order<ReplaceSource>,
+) -> Answer<Replaced> {
+    let ReplaceSource { source, services } = order.body.clone();
+    match perform(&site, &order.from, Request::ReplaceSource { source, services }).await? {
+        Reply::Replaced(replaced) => Ok(Json(replaced)),
+        _ => Err(odd()),
+    }
 }
 
 pub(super) async fn reload(State(site): State<Site>, order: Order<Reload>) -> Answer<Done> {

@@ -35,6 +35,9 @@ fn body_of(path: &str) -> &'static str {
     match path {
         "/api/v1/servers/drain" => r#"{"server":"www1","reason":"new disk"}"#,
         "/api/v1/servers/enable" => r#"{"server":"www1"}"#,
+        "/api/v1/sources" => {
+            r#"{"source":"kubernetes","services":[{"vip":"192.0.2.10:80","check":"http","check_port":10256,"servers":[{"address":"192.0.2.21","weight":2}]},{"vip":"192.0.2.10:81","servers":[]}]}"#
+        }
         "/api/v1/servers/probe" => r#"{"service":"web","server":"www1"}"#,
         _ => "{}",
     }
@@ -201,6 +204,22 @@ async fn an_order_needs_a_token_and_is_told_with_its_owner() {
     let tokens = served.folder.path().join("tokens");
     std::fs::write(&tokens, "bob fedcba9876543210fedcba9876543210").expect("a file");
     served.order(path, Some(TOKEN), drain).await.problem(401);
+}
+
+#[tokio::test]
+async fn services_of_a_source_may_be_many() {
+    let served = Served::with_tokens(status()).await;
+    let path = "/api/v1/sources";
+    let service = |port: u16| format!(r#"{{"vip":"192.0.2.10:{port}","servers":[]}}"#);
+    let services: Vec<String> = (1..2000).map(service).collect();
+    let body = format!(r#"{{"source":"kubernetes","services":[{}]}}"#, services.join(","));
+    assert!(body.len() > 64 * 1024);
+    let replaced = served.order(path, Some(TOKEN), &body).await.json();
+    assert_eq!(replaced["left_out"][0]["service"], "tcp/192.0.2.10:1");
+    assert_eq!(replaced["differences"].as_array().map(Vec::len), Some(1998));
+    let noted = served.noted();
+    let told = noted.last().map(|record| record.text.as_str());
+    assert_eq!(told, Some("alice (127.0.0.1) by HTTP: 1999 services of the source kubernetes: done"));
 }
 
 #[tokio::test]

@@ -94,6 +94,7 @@ fn config(service: &lb_model::Service) -> Config {
         groups: Vec::new(),
         denied: lb_model::Listed::default(),
         services: vec![service.clone()],
+        kept_elsewhere: Default::default(),
     }
 }
 

@@ -1,10 +1,10 @@
 //! Who added what: services and servers that are not the file's. It is looked up for each of them
 //! whenever somebody asks for the status, so it is found out once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use lb_model::overlay::{Change, Overlays};
+use lb_model::overlay::{Change, Overlays, is_kept_elsewhere};
 use lb_model::{Config, ServiceKey, ServiceNames};
 
 /// Sources by what they have added.
@@ -39,6 +39,12 @@ impl Added {
             }
         }
         added
+    }
+
+    /// Services that others keep.
+    pub(super) fn kept_elsewhere(&self) -> BTreeSet<ServiceKey> {
+        let kept = self.services.iter().filter(|(_, source)| is_kept_elsewhere(source));
+        kept.map(|(key, _)| *key).collect()
     }
 }
 

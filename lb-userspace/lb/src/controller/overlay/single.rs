@@ -27,7 +27,7 @@ impl Overlay {
             return None;
         }
         let step = self.step(config, source, change, joined)?;
-        let config = base.with(config, &step, |key| self.is_new(key))?;
+        let mut config = base.with(config, &step, |key| self.is_new(key))?;
         let mut sources = self.sources.clone();
         match joined.changes.is_empty() {
             true => drop(sources.remove(source)),
@@ -37,6 +37,7 @@ impl Overlay {
         let earlier = self.unused.range(..self.first_number(source));
         let unused = earlier.map(|(number, why)| (*number, why.clone())).collect();
         let added = Added::of(&config, &sources, &unused);
+        config.kept_elsewhere = added.kept_elsewhere();
         let path = self.path.clone();
         let base = Some(Arc::clone(base));
         Some((config, Self { path, sources, unused, base, added, unreadable: None }))
