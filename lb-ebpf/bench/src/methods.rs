@@ -140,6 +140,7 @@ fn prepared(context: &XdpContext) -> Option<&'static mut Walk> {
 
 /// The real program behind the walk.
 #[xdp(frags)]
+#[inline(always)]
 fn director_prepared(context: XdpContext) -> u32 {
     let Some(walk) = prepared(&context) else { return XDP_DROP };
     verdict(walk, path::enter(&context))
