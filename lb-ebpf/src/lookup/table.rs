@@ -179,8 +179,8 @@ pub fn learn<A: Family>(place: &Place, key: A::Key, entry: Entry, now_ns: u64) -
     false
 }
 
-/// What one try of [`learn`] returns; 0 if every slot is in use. Above, with [`LEARNT`]: two servers
-/// for [`lb_replay_both`].
+/// What one try of [`learn`] returns; 0 if every slot is in use. Above, with [`LEARNT`]: two
+/// servers for [`lb_replay_both`].
 const STATUS: u64 = 3;
 const LEARNT: u64 = 1;
 const CONTENDED: u64 = 2;
