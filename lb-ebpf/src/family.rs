@@ -72,7 +72,7 @@ pub trait Family: Address + RelatedHeaders + 'static {
     fn changed(index: u32) -> Option<*mut u64>;
     /// The global function that gives a new connection its entry, see
     /// [`crate::lookup::table::learn`]. 0: no slot could be had.
-    fn learn(place: u64, key: Self::Key, entry: u64) -> u32;
+    fn learn(place: u64, key: Self::Key, entry: u64) -> u64;
 
     /// Time to live, or hop limit.
     fn hops(packet: &Packet, network: usize) -> Option<u8>;

@@ -28,7 +28,10 @@ pub fn enter(context: &XdpContext) -> u32 {
     if !arrive(context) {
         return xdp_action::XDP_PASS;
     }
-    if !traced && let Some(action) = fast::take::<V4>(context) {
+    if !traced
+        && let Some(control) = CONTROL.get(0)
+        && let Some(action) = fast::take::<V4>(context, control)
+    {
         return leave(context, action);
     }
     match frame::is_ipv6(&Packet::new(context)) {

@@ -27,9 +27,12 @@ use crate::{capture, stats, trace};
 /// The entry: the fast way of both families, or the program that goes on. Returns the XDP action.
 #[inline(always)]
 pub fn enter(context: &XdpContext) -> u32 {
-    match fast::take::<V4>(context) {
+    // First of all: a lookup leaves few registers, and what has been read of a packet before it
+    // would be stored and read again.
+    let Some(control) = CONTROL.get(0) else { return call(context, Stage::Slow) };
+    match fast::take::<V4>(context, control) {
         Some(action) => action,
-        None if frame::is_ipv6(&Packet::new(context)) => match fast::take::<V6>(context) {
+        None if frame::is_ipv6(&Packet::new(context)) => match fast::take::<V6>(context, control) {
             Some(action) => action,
             None => slow_way::<V6>(context),
         },

@@ -4,6 +4,8 @@
 //! BPF_PROG_TEST_RUN hands the same buffer to each repeat, so the entries put a frame's MACs back
 //! and write the next client's address and port into it before the code under test runs. All floors
 //! but `floor_pass` and `floor_swap` pay for this too.
+//!
+//! Why those with the real program are inlined: see lb-ebpf/src/main.rs.
 #![no_std]
 #![no_main]
 
@@ -263,6 +265,7 @@ fn checked(action: u32) -> u32 {
 
 /// The real program behind the walk.
 #[xdp(frags)]
+#[inline(always)]
 fn director_walk(context: XdpContext) -> u32 {
     let packet = Packet::new(&context);
     let Some(walk) = next_client(&packet) else { return XDP_DROP };
@@ -271,6 +274,7 @@ fn director_walk(context: XdpContext) -> u32 {
 
 /// The same on a second CPU.
 #[xdp(frags)]
+#[inline(always)]
 fn director_walk_second(context: XdpContext) -> u32 {
     let packet = Packet::new(&context);
     let Some(walk) = next_client_of(&packet, 1) else { return XDP_DROP };
@@ -281,6 +285,7 @@ fn director_walk_second(context: XdpContext) -> u32 {
 /// has some. Thus no half-open or unproven connection waits long enough to be evicted by others,
 /// and all of them can be met again.
 #[xdp(frags)]
+#[inline(always)]
 fn director_connect(context: XdpContext) -> u32 {
     let packet = Packet::new(&context);
     let Some(walk) = walk(0) else { return XDP_DROP };
@@ -298,6 +303,7 @@ fn director_connect(context: XdpContext) -> u32 {
 /// The real program with one client: the frame gets its MACs back and no more, because the walk
 /// costs 3 ns.
 #[xdp(frags)]
+#[inline(always)]
 fn director_one(context: XdpContext) -> u32 {
     let Some(walk) = walk(0) else { return XDP_DROP };
     if write_macs(&Packet::new(&context), &walk.macs).is_none() {
@@ -308,6 +314,7 @@ fn director_one(context: XdpContext) -> u32 {
 
 /// The real program and nothing else: the very entry that production has.
 #[xdp(frags)]
+#[inline(always)]
 fn director_live(context: XdpContext) -> u32 {
     path::enter(&context)
 }

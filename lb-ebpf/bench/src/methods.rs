@@ -23,9 +23,9 @@ const _: () = assert!((core::mem::offset_of!(Given, words) + size_of::<u32>()).i
 pub struct Given {
     /// Bytes of the frame.
     pub length: u32,
-    /// As it stands in the frame.
-    pub ethertype: u32,
-    /// What is put back besides MACs and EtherType: [`NOTHING`], or the headers of a family.
+    /// The frame's word of four bytes from byte 12: EtherType, and two bytes of the IP header.
+    pub kind: u32,
+    /// What is put back besides MACs and that word: nothing, or the headers of a family.
     pub headers: u32,
     /// Where the client's address stands, its last four bytes; 0: it is always the same client.
     pub client: u32,
@@ -36,8 +36,8 @@ pub struct Given {
     pub flags: u32,
     /// The TCP checksum.
     pub checksum: u32,
-    /// The frame's words of four bytes from byte 18 (IPv4: time to live and checksum at 22,
-    /// addresses, ports; IPv6: lengths and hop limit, addresses, ports).
+    /// The frame's words of four bytes from byte 18 (IPv4: fragment word, time to live and checksum
+    /// from 20, addresses, ports; IPv6: lengths and hop limit, addresses, ports).
     pub words: [u32; 12],
     pub reserved: u32,
 }
@@ -45,16 +45,19 @@ pub struct Given {
 const V4_HEADERS: u32 = 1;
 const V6_HEADERS: u32 = 2;
 
+/// EtherType of IPv6, as it stands in a frame.
+const IPV6: u16 = 0x86dd_u16.to_be();
+
 /// Puts the frame back to what it was, but for the next client: what is read again in pieces of the
-/// same size, because a processor waits where a read takes of two writes. `None`: the benchmark's
-/// mistake.
+/// same size, because a processor waits where a read takes of two writes, or of one and of what was
+/// there before. `None`: the benchmark's mistake.
 #[inline(always)]
 fn put_back(packet: &Packet, walk: &Walk) -> Option<()> {
     let given = &walk.given;
     let frame = match given.headers {
         V4_HEADERS => packet.at::<[u8; 52]>(0)?.cast::<u8>(),
         V6_HEADERS => packet.at::<[u8; 72]>(0)?.cast::<u8>(),
-        _ => packet.at::<[u8; 14]>(0)?.cast::<u8>(),
+        _ => packet.at::<[u8; 16]>(0)?.cast::<u8>(),
     };
     let halves = |word: u32| (word as u16, (word >> 16) as u16);
     // SAFETY: bounds checked by `at`; for alignment see `Packet::read`. Walks are aligned so that
@@ -62,12 +65,12 @@ fn put_back(packet: &Packet, walk: &Walk) -> Option<()> {
     unsafe {
         *frame.cast::<u64>() = walk.macs[0];
         *frame.add(8).cast::<u32>() = walk.macs[1] as u32;
-        *frame.add(12).cast::<u16>() = given.ethertype as u16;
+        *frame.add(12).cast::<u32>() = given.kind;
         match given.headers {
             V4_HEADERS => {
-                let (hops, sum) = halves(given.words[1]);
+                let ((_, fragment), (hops, sum)) = (halves(given.words[0]), halves(given.words[1]));
                 let (source_port, destination_port) = halves(given.words[4]);
-                *frame.add(22).cast::<u16>() = hops;
+                *frame.add(20).cast::<u32>() = u32::from(fragment) | u32::from(hops) << 16;
                 *frame.add(24).cast::<u16>() = sum;
                 *frame.add(26).cast::<u32>() = given.words[2];
                 *frame.add(30).cast::<u32>() = given.words[3];
@@ -109,9 +112,15 @@ fn next(packet: &Packet, walk: &mut Walk) -> Option<()> {
     let client = (number & walk.mask) + walk.base;
     walk.next = walk.next.wrapping_add(walk.stride);
     if given.client != 0 {
+        let address = (client as u32).wrapping_mul(SPREAD);
         // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
         unsafe {
-            *packet.at::<u32>(opaque(given.client as usize) & MASK)? = (client as u32).wrapping_mul(SPREAD);
+            if given.kind as u16 == IPV6 {
+                let half = packet.at::<u64>(opaque(given.client.wrapping_sub(4) as usize) & MASK)?;
+                *half = *half & 0xffff_ffff | u64::from(address) << 32;
+            } else {
+                *packet.at::<u32>(opaque(given.client as usize) & MASK)? = address;
+            }
             *packet.at::<u16>(opaque(given.client_port as usize) & MASK)? =
                 (1024 + (client >> 32) as u16).to_be();
         }
@@ -140,6 +149,7 @@ fn prepared(context: &XdpContext) -> Option<&'static mut Walk> {
 
 /// The real program behind the walk.
 #[xdp(frags)]
+#[inline(always)]
 fn director_prepared(context: XdpContext) -> u32 {
     let Some(walk) = prepared(&context) else { return XDP_DROP };
     verdict(walk, path::enter(&context))

@@ -74,7 +74,7 @@ impl Family for V4 {
         CHANGED_V4.get_ptr_mut(index).map(<*mut _>::cast)
     }
     #[inline(always)]
-    fn learn(place: u64, key: KeyV4, entry: u64) -> u32 {
+    fn learn(place: u64, key: KeyV4, entry: u64) -> u64 {
         lb_learn_v4(place, key.0, entry)
     }
 

@@ -75,7 +75,7 @@ impl Family for V6 {
         CHANGED_V6.get_ptr_mut(index).map(<*mut _>::cast)
     }
     #[inline(always)]
-    fn learn(place: u64, key: KeyV6, entry: u64) -> u32 {
+    fn learn(place: u64, key: KeyV6, entry: u64) -> u64 {
         lb_learn_v6(place, key.word(0), key.word(1), key.word(2), entry)
     }
 

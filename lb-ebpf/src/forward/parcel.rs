@@ -37,6 +37,9 @@ pub struct Parcel {
 /// What the verifier may know of `network`.
 pub const NETWORK_MASK: usize = 31;
 
+/// `network` of a plain frame.
+pub const PLAIN_NETWORK: usize = 14;
+
 /// Destination unreachable, fragmentation needed.
 const FRAGMENTATION_NEEDED: u16 = 0x0304;
 /// Packet too big.

@@ -65,11 +65,14 @@ fn send(context: &XdpContext) -> Result<Action, Reason> {
 }
 
 /// Sends a plain packet of a known connection to its server. `macs`: its own, and the next hop's.
-/// `false`: nothing was done.
+/// Returns the packet's length from its IP header on; 0: nothing was done.
 #[inline(always)]
-pub fn send_plain<A: Family>(packet: &Packet, flow: &Flow<A>, server: ServerId, macs: [Mac; 2]) -> bool {
-    let Some(tunnel) = TUNNELS.get(u32::from(server.0)) else { return false };
-    match (tunnel.kind(), tunnel.is_ipv4()) {
+pub fn send_plain<A: Family>(context: &XdpContext, server: ServerId, macs: [Mac; 2]) -> usize {
+    let Some(tunnel) = TUNNELS.get(u32::from(server.0)) else { return 0 };
+    // Not before the lookup, or all of it would be stored meanwhile.
+    let packet = &Packet::new(context);
+    let Some(flow) = &A::of_plain(packet) else { return 0 };
+    let sent = match (tunnel.kind(), tunnel.is_ipv4()) {
         (Some(Kind::Ipip), true) => wrap_plain::<A, true>(packet, flow, tunnel, Kind::Ipip, macs),
         (Some(Kind::Gue), true) => wrap_plain::<A, true>(packet, flow, tunnel, Kind::Gue, macs),
         (Some(Kind::Ipip), false) => wrap_plain::<A, false>(packet, flow, tunnel, Kind::Ipip, macs),
@@ -77,8 +80,11 @@ pub fn send_plain<A: Family>(packet: &Packet, flow: &Flow<A>, server: ServerId, 
         (Some(Kind::Gre), true) => wrap_plain::<A, true>(packet, flow, tunnel, Kind::Gre, macs),
         (Some(Kind::Gre), false) => wrap_plain::<A, false>(packet, flow, tunnel, Kind::Gre, macs),
         _ => None,
+    };
+    match sent {
+        Some(()) => flow.total_length,
+        None => 0,
     }
-    .is_some()
 }
 
 /// `kind` and `OUTER_IPV4` are the tunnel's. `None`: nothing was done.
@@ -103,7 +109,8 @@ fn wrap_plain<A: Family, const OUTER_IPV4: bool>(
     let class = if is_ipv4 { word as u8 } else { (word >> 4) as u8 };
     // The flow label, a port, or some bits of the source have it.
     let is_hashed = !OUTER_IPV4 || kind == Kind::Gue || tunnel.source_mask != 0;
-    let hash = if is_hashed { tunnel::flow_hash(flow) } else { 0 };
+    // Before room is made: what it is made of would be stored meanwhile.
+    let hash = if is_hashed { opaque(tunnel::flow_hash(flow) as usize) as u32 } else { 0 };
     let inner = Inner { is_ipv4, class, length, hash, sum };
     let context = packet.context().ctx;
     // SAFETY: the context is the one that the kernel handed to this program.

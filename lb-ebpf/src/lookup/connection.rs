@@ -9,7 +9,7 @@ use lb_common::probe;
 use lb_common::reason::Reason;
 use lb_common::server::{Forwarding, NextHop, ServerEntry, ServerId};
 use lb_common::service::{Protocol, ServiceId, ServiceInfo};
-use lb_common::table::{self, NO_SLOT, Page as _, Place, Seen};
+use lb_common::table::{self, Page as _, Place, Seen};
 
 use super::table::{MapPage, learn, settle_in};
 use super::{quic, service};
@@ -50,36 +50,35 @@ pub struct Found<A> {
     is_known: bool,
     seen: Seen,
     next_hop: NextHop,
-    /// An empty slot in its first line, or [`NO_SLOT`] where nobody has looked for one.
-    room: u32,
+    /// It comes from [`Asked::newcomer`], so this is the fast way. The compiler knows which.
+    is_newcomer: bool,
 }
 
-/// A packet that perhaps opens a connection, before anything is read of the table.
-pub struct Newcomer<A: Family> {
+/// The line of the table that a packet's connection would stand in, before it is looked at. It
+/// comes from far away; whatever does not depend on it is done meanwhile.
+pub struct Asked<A> {
     place: Place,
     page: MapPage<A>,
-    pub service: &'static ServiceInfo,
 }
 
-impl<A: Family> Newcomer<A> {
-    /// `None`: for none of our services.
+impl<A: Family> Asked<A> {
     #[inline(always)]
-    pub fn to_service(control: &Control, flow: &Flow<A>) -> Option<Self> {
+    pub fn of(control: &Control, flow: &Flow<A>) -> Option<Self> {
         let place = Place::of(flow, control.hash_keys, A::page_mask(control));
         let page = MapPage::get(place.page)?;
-        // The line comes from far away. Whatever does not depend on it is done meanwhile.
         let _ = page.entry(place.slot::<A::Key>(0));
-        let service = service::find(control, &flow.service())?;
-        Some(Self { place, page, service })
+        Some(Self { place, page })
     }
 
-    /// `None`: the table may know the connection.
+    /// A packet to this service that perhaps opens a connection. `None`: the table may know it.
     #[inline(always)]
-    pub fn unknown(self, flow: &Flow<A>) -> Option<Found<A>> {
-        let Self { place, page, service } = self;
-        let room = table::room_for_newcomer(&page, &place, flow.key())?;
-        let seen = Seen { slot: 0, entry: Entry::EMPTY };
-        Some(Found { place, page, service, is_known: false, seen, next_hop: NextHop::UNSET, room })
+    pub fn newcomer(self, flow: &Flow<A>, service: &'static ServiceInfo) -> Option<Found<A>> {
+        let Self { place, page } = self;
+        if !table::is_new(&page, &place, flow.key()) {
+            return None;
+        }
+        let (seen, next_hop) = (Seen { slot: 0, entry: Entry::EMPTY }, NextHop::UNSET);
+        Some(Found { place, page, service, is_known: false, seen, next_hop, is_newcomer: true })
     }
 }
 
@@ -221,11 +220,11 @@ pub fn look_up<A: Family>(context: &Context<A>) -> Result<Option<Found<A>>, Reas
             let slot = forgotten(seen.slot as usize, seen.entry.0 as usize) as u32;
             let (seen, next_hop) = (Seen { slot, ..seen }, server.next_hop.get());
             let service = &server.service;
-            Some(Found { place, page, service, is_known: true, seen, next_hop, room: NO_SLOT })
+            Some(Found { place, page, service, is_known: true, seen, next_hop, is_newcomer: false })
         }
         None => service::find(control, &address).map(|service| {
             let (seen, next_hop) = (Seen { slot: 0, entry: Entry::EMPTY }, NextHop::UNSET);
-            Found { place, page, service, is_known: false, seen, next_hop, room: NO_SLOT }
+            Found { place, page, service, is_known: false, seen, next_hop, is_newcomer: false }
         }),
     })
 }
@@ -294,6 +293,7 @@ impl<A: Family> Steps<'_, A> {
     #[inline(always)]
     fn scheduled(&self) -> Result<Decision, Reason> {
         match self.named {
+            NOBODY if self.found.is_newcomer => opened(schedule::pick_at_once(&self.request())?),
             NOBODY => opened(schedule::pick(&self.request())?),
             server => opened(server),
         }
@@ -409,9 +409,9 @@ impl<A: Family> Steps<'_, A> {
             }
         };
         let entry = self.entry(decision.server, state);
-        let Found { place, page, room, .. } = self.found;
+        let Found { place, page, is_newcomer, .. } = self.found;
         let key = self.context.flow.key();
-        let learnt = *room != NO_SLOT && settle_in(page, place, *room, key, entry, self.now);
+        let learnt = *is_newcomer && settle_in(page, place, key, entry, self.now);
         if learnt || learn::<A>(place, key, entry, self.context.now_ns) {
             return Ok(decision);
         }

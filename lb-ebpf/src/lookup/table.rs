@@ -7,13 +7,13 @@ use lb_common::addr::{V4, V6};
 use lb_common::connection::{Entry, Key as _, KeyV4, KeyV6, Tick};
 use lb_common::reason::TableEvent;
 use lb_common::spills::{Pressed, RawSpills, Spills};
-use lb_common::table::{self, Layout as _, Page, Place, RawPage, Seen, WORDS_PER_PAGE};
+use lb_common::table::{self, Layout as _, Page, Place, RawPage, WORDS_PER_PAGE};
 
 use crate::family::Family;
-use crate::maps::{OVERFLOW_GROUPS, OVERFLOWS};
-use crate::schedule::tournament::owe;
+use crate::maps::{CONTROL, OVERFLOW_GROUPS, OVERFLOWS};
+use crate::schedule::tournament::{add, lb_replay_both, owe_one};
 use crate::stats;
-use crate::sys::clock::lb_now;
+use crate::sys::clock::now_ns;
 use crate::sys::{atomic, forgotten};
 
 /// A page of the map, shared with other CPUs and with the controller.
@@ -125,22 +125,32 @@ impl<A: Family> Spills for MapPage<A> {
     }
 }
 
-/// Gives a new connection its entry in a slot of its first line that was empty a moment ago.
-/// `false`: another CPU was faster.
+/// Gives a new connection its entry in its first line, in the slot that [`learn`] would find.
+/// `false`: that looks at other lines, too, or another CPU was faster.
 #[inline(always)]
-pub fn settle_in<A: Family>(
-    page: &MapPage<A>,
-    place: &Place,
-    slot: u32,
-    key: A::Key,
-    entry: Entry,
-    now: Tick,
-) -> bool {
-    let taken = table::take(page, place, Seen { slot, entry: Entry::EMPTY }, key, entry, now);
-    if taken {
-        owe(entry.server(), entry.counts());
+pub fn settle_in<A: Family>(page: &MapPage<A>, place: &Place, key: A::Key, entry: Entry, now: Tick) -> bool {
+    let Some(seen) = table::victim_in_first_line(page, place, now) else { return false };
+    let is_empty = seen.entry == Entry::EMPTY;
+    if !table::take_at_home(page, seen, key, entry, now) {
+        if !is_empty {
+            stats::table(TableEvent::Contended);
+        }
+        return false;
     }
-    taken
+    if !is_empty {
+        note_victim(seen.entry, now);
+        owe_one(seen.entry.server(), seen.entry.counts().wrapping_neg());
+    }
+    owe_one(entry.server(), entry.counts());
+    true
+}
+
+/// Counts an entry that has given way before its time.
+#[inline(always)]
+fn note_victim(entry: Entry, now: Tick) {
+    if !entry.expires().is_past(now) {
+        stats::table(TableEvent::Evicted);
+    }
 }
 
 /// Gives a new connection its entry. `false`: no slot could be had.
@@ -149,8 +159,14 @@ pub fn learn<A: Family>(place: &Place, key: A::Key, entry: Entry, now_ns: u64) -
     // Twice: if another CPU takes the slot first, there is another one.
     let mut tries = 0;
     while tries < 2 {
-        match A::learn(place.packed(), key, entry.0) {
-            LEARNT => return true,
+        let result = A::learn(place.packed(), key, entry.0);
+        match result & STATUS {
+            LEARNT => {
+                if result != LEARNT {
+                    lb_replay_both(result >> TO_REPLAY);
+                }
+                return true;
+            }
             CONTENDED => tries += 1,
             _ => break,
         }
@@ -163,22 +179,26 @@ pub fn learn<A: Family>(place: &Place, key: A::Key, entry: Entry, now_ns: u64) -
     false
 }
 
-/// What one try of [`learn`] returns; 0 if every slot is in use.
-const LEARNT: u32 = 1;
-const CONTENDED: u32 = 2;
+/// What one try of [`learn`] returns; 0 if every slot is in use. Above, with [`LEARNT`]: two
+/// servers for [`lb_replay_both`].
+const STATUS: u64 = 3;
+const LEARNT: u64 = 1;
+const CONTENDED: u64 = 2;
+const TO_REPLAY: u32 = 16;
 
 /// One try of [`learn`] in numbers; global for the verifier's sake, see
-/// [`crate::schedule::lb_choose`].
+/// [`crate::schedule::lb_choose`]. It calls nothing: of those who call it some have no stack left,
+/// and where a table is full each return counts.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn lb_learn_v4(place: u64, key: u64, entry: u64) -> u32 {
+pub extern "C" fn lb_learn_v4(place: u64, key: u64, entry: u64) -> u64 {
     try_to_learn::<V4>(&Place::from_packed(place), KeyV4(key), Entry(entry)).unwrap_or(0)
 }
 
 /// The same for IPv6, with the key's three words.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn lb_learn_v6(place: u64, first: u64, second: u64, third: u64, entry: u64) -> u32 {
+pub extern "C" fn lb_learn_v6(place: u64, first: u64, second: u64, third: u64, entry: u64) -> u64 {
     let key = KeyV6::from_words(|number| match number {
         0 => first,
         1 => second,
@@ -189,20 +209,19 @@ pub extern "C" fn lb_learn_v6(place: u64, first: u64, second: u64, third: u64, e
 
 /// `None`: every slot is in use.
 #[inline(always)]
-fn try_to_learn<A: Family>(place: &Place, key: A::Key, entry: Entry) -> Option<u32> {
-    let now = Tick::from_ns(lb_now());
+fn try_to_learn<A: Family>(place: &Place, key: A::Key, entry: Entry) -> Option<u64> {
+    let now = Tick::from_ns(now_ns(CONTROL.get(0)?));
     let page = MapPage::<A>::get(place.page)?;
     let seen = table::victim(&page, place, now)?;
     if !table::take(&page, place, seen, key, entry, now) {
         stats::table(TableEvent::Contended);
         return Some(CONTENDED);
     }
+    let mut gone = 0;
     if seen.entry != Entry::EMPTY {
-        if !seen.entry.expires().is_past(now) {
-            stats::table(TableEvent::Evicted);
-        }
-        owe(seen.entry.server(), seen.entry.counts().wrapping_neg());
+        note_victim(seen.entry, now);
+        gone = add(seen.entry.server(), seen.entry.counts().wrapping_neg());
     }
-    owe(entry.server(), entry.counts());
-    Some(LEARNT)
+    let new = add(entry.server(), entry.counts());
+    Some(LEARNT | (u64::from(gone) | u64::from(new) << 16) << TO_REPLAY)
 }

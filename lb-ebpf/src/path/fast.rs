@@ -22,17 +22,16 @@ use crate::family::Family;
 use crate::forward::direct;
 use crate::guard::{lease, probe};
 use crate::lookup::table::MapPage;
-use crate::maps::{CONTROL, SERVERS};
+use crate::maps::SERVERS;
 use crate::stats;
 use crate::sys::clock::now_ns;
 use crate::sys::packet::Packet;
 
 /// The packet's XDP action; `None`: nothing was done, take the slow way.
 #[inline(always)]
-pub fn take<A: Family>(context: &XdpContext) -> Option<u32> {
+pub fn take<A: Family>(context: &XdpContext, control: &'static Control) -> Option<u32> {
     let packet = Packet::new(context);
     let plain = A::plain(&packet)?;
-    let control = CONTROL.get(0)?;
     let flow = match plain {
         Plain::GoesOn(flow) => flow,
         Plain::Opens(flow) if control.vips.may_contain(flow.destination) => {

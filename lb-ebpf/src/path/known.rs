@@ -76,19 +76,18 @@ fn looked_at<A: Family>(context: &XdpContext) -> Option<u32> {
 #[inline(always)]
 pub fn send<A: Family>(context: *mut xdp_md, own: Mac, server: ServerId, next_hop: NextHop) -> u32 {
     let context = &packet::context(context);
-    let packet = &Packet::new(context);
-    let Some(flow) = &A::of_plain(packet) else { return call(context, A::SLOW) };
     let macs = [own, next_hop.mac()];
     let is_masq = matches!(next_hop.forwarding(), Forwarding::Masq);
-    let is_sent = match next_hop.has_egress() {
-        true => false,
-        false if is_masq => nat::send_plain(packet, flow, server, macs),
-        false => tunnel::send_plain(packet, flow, server, macs),
+    let length = match next_hop.has_egress() {
+        true => 0,
+        false if is_masq => nat::send_plain::<A>(context, server, macs),
+        false => tunnel::send_plain::<A>(context, server, macs),
     };
-    if is_sent {
-        stats::forwarded(server, flow.network + flow.total_length, false);
+    if length != 0 {
+        stats::forwarded(server, parcel::PLAIN_NETWORK + length, false);
         return xdp_action::XDP_TX;
     }
+    let Some(flow) = &A::of_plain(&Packet::new(context)) else { return call(context, A::SLOW) };
     parcel::leave(flow, server, next_hop, false, false);
     if is_masq { call(context, A::TRANSLATE) } else { call(context, Stage::Encapsulate) }
 }

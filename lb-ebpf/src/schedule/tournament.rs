@@ -3,7 +3,7 @@
 
 use lb_common::limits::{Standing, Thresholds};
 use lb_common::server::{Counts, ServerId};
-use lb_common::tournament::{self, Contestant, Pair, Pairs};
+use lb_common::tournament::{self, Contestant, Leaf, Pair, Pairs};
 
 use crate::maps::{COUNTS, LEAVES, LIMITS, PAIRS};
 use crate::sys::atomic;
@@ -84,12 +84,68 @@ pub extern "C" fn lb_settle(server: u32, difference: u64) -> u32 {
     let (Some(counts), Some(leaf)) = (COUNTS.get_ptr_mut(server), LEAVES.get(server)) else { return 0 };
     // SAFETY: a map's value, aligned to 8 bytes.
     let before = unsafe { atomic::fetch_add(counts, difference) };
-    let leaf = leaf.get();
+    replay(server, leaf.get(), Counts(before.wrapping_add(difference)));
+    0
+}
+
+/// Has the tournament of a server with these connections know of them, if there is one.
+#[inline(always)]
+fn replay(server: u32, leaf: Leaf, counts: Counts) {
     if !leaf.is_none() {
         // A tree that ends too early is the controller's defect; the counts are right nevertheless.
-        let counts = Counts(before.wrapping_add(difference));
         let full = leaf.is_limited() && is_full(server, counts, true);
         let _ = tournament::replay(&MapPairs, leaf, Standing { counts, full });
     }
+}
+
+/// [`owe`] of a new connection, without a call where its server is in no tournament.
+#[inline(always)]
+pub fn owe_one(server: ServerId, difference: u64) {
+    let server = u32::from(server.0);
+    let (Some(counts), Some(leaf)) = (COUNTS.get_ptr_mut(server), LEAVES.get(server)) else { return };
+    // SAFETY: a map's value, aligned to 8 bytes.
+    let before = unsafe { atomic::fetch_add(counts, difference) };
+    let leaf = leaf.get();
+    if !leaf.is_none() {
+        lb_replay(server, leaf.0, before.wrapping_add(difference));
+    }
+}
+
+/// [`owe`] without any call: returns the server's number if its tournament has still to know of it,
+/// by [`lb_replay_both`]; else 0.
+#[inline(always)]
+pub fn add(server: ServerId, difference: u64) -> u32 {
+    let number = u32::from(server.0);
+    let (Some(counts), Some(leaf)) = (COUNTS.get_ptr_mut(number), LEAVES.get(number)) else { return 0 };
+    // SAFETY: a map's value, aligned to 8 bytes.
+    unsafe { atomic::fetch_add(counts, difference) };
+    if leaf.get().is_none() { 0 } else { number }
+}
+
+/// [`replay`] in numbers, as [`lb_settle`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_replay(server: u32, leaf: u64, counts: u64) -> u32 {
+    replay(server, Leaf(leaf), Counts(counts));
     0
+}
+
+/// Has the tournaments of two servers know what connections these have now. 16 bits each; 0 is
+/// none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_replay_both(servers: u64) -> u32 {
+    replay_now((servers & 0xffff) as u32);
+    replay_now((servers >> 16 & 0xffff) as u32);
+    0
+}
+
+#[inline(always)]
+fn replay_now(server: u32) {
+    if server != 0
+        && let (Some(counts), Some(leaf)) = (COUNTS.get_ptr(server), LEAVES.get(server))
+    {
+        // SAFETY: a map's value, aligned to 8 bytes; volatile, because others write there.
+        lb_replay(server, leaf.get().0, unsafe { counts.read_volatile() });
+    }
 }

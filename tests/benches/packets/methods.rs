@@ -175,7 +175,7 @@ impl Given {
         let (client, client_port) = self.client.unwrap_or_default();
         let checksum = if self.headers == Headers::V6 { half(70) } else { half(50) };
         let [length, flags] = [frame.len() as u32, self.flags.unwrap_or(0)];
-        let begin = [length, half(12), self.headers as u32, client, client_port, flags, checksum];
+        let begin = [length, word(12), self.headers as u32, client, client_port, flags, checksum];
         let words = (0..12).map(|number| word(18 + number * 4));
         let all: Vec<u32> = begin.into_iter().chain(words).chain([0]).collect();
         std::array::from_fn(|pair| u64::from(all[pair * 2]) | u64::from(all[pair * 2 + 1]) << 32)

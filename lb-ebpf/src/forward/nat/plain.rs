@@ -1,5 +1,6 @@
 //! Plain frames of known connections: their headers stand where they always stand.
 
+use aya_ebpf::programs::XdpContext;
 use lb_common::addr::V6;
 use lb_common::control::Control;
 use lb_common::frame::Flow;
@@ -19,19 +20,26 @@ const NETWORK: usize = 14;
 /// Routes that are looked at here; with more of them [`super::way_to`] knows the way.
 const FIRST_ROUTES: u32 = 4;
 
-/// Sends a plain packet of a known connection to its server. `false`: nothing was done.
+/// Sends a plain packet of a known connection to its server. Returns the packet's length from its
+/// IP header on; 0: nothing was done.
 #[inline(always)]
-pub fn send_plain<A: Family>(packet: &Packet, flow: &Flow<A>, server: ServerId, macs: [Mac; 2]) -> bool {
+pub fn send_plain<A: Family>(context: &XdpContext, server: ServerId, macs: [Mac; 2]) -> usize {
     let Some(translation) =
         TRANSLATIONS.get(u32::from(server.0)).filter(|found| found.is_set() && found.pool == 0)
     else {
-        return false;
+        return 0;
     };
+    // Not before the lookup, or all of it would be stored meanwhile.
+    let packet = &Packet::new(context);
+    let Some(flow) = &A::of_plain(packet) else { return 0 };
     if translation.is_near(flow.source.mapped()) {
-        return false;
+        return 0;
     }
     let new = New { address: A::of_this(&translation.address), port: translation.port };
-    readdress(packet, flow, End::Destination, &new, macs).is_some()
+    match readdress(packet, flow, End::Destination, &new, macs) {
+        Some(()) => flow.total_length,
+        None => 0,
+    }
 }
 
 /// Rewrites one end of a plain packet, takes a hop from it, and writes the MACs, its own and the
