@@ -28,7 +28,7 @@ const DOCUMENTS: &str = "usr/share/doc/lb";
 
 /// Files and folders that stand there as in the source, so that links between documents lead to
 /// the same files.
-const SAME: [&str; 14] = [
+const SAME: [&str; 15] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
