@@ -50,30 +50,33 @@ pub struct Found<A> {
     is_known: bool,
     seen: Seen,
     next_hop: NextHop,
-    /// It comes from [`Asked::newcomer`], so this is the fast way. The compiler knows which.
+    /// It was a [`Newcomer`], so this is the fast way. The compiler knows which.
     is_newcomer: bool,
 }
 
-/// The line of the table that a packet's connection would stand in, before it is looked at. It
-/// comes from far away; whatever does not depend on it is done meanwhile.
-pub struct Asked<A> {
+/// A packet that perhaps opens a connection, before anything is read of the table.
+pub struct Newcomer<A: Family> {
     place: Place,
     page: MapPage<A>,
+    pub service: &'static ServiceInfo,
 }
 
-impl<A: Family> Asked<A> {
+impl<A: Family> Newcomer<A> {
+    /// `None`: for none of our services.
     #[inline(always)]
-    pub fn of(control: &Control, flow: &Flow<A>) -> Option<Self> {
+    pub fn to_service(control: &Control, flow: &Flow<A>) -> Option<Self> {
         let place = Place::of(flow, control.hash_keys, A::page_mask(control));
         let page = MapPage::get(place.page)?;
+        // The line comes from far away. Whatever does not depend on it is done meanwhile.
         let _ = page.entry(place.slot::<A::Key>(0));
-        Some(Self { place, page })
+        let service = service::find(control, &flow.service())?;
+        Some(Self { place, page, service })
     }
 
-    /// A packet to this service that perhaps opens a connection. `None`: the table may know it.
+    /// `None`: the table may know the connection.
     #[inline(always)]
-    pub fn newcomer(self, flow: &Flow<A>, service: &'static ServiceInfo) -> Option<Found<A>> {
-        let Self { place, page } = self;
+    pub fn unknown(self, flow: &Flow<A>) -> Option<Found<A>> {
+        let Self { place, page, service } = self;
         if !table::is_new(&page, &place, flow.key()) {
             return None;
         }

@@ -16,8 +16,7 @@ use crate::context::Context;
 use crate::family::Family;
 use crate::forward::{self, direct};
 use crate::guard::{lease, partial_checksum};
-use crate::lookup::connection::{Asked, Decision};
-use crate::lookup::service;
+use crate::lookup::connection::{Decision, Newcomer};
 use crate::stats;
 use crate::sys::clock::now_ns;
 use crate::sys::packet::Packet;
@@ -25,18 +24,18 @@ use crate::sys::packet::Packet;
 /// The packet's XDP action; `None`: nothing was done, take the slow way.
 #[inline(always)]
 pub fn take<A: Family>(packet: Packet, control: &'static Control, flow: Flow<A>) -> Option<u32> {
-    let asked = Asked::of(control, &flow)?;
     let ours = direct::destination_mac(&packet) == Some(control.mac.get());
     if !ours || partial_checksum::may_be(&packet, &flow) {
         return None;
     }
-    let (service, now_ns) = (service::find(control, &flow.service())?, now_ns(control));
+    let newcomer = Newcomer::to_service(control, &flow)?;
+    let (service, now_ns) = (newcomer.service, now_ns(control));
     let others = service.has(ServiceInfo::DIRECTOR_SERVES) || service.group.is_guarded();
     if others || !lease::balances(control, service.group, now_ns) {
         return None;
     }
     let generation = lease::generation(control, service.group);
-    let found = asked.newcomer(&flow, service)?;
+    let found = newcomer.unknown(&flow)?;
     let context = &Context { packet, control, flow, now_ns };
     let decision = slow::decided(context, &found, tcp_flags::SYN, generation);
     if let Ok(Decision { server, next_hop, .. }) = decision
