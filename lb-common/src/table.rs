@@ -179,12 +179,6 @@ pub struct Seen {
     pub entry: Entry,
 }
 
-/// Whether the table does not know the connection.
-#[inline(always)]
-pub fn is_new<P: Page>(page: &P, place: &Place, key: P::Key) -> bool {
-    find(page, place, key, Some).is_none()
-}
-
 /// The connection's slot, if the table knows it, and what `accept` made of its entry. `accept` says
 /// whether the entry belongs to this packet's VIP and protocol, which the key does not tell.
 #[inline(always)]
@@ -251,6 +245,27 @@ pub fn find_in_first_line<P: Page>(page: &P, place: &Place, key: P::Key) -> Opti
     None
 }
 
+/// The empty slot in its first line that a new connection would get, or [`NO_SLOT`]. `None`: the
+/// table may know the connection.
+#[inline(always)]
+pub fn room_for_newcomer<P: Page>(page: &P, place: &Place, key: P::Key) -> Option<u32> {
+    if find(page, place, key, Some).is_some() {
+        return None;
+    }
+    let mut index = 0;
+    while index < P::Key::SLOTS_PER_LINE {
+        let slot = place.slot::<P::Key>(index);
+        if page.entry(slot) == Entry::EMPTY {
+            return Some(slot);
+        }
+        index += 1;
+    }
+    Some(NO_SLOT)
+}
+
+/// No slot has this number.
+pub const NO_SLOT: u32 = u32::MAX;
+
 /// The slot, if it holds the connection.
 #[inline(always)]
 fn look<P: Page, T>(
@@ -281,11 +296,25 @@ fn look<P: Page, T>(
 /// have come after it as a line has slots.
 #[inline(always)]
 pub fn victim<P: Page>(page: &P, place: &Place, now: Tick) -> Option<Seen> {
-    let mut best = Best::NOBODY;
+    let mut best = Best { seen: Seen { slot: 0, entry: Entry::EMPTY }, rank: NEVER };
     let mut line = 0;
     while line < P::Key::LINES {
-        let worst = best.of_line(page, place.line::<P::Key>(line), now);
-        if best.suffices(worst) || line == 0 && worst < NEVER && page.pressed().is_recent(now) {
+        let mut worst = 0;
+        let slot = place.line::<P::Key>(line);
+        let mut index = 0;
+        while index < P::Key::SLOTS_PER_LINE {
+            let rank = best.or(page, slot ^ index, now);
+            if rank == EMPTY {
+                return Some(best.seen);
+            }
+            let unknown = best.seen.entry.0;
+            // `NEVER` if one of them is: it has all bits.
+            worst = P::forgotten(worst | rank, unknown);
+            best.rank = P::forgotten(best.rank, unknown);
+            best.seen.slot = P::forgotten(best.seen.slot, unknown);
+            index += 1;
+        }
+        if best.rank == EXPIRED || line == 0 && worst < NEVER && page.pressed().is_recent(now) {
             return Some(best.seen);
         }
         line += 1;
@@ -297,15 +326,6 @@ pub fn victim<P: Page>(page: &P, place: &Place, now: Tick) -> Option<Seen> {
     if best.rank == NEVER { None } else { Some(best.seen) }
 }
 
-/// What [`victim`] finds, if it looks at the first line alone. `None`: it looks at others, too.
-#[inline(always)]
-pub fn victim_in_first_line<P: Page>(page: &P, place: &Place, now: Tick) -> Option<Seen> {
-    let mut best = Best::NOBODY;
-    let worst = best.of_line(page, place.line::<P::Key>(0), now);
-    let enough = best.suffices(worst) || worst < NEVER && page.pressed().is_recent(now);
-    if enough { Some(best.seen) } else { None }
-}
-
 /// The best slot so far.
 struct Best {
     seen: Seen,
@@ -313,55 +333,24 @@ struct Best {
 }
 
 impl Best {
-    const NOBODY: Self = Self { seen: Seen { slot: 0, entry: Entry::EMPTY }, rank: NEVER };
-
-    /// Takes the best slot of the line that `slot` stands in, from there on, if that is better.
-    /// Returns [`EMPTY`] if a slot is, and this the best; else [`NEVER`] if one of the slots has
-    /// that rank, and a lower number if none has.
-    #[inline(always)]
-    fn of_line<P: Page>(&mut self, page: &P, slot: u32, now: Tick) -> u32 {
-        let mut worst = 0;
-        let mut index = 0;
-        while index < P::Key::SLOTS_PER_LINE {
-            let slot = slot ^ index;
-            let entry = page.entry(slot);
-            if entry == Entry::EMPTY {
-                self.seen = Seen { slot, entry };
-                return EMPTY;
-            }
-            let rank = rank(entry, now);
-            self.or::<P>(Seen { slot, entry }, rank);
-            let unknown = self.seen.entry.0;
-            // `NEVER` has all bits.
-            worst = P::forgotten(worst | rank, unknown);
-            self.rank = P::forgotten(self.rank, unknown);
-            self.seen.slot = P::forgotten(self.seen.slot, unknown);
-            index += 1;
-        }
-        worst
-    }
-
-    /// Whether there is none better in other lines. `worst`: what [`Self::of_line`] has returned.
-    #[inline(always)]
-    const fn suffices(&self, worst: u32) -> bool {
-        worst == EMPTY || self.rank == EXPIRED
-    }
-
-    /// Takes `seen` in its place if that is better.
+    /// Takes `slot` in its place if that is better. Returns its rank.
     ///
     /// Without a branch: no processor foresees which of several ages is the highest. All bits of
     /// the mask are set where the difference is negative; the compiler must not know it for a
     /// comparison.
     #[inline(always)]
-    fn or<P: Page>(&mut self, seen: Seen, rank: u32) {
+    fn or<P: Page>(&mut self, page: &P, slot: u32, now: Tick) -> u32 {
+        let entry = page.entry(slot);
+        let rank = rank(entry, now);
         let difference = u64::from(rank).wrapping_sub(u64::from(self.rank));
-        let mask = P::forgotten((difference >> 32) as u32, seen.entry.0);
+        let mask = P::forgotten((difference >> 32) as u32, entry.0);
         let (old, wide) = (self.seen, u64::from(mask) << 32 | u64::from(mask));
         self.rank ^= (self.rank ^ rank) & mask;
         self.seen = Seen {
-            slot: old.slot ^ (old.slot ^ seen.slot) & mask,
-            entry: Entry(old.entry.0 ^ (old.entry.0 ^ seen.entry.0) & wide),
+            slot: old.slot ^ (old.slot ^ slot) & mask,
+            entry: Entry(old.entry.0 ^ (old.entry.0 ^ entry.0) & wide),
         };
+        rank
     }
 }
 
@@ -416,22 +405,13 @@ const fn rank(entry: Entry, now: Tick) -> u32 {
 #[inline(always)]
 pub fn take<P: Page>(page: &P, place: &Place, seen: Seen, key: P::Key, entry: Entry, now: Tick) -> bool {
     let home = place.home();
-    if seen.slot / P::Key::SLOTS_PER_LINE == home {
-        return take_at_home(page, seen, key, entry, now);
-    }
-    // Before anybody can find it there.
-    spills::spill(page, home);
-    put(page, seen, key, entry.away_from(home), now)
-}
-
-/// As [`take`], of a slot in its first line.
-#[inline(always)]
-pub fn take_at_home<P: Page>(page: &P, seen: Seen, key: P::Key, entry: Entry, now: Tick) -> bool {
-    put(page, seen, key, entry.at_home(), now)
-}
-
-#[inline(always)]
-fn put<P: Page>(page: &P, seen: Seen, key: P::Key, entry: Entry, now: Tick) -> bool {
+    let entry = if seen.slot / P::Key::SLOTS_PER_LINE == home {
+        entry.at_home()
+    } else {
+        // Before anybody can find it there.
+        spills::spill(page, home);
+        entry.away_from(home)
+    };
     if !page.swap_entry(seen.slot, seen.entry, Entry::claim(now.plus(CLAIM_TICKS))) {
         return false;
     }

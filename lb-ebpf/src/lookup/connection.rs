@@ -9,7 +9,7 @@ use lb_common::probe;
 use lb_common::reason::Reason;
 use lb_common::server::{Forwarding, NextHop, ServerEntry, ServerId};
 use lb_common::service::{Protocol, ServiceId, ServiceInfo};
-use lb_common::table::{self, Page as _, Place, Seen};
+use lb_common::table::{self, NO_SLOT, Page as _, Place, Seen};
 
 use super::table::{MapPage, learn, settle_in};
 use super::{quic, service};
@@ -50,6 +50,8 @@ pub struct Found<A> {
     is_known: bool,
     seen: Seen,
     next_hop: NextHop,
+    /// An empty slot in its first line, or [`NO_SLOT`] where nobody has looked for one.
+    room: u32,
     /// It was a [`Newcomer`], so this is the fast way. The compiler knows which.
     is_newcomer: bool,
 }
@@ -77,11 +79,10 @@ impl<A: Family> Newcomer<A> {
     #[inline(always)]
     pub fn unknown(self, flow: &Flow<A>) -> Option<Found<A>> {
         let Self { place, page, service } = self;
-        if !table::is_new(&page, &place, flow.key()) {
-            return None;
-        }
-        let (seen, next_hop) = (Seen { slot: 0, entry: Entry::EMPTY }, NextHop::UNSET);
-        Some(Found { place, page, service, is_known: false, seen, next_hop, is_newcomer: true })
+        let room = table::room_for_newcomer(&page, &place, flow.key())?;
+        let seen = Seen { slot: 0, entry: Entry::EMPTY };
+        let next_hop = NextHop::UNSET;
+        Some(Found { place, page, service, is_known: false, seen, next_hop, room, is_newcomer: true })
     }
 }
 
@@ -222,12 +223,13 @@ pub fn look_up<A: Family>(context: &Context<A>) -> Result<Option<Found<A>>, Reas
             // One state for all slots that it may stand in.
             let slot = forgotten(seen.slot as usize, seen.entry.0 as usize) as u32;
             let (seen, next_hop) = (Seen { slot, ..seen }, server.next_hop.get());
-            let service = &server.service;
-            Some(Found { place, page, service, is_known: true, seen, next_hop, is_newcomer: false })
+            let (service, room) = (&server.service, NO_SLOT);
+            Some(Found { place, page, service, is_known: true, seen, next_hop, room, is_newcomer: false })
         }
         None => service::find(control, &address).map(|service| {
             let (seen, next_hop) = (Seen { slot: 0, entry: Entry::EMPTY }, NextHop::UNSET);
-            Found { place, page, service, is_known: false, seen, next_hop, is_newcomer: false }
+            let room = NO_SLOT;
+            Found { place, page, service, is_known: false, seen, next_hop, room, is_newcomer: false }
         }),
     })
 }
@@ -412,9 +414,9 @@ impl<A: Family> Steps<'_, A> {
             }
         };
         let entry = self.entry(decision.server, state);
-        let Found { place, page, is_newcomer, .. } = self.found;
+        let Found { place, page, room, .. } = self.found;
         let key = self.context.flow.key();
-        let learnt = *is_newcomer && settle_in(page, place, key, entry, self.now);
+        let learnt = *room != NO_SLOT && settle_in(page, place, *room, key, entry, self.now);
         if learnt || learn::<A>(place, key, entry, self.context.now_ns) {
             return Ok(decision);
         }

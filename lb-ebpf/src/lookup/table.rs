@@ -7,7 +7,7 @@ use lb_common::addr::{V4, V6};
 use lb_common::connection::{Entry, Key as _, KeyV4, KeyV6, Tick};
 use lb_common::reason::TableEvent;
 use lb_common::spills::{Pressed, RawSpills, Spills};
-use lb_common::table::{self, Layout as _, Page, Place, RawPage, WORDS_PER_PAGE};
+use lb_common::table::{self, Layout as _, Page, Place, RawPage, Seen, WORDS_PER_PAGE};
 
 use crate::family::Family;
 use crate::maps::{CONTROL, OVERFLOW_GROUPS, OVERFLOWS};
@@ -125,32 +125,22 @@ impl<A: Family> Spills for MapPage<A> {
     }
 }
 
-/// Gives a new connection its entry in its first line, in the slot that [`learn`] would find.
-/// `false`: that looks at other lines, too, or another CPU was faster.
+/// Gives a new connection its entry in a slot of its first line that was empty a moment ago.
+/// `false`: another CPU was faster.
 #[inline(always)]
-pub fn settle_in<A: Family>(page: &MapPage<A>, place: &Place, key: A::Key, entry: Entry, now: Tick) -> bool {
-    let Some(seen) = table::victim_in_first_line(page, place, now) else { return false };
-    let is_empty = seen.entry == Entry::EMPTY;
-    if !table::take_at_home(page, seen, key, entry, now) {
-        if !is_empty {
-            stats::table(TableEvent::Contended);
-        }
-        return false;
+pub fn settle_in<A: Family>(
+    page: &MapPage<A>,
+    place: &Place,
+    slot: u32,
+    key: A::Key,
+    entry: Entry,
+    now: Tick,
+) -> bool {
+    let taken = table::take(page, place, Seen { slot, entry: Entry::EMPTY }, key, entry, now);
+    if taken {
+        owe_one(entry.server(), entry.counts());
     }
-    if !is_empty {
-        note_victim(seen.entry, now);
-        owe_one(seen.entry.server(), seen.entry.counts().wrapping_neg());
-    }
-    owe_one(entry.server(), entry.counts());
-    true
-}
-
-/// Counts an entry that has given way before its time.
-#[inline(always)]
-fn note_victim(entry: Entry, now: Tick) {
-    if !entry.expires().is_past(now) {
-        stats::table(TableEvent::Evicted);
-    }
+    taken
 }
 
 /// Gives a new connection its entry. `false`: no slot could be had.
@@ -219,7 +209,9 @@ fn try_to_learn<A: Family>(place: &Place, key: A::Key, entry: Entry) -> Option<u
     }
     let mut gone = 0;
     if seen.entry != Entry::EMPTY {
-        note_victim(seen.entry, now);
+        if !seen.entry.expires().is_past(now) {
+            stats::table(TableEvent::Evicted);
+        }
         gone = add(seen.entry.server(), seen.entry.counts().wrapping_neg());
     }
     let new = add(entry.server(), entry.counts());
