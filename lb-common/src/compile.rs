@@ -190,7 +190,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::schedule::{by_cursor, in_turn};
+    use crate::schedule::by_cursor;
 
     const NOBODY: Candidate = Candidate {
         server: ServerId(0),
@@ -310,28 +310,6 @@ mod tests {
                 .map(|pick| by_cursor(&words[..], &compiled.schedule, pick).unwrap().0)
                 .collect();
             prop_assert_eq!(served, expected);
-        }
-
-        #[test]
-        fn one_level_serves_all_in_turn(
-            weights in proptest::collection::vec(1u16.., 1..40),
-            wrr: bool,
-            base in 0u32..99,
-            cursor: u64,
-        ) {
-            let (scheduler, weights) = match wrr {
-                true => (Scheduler::Wrr, std::vec![weights[0]; weights.len()]),
-                false => (Scheduler::Rr, weights),
-            };
-            let compiled = compile(scheduler, Hashing::default(), &candidates(&weights)).at(base, 0);
-            let mut words = std::vec![0; base as usize];
-            words.extend(&compiled.words);
-            prop_assert!(compiled.schedule.has_one_level());
-            for cursor in [cursor, cursor % 100] {
-                let served = in_turn(&words[..], &compiled.schedule, cursor);
-                prop_assert!(served.is_some());
-                prop_assert_eq!(served, by_cursor(&words[..], &compiled.schedule, cursor));
-            }
         }
 
         #[test]

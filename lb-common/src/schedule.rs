@@ -241,13 +241,6 @@ impl Schedule {
         self.flags & flag != 0
     }
 
-    /// Whether [`in_turn`] finds what [`by_cursor`] finds: all weights are the same, or do not
-    /// count.
-    #[inline(always)]
-    pub const fn has_one_level(&self) -> bool {
-        self.level_count == 1
-    }
-
     /// `None`: the controller knows a scheduler that this program does not.
     #[inline(always)]
     pub const fn scheduler(&self) -> Option<Scheduler> {
@@ -308,17 +301,6 @@ pub fn by_cursor<C: Words + ?Sized>(words: &C, schedule: &Schedule, cursor: u64)
         return None;
     }
     Some(at_position(words, schedule, (cursor % schedule.cycle as u64) as u32)?.server())
-}
-
-/// [`by_cursor`] of a schedule with one level: its cycle is one pass over all servers.
-#[inline(always)]
-pub fn in_turn<C: Words + ?Sized>(words: &C, schedule: &Schedule, cursor: u64) -> Option<ServerId> {
-    if schedule.cycle == 0 {
-        return None;
-    }
-    let servers = words.word(schedule.levels + 1)?;
-    let position = (cursor % schedule.cycle as u64) as u32;
-    words.word(servers + position).map(|word| Member(word).server())
 }
 
 /// twos: a random member, by weight. `random`: any number.

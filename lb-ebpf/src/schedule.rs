@@ -69,45 +69,9 @@ pub fn pick<A: Address>(request: &Request<A>) -> Result<ServerId, Reason> {
     }
 }
 
-/// [`pick`] for the fast way: without a call where the schedule is one of the usual ones.
-#[inline(always)]
-pub fn pick_at_once<A: Address>(request: &Request<A>) -> Result<ServerId, Reason> {
-    match at_once(request.service) {
-        NOT_AT_ONCE => pick(request),
-        NO_SERVER => Err(Reason::NoServer),
-        server => Ok(ServerId(server as u16)),
-    }
-}
-
-/// What [`lb_choose`] would return: of services that bind nobody and whose servers have no
-/// thresholds, by schedulers that take servers in turn or the winner of a tournament. Of others
-/// [`NOT_AT_ONCE`], and no cursor has moved.
-#[inline(always)]
-fn at_once(service: u32) -> u32 {
-    if service & binding::BINDS != 0 {
-        return NOT_AT_ONCE;
-    }
-    let service = ServiceId(service as u16);
-    let Some(schedule) = schedule(service) else { return NO_SERVER };
-    if schedule.member_count == 0 {
-        return NO_SERVER;
-    }
-    let server = match schedule.scheduler().map(|scheduler| scheduler.walk()) {
-        _ if schedule.has(Schedule::LIMITED) => return NOT_AT_ONCE,
-        Some(Walk::Cursor) if schedule.has_one_level() => {
-            cursor(service).and_then(|cursor| schedule::in_turn(&MapWords, schedule, cursor))
-        }
-        Some(Walk::Least(measure)) => least_loaded(schedule, measure),
-        _ => return NOT_AT_ONCE,
-    };
-    server.map_or(NO_SERVER, |server| u32::from(server.0))
-}
-
 /// What [`lb_choose`] returns instead of a server's number.
 const NO_SERVER: u32 = 0;
 const UNKNOWN_SCHEDULER: u32 = 1 << 16;
-/// No number that it returns.
-const NOT_AT_ONCE: u32 = 1 << 17;
 
 /// The scheduler's pick in numbers, the client's address in two: the verifier looks at a function
 /// that is global, of numbers alone, once and by itself, and not again wherever it is called.
@@ -146,15 +110,10 @@ pub extern "C" fn lb_choose(
 
 #[inline(always)]
 fn by_cursor(service: ServiceId, schedule: &Schedule) -> Option<ServerId> {
-    schedule::by_cursor(&MapWords, schedule, cursor(service)?)
-}
-
-/// The number of this pick.
-#[inline(always)]
-fn cursor(service: ServiceId) -> Option<u64> {
     let cursor = CURSORS.get_ptr_mut(u32::from(service.0))?;
     // SAFETY: `cursor` points into a map's value, which is aligned to 64 bytes.
-    Some(unsafe { atomic::fetch_add(&raw mut (*cursor).0[0], 1) })
+    let cursor = unsafe { atomic::fetch_add(&raw mut (*cursor).0[0], 1) };
+    schedule::by_cursor(&MapWords, schedule, cursor)
 }
 
 #[inline(always)]

@@ -52,8 +52,6 @@ pub struct Found<A> {
     next_hop: NextHop,
     /// An empty slot in its first line, or [`NO_SLOT`] where nobody has looked for one.
     room: u32,
-    /// It was a [`Newcomer`], so this is the fast way. The compiler knows which.
-    is_newcomer: bool,
 }
 
 /// A packet that perhaps opens a connection, before anything is read of the table.
@@ -81,8 +79,7 @@ impl<A: Family> Newcomer<A> {
         let Self { place, page, service } = self;
         let room = table::room_for_newcomer(&page, &place, flow.key())?;
         let seen = Seen { slot: 0, entry: Entry::EMPTY };
-        let next_hop = NextHop::UNSET;
-        Some(Found { place, page, service, is_known: false, seen, next_hop, room, is_newcomer: true })
+        Some(Found { place, page, service, is_known: false, seen, next_hop: NextHop::UNSET, room })
     }
 }
 
@@ -223,13 +220,12 @@ pub fn look_up<A: Family>(context: &Context<A>) -> Result<Option<Found<A>>, Reas
             // One state for all slots that it may stand in.
             let slot = forgotten(seen.slot as usize, seen.entry.0 as usize) as u32;
             let (seen, next_hop) = (Seen { slot, ..seen }, server.next_hop.get());
-            let (service, room) = (&server.service, NO_SLOT);
-            Some(Found { place, page, service, is_known: true, seen, next_hop, room, is_newcomer: false })
+            let service = &server.service;
+            Some(Found { place, page, service, is_known: true, seen, next_hop, room: NO_SLOT })
         }
         None => service::find(control, &address).map(|service| {
             let (seen, next_hop) = (Seen { slot: 0, entry: Entry::EMPTY }, NextHop::UNSET);
-            let room = NO_SLOT;
-            Found { place, page, service, is_known: false, seen, next_hop, room, is_newcomer: false }
+            Found { place, page, service, is_known: false, seen, next_hop, room: NO_SLOT }
         }),
     })
 }
@@ -298,7 +294,6 @@ impl<A: Family> Steps<'_, A> {
     #[inline(always)]
     fn scheduled(&self) -> Result<Decision, Reason> {
         match self.named {
-            NOBODY if self.found.is_newcomer => opened(schedule::pick_at_once(&self.request())?),
             NOBODY => opened(schedule::pick(&self.request())?),
             server => opened(server),
         }
