@@ -14,7 +14,7 @@ use crate::setup::{self, Scope};
 use crate::{built, ebpf, workspace};
 
 /// What the product embeds.
-pub(crate) const PROGRAMS: Object = Object { package: "lb-ebpf", name: "lb" };
+const PROGRAMS: Object = Object { package: "lb-ebpf", name: "lb" };
 /// What the benchmark times.
 const BENCHMARK: Object = Object { package: "lb-ebpf-bench", name: "bench" };
 

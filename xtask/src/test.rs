@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::setup::{self, Scope};
 use crate::workspace::SELECTION;
-use crate::{build_ebpf, dependencies, ebpf, kernels, suite, workspace};
+use crate::{dependencies, kernels, suite, workspace};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -40,9 +40,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     setup::ensure(if options.quick { Scope::QuickTest } else { Scope::Test })?;
     step("formatting", |_| cargo("fmt --all --check"))?;
     step("dependencies", |_| dependencies::check())?;
-    step("the XDP program builds", |_| ebpf::build(&workspace::root(), build_ebpf::PROGRAMS).map(drop))?;
     // lb-ebpf and lb-ebpf-bench do not build for the host: the BPF compiler lints their programs.
-    step("clippy", |_| cargo(&format!("clippy {SELECTION} --all-targets -- -D warnings")))?;
+    let clippy = format!("clippy {SELECTION} --all-targets -- -D warnings");
+    let is_whole = options.args.is_empty() && !options.quick;
+    if !is_whole {
+        step("clippy", |_| cargo(&clippy))?;
+    }
     // The demo, the benchmarks and packages have the release build, which takes longest of all.
     let lb = match options.quick {
         true => step("lb builds", |_| workspace::build_lb_for_debugging())?,
@@ -51,8 +54,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
     // The last step, so that the output ends with the test results.
     step("tests", |what| {
-        if options.args.is_empty() && !options.quick {
-            return suite::run(SELECTION, &lb);
+        if is_whole {
+            // It takes as long as a build, and the tests mostly wait.
+            let mut lints = workspace::nice_cargo();
+            lints.args(clippy.split_whitespace());
+            return suite::run(SELECTION, &lb, &mut lints);
         }
         let mut command = words(&format!("test {SELECTION} --no-fail-fast"));
         if options.quick {

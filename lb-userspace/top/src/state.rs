@@ -73,7 +73,7 @@ pub(crate) enum Over {
     /// All that is known of the selected server, or the whole selected event.
     Details,
     /// Is the order meant?
-    Confirm(Request),
+    Confirm(Box<Request>),
     /// What came of an order; `false`: it was refused.
     Outcome(bool, Vec<String>),
 }
@@ -185,7 +185,7 @@ impl State {
             Some(Over::Confirm(order)) => match key.code {
                 KeyCode::Char('y' | 'Y') => {
                     self.waiting = true;
-                    Some(Effect::Order(Box::new(order)))
+                    Some(Effect::Order(order))
                 }
                 KeyCode::Char('n' | 'N' | 'q') | KeyCode::Esc => None,
                 // Neither yes nor no.
@@ -238,7 +238,7 @@ impl State {
             KeyCode::Enter | KeyCode::Right => self.drill(),
             KeyCode::Esc | KeyCode::Left => self.leave(),
             KeyCode::Char('d' | 'e' | 'p') if !self.waiting => {
-                self.over = self.order(code).map(Over::Confirm);
+                self.over = self.order(code).map(|order| Over::Confirm(Box::new(order)));
             }
             _ => {}
         }
