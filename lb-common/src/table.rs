@@ -308,8 +308,7 @@ pub fn victim<P: Page>(page: &P, place: &Place, now: Tick) -> Option<Seen> {
                 return Some(best.seen);
             }
             let unknown = best.seen.entry.0;
-            // `NEVER` if one of them is: it has all bits.
-            worst = P::forgotten(worst | rank, unknown);
+            worst = P::forgotten(if rank > worst { rank } else { worst }, unknown);
             best.rank = P::forgotten(best.rank, unknown);
             best.seen.slot = P::forgotten(best.seen.slot, unknown);
             index += 1;
@@ -334,22 +333,13 @@ struct Best {
 
 impl Best {
     /// Takes `slot` in its place if that is better. Returns its rank.
-    ///
-    /// Without a branch: no processor foresees which of several ages is the highest. All bits of
-    /// the mask are set where the difference is negative; the compiler must not know it for a
-    /// comparison.
     #[inline(always)]
     fn or<P: Page>(&mut self, page: &P, slot: u32, now: Tick) -> u32 {
         let entry = page.entry(slot);
         let rank = rank(entry, now);
-        let difference = u64::from(rank).wrapping_sub(u64::from(self.rank));
-        let mask = P::forgotten((difference >> 32) as u32, entry.0);
-        let (old, wide) = (self.seen, u64::from(mask) << 32 | u64::from(mask));
-        self.rank ^= (self.rank ^ rank) & mask;
-        self.seen = Seen {
-            slot: old.slot ^ (old.slot ^ slot) & mask,
-            entry: Entry(old.entry.0 ^ (old.entry.0 ^ entry.0) & wide),
-        };
+        if rank < self.rank {
+            *self = Self { seen: Seen { slot, entry }, rank };
+        }
         rank
     }
 }
@@ -390,14 +380,12 @@ const fn rank(entry: Entry, now: Tick) -> u32 {
         return EXPIRED;
     }
     let age = entry.age(now);
-    let turn = (TURNS >> (4 * entry.state_bits()) & 0xf) as u32;
-    if turn == 0 {
-        return NEVER;
-    }
-    // 1 if the turn is 2 and the packet has come just now: its turn is 3. Without a branch, as in
-    // [`Best::or`].
-    let is_young = age.wrapping_sub(YOUNG) >> 31 & turn >> 1 & !turn & 1;
-    (turn + is_young) * TURN + Entry::MOST_TICKS_OLD - age
+    let turn = match (TURNS >> (4 * entry.state_bits()) & 0xf) as u32 {
+        0 => return NEVER,
+        2 if age < YOUNG => 3,
+        turn => turn,
+    };
+    turn * TURN + Entry::MOST_TICKS_OLD - age
 }
 
 /// Takes `seen`'s slot for `key`. `false`: another CPU was faster, nothing has changed.
