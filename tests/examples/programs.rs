@@ -84,7 +84,7 @@ fn together(programs: usize) -> Result<Together> {
         let mac = Mac::new([2, 0, 0, 0, 0, 5]);
         let mut data_path = DataPath::new(ebpf, SIZES, mac, [1, 2], Start::Active, None)?;
         let (start, before) = (Instant::now(), processor_ms()?);
-        data_path.load_programs(&|| {})?;
+        data_path.load_all_programs()?;
         object::load_program(&mut data_path.ebpf, TRACE_PROGRAM)?;
         times.push([start.elapsed().as_secs_f64() * 1e3, processor_ms()? - before]);
     }

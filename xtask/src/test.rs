@@ -41,11 +41,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     step("formatting", |_| cargo("fmt --all --check"))?;
     step("dependencies", |_| dependencies::check())?;
     // lb-ebpf and lb-ebpf-bench do not build for the host: the BPF compiler lints their programs.
-    let clippy = format!("clippy {SELECTION} --all-targets -- -D warnings");
-    let is_whole = options.args.is_empty() && !options.quick;
-    if !is_whole {
-        step("clippy", |_| cargo(&clippy))?;
-    }
+    step("clippy", |_| cargo(&format!("clippy {SELECTION} --all-targets -- -D warnings")))?;
     // The demo, the benchmarks and packages have the release build, which takes longest of all.
     let lb = match options.quick {
         true => step("lb builds", |_| workspace::build_lb_for_debugging())?,
@@ -54,11 +50,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
     // The last step, so that the output ends with the test results.
     step("tests", |what| {
-        if is_whole {
-            // It takes as long as a build, and the tests mostly wait.
-            let mut lints = workspace::nice_cargo();
-            lints.args(clippy.split_whitespace());
-            return suite::run(SELECTION, &lb, &mut lints);
+        if options.args.is_empty() && !options.quick {
+            return suite::run(SELECTION, &lb);
         }
         let mut command = words(&format!("test {SELECTION} --no-fail-fast"));
         if options.quick {

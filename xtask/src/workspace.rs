@@ -1,7 +1,6 @@
 //! The workspace's path, and commands of its cargo.
 
 use std::env;
-use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -15,21 +14,7 @@ use lb_lab::workspace::target;
 /// its own package is taken away. Build scripts of dependencies look at it, and would run again
 /// each time `cargo xtask` and `cargo` take turns, with all that depends on them.
 pub(crate) fn cargo() -> Command {
-    prepared(Command::new(own_cargo()))
-}
-
-/// The same, with what others leave of the processors.
-pub(crate) fn nice_cargo() -> Command {
-    let mut command = Command::new("nice");
-    command.args(["-n", "19"]).arg(own_cargo());
-    prepared(command)
-}
-
-fn own_cargo() -> OsString {
-    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
-}
-
-fn prepared(mut command: Command) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).stdin(Stdio::null());
     for (name, _) in env::vars_os() {
         let own = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");

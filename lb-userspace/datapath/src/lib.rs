@@ -111,11 +111,36 @@ impl DataPath {
         })
     }
 
-    /// Loads the programs, and tells them of each other. Comes before the entry is attached.
-    /// `loaded` is called after each program, by several threads.
+    /// Loads the entry, and the programs that packets come to from it whatever the services are.
+    /// Comes before the entry is attached. `loaded` is called after each program, by several
+    /// threads. What only some services need is loaded when [`Self::apply`] brings one of them.
     pub fn load_programs(&mut self, loaded: &(dyn Fn() + Sync)) -> Result<()> {
-        object::load_programs(&mut self.ebpf, loaded)?;
-        for stage in Stage::ALL {
+        self.load(Some(object::PROGRAM), State::default().stages(), loaded)
+    }
+
+    /// Loads all programs of a director that has every kind of service.
+    pub fn load_all_programs(&mut self) -> Result<()> {
+        self.load(Some(object::PROGRAM), Stage::ALL, &|| {})
+    }
+
+    /// Loads programs that are not loaded yet, and tells the others of them.
+    fn load(
+        &mut self,
+        entry: Option<&'static str>,
+        stages: impl IntoIterator<Item = Stage>,
+        loaded: &(dyn Fn() + Sync),
+    ) -> Result<()> {
+        let is_new = |stage: &Stage| {
+            let program = self.ebpf.program(stage.program());
+            program.is_some_and(|program| program.fd().is_err())
+        };
+        let stages: Vec<Stage> = stages.into_iter().filter(is_new).collect();
+        let names: Vec<&str> = entry.into_iter().chain(stages.iter().map(|stage| stage.program())).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        object::load_programs(&mut self.ebpf, &names, loaded)?;
+        for stage in stages {
             let program = object::program(&mut self.ebpf, stage.program())?;
             let descriptor = program.fd().context("the program is loaded")?;
             self.executor.set_stage(stage, descriptor)?;
@@ -156,8 +181,12 @@ impl DataPath {
     }
 
     /// Brings the maps to `desired`, as far as possible: a change that fails is told in `errors`
-    /// and tried again with the next call; the others hold.
+    /// and tried again with the next call; the others hold. Where a program that they need cannot
+    /// be loaded, all stays as it is.
     pub fn apply(&mut self, desired: State) -> Applied {
+        if let Err(error) = self.load(None, desired.stages(), &|| {}) {
+            return Applied { changes: Vec::new(), purge: Vec::new(), errors: vec![error] };
+        }
         let mut changes = diff(&desired, &self.applied);
         self.applied = desired;
         changes.extend(self.failed_schedules(&changes));

@@ -6,7 +6,6 @@ use anyhow::{Context as _, Result, anyhow};
 use aya::Ebpf;
 use aya::programs::Xdp;
 use lb_common::connection::{KeyV4, KeyV6};
-use lb_common::stage::Stage;
 use lb_common::table::Layout as _;
 use lb_model::{MAX_INTERFACES, MAX_VIPS};
 use lb_net::xsk::MAX_QUEUES;
@@ -163,11 +162,10 @@ fn load_with(object: &[u8], sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<E
         })
 }
 
-/// Hands the programs to the kernel's verifier, which takes its time: the entry and the [`Stage`]s
-/// side by side. `loaded` is called after each.
-pub(crate) fn load_programs(ebpf: &mut Ebpf, loaded: &(dyn Fn() + Sync)) -> Result<()> {
-    let wanted = |name: &str| name == PROGRAM || Stage::ALL.iter().any(|stage| stage.program() == name);
-    let programs = ebpf.programs_mut().filter(|(name, _)| wanted(name));
+/// Hands programs to the kernel's verifier, which takes its time: side by side. `loaded` is called
+/// after each.
+pub(crate) fn load_programs(ebpf: &mut Ebpf, names: &[&str], loaded: &(dyn Fn() + Sync)) -> Result<()> {
+    let programs = ebpf.programs_mut().filter(|(name, _)| names.contains(name));
     let results: Vec<Result<()>> = thread::scope(|scope| {
         let threads: Vec<_> = programs
             .map(|(name, program)| {

@@ -24,6 +24,7 @@ use lb_common::mac::Mac;
 use lb_common::nat::Translation;
 use lb_common::nat::source::Pool;
 use lb_common::server::GivesUp;
+use lb_common::stage::Stage;
 use lb_common::tunnel::Tunnel;
 use lb_model::{ClientLists, Forwarding, Hashing, Ports, Scheduler, ServiceKey, Stray, Timeouts};
 
@@ -37,6 +38,25 @@ pub struct State {
     pub services: BTreeMap<ServiceKey, Service>,
     /// Clients whom every service denies.
     pub denied: Arc<ClientLists>,
+}
+
+impl State {
+    /// The programs that packets can come to; the kernel need not verify the others.
+    pub fn stages(&self) -> impl Iterator<Item = Stage> + use<> {
+        let mut servers = self.services.values().flat_map(|service| &service.servers);
+        let translates = servers.any(|server| server.translation.is_some());
+        let admits = self.services.values().any(|service| !service.clients.is_empty());
+        Stage::ALL.into_iter().filter(move |stage| match stage {
+            Stage::Translate
+            | Stage::TranslateIpv6
+            | Stage::TranslateBack
+            | Stage::TranslateBackIpv6
+            | Stage::RelatedBack
+            | Stage::RelatedBackIpv6 => translates,
+            Stage::Admit | Stage::AdmitIpv6 => admits,
+            _ => true,
+        })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

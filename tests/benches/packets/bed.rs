@@ -99,7 +99,7 @@ impl Bed {
         let applied = data_path.apply(services());
         data_path.executor.set_routes(&methods::routes())?;
         ensure!(applied.errors.is_empty(), "the maps could not be filled: {:?}", applied.errors);
-        data_path.load_programs(&|| {})?;
+        data_path.load_all_programs()?;
         let stages = Stage::ALL.map(Stage::program);
         let entries = data_path.ebpf.programs().filter(|(name, _)| !stages.contains(name));
         let names: Vec<String> = entries.map(|(name, _)| name.to_owned()).collect();

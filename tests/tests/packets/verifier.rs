@@ -1,11 +1,17 @@
 //! What the kernel's verifier thinks of the programs, and what the compiler has made of them.
 
 use aya_obj::Object;
+use lb_common::mac::Mac;
 use lb_common::stage::Stage;
+use lb_datapath::DataPath;
 use lb_datapath::inherited::PinnedMaps;
+use lb_datapath::lease::Start;
 use lb_datapath::object::{self, INGRESS_PROGRAM, OBJECT, PROGRAM, TRACE_PROGRAM};
+use lb_datapath::plan::{Service, State};
 use lb_tests::BENCHMARK;
-use lb_tests::harness::SMALL;
+use lb_tests::harness::{SMALL, WEB, rr};
+
+use crate::nat;
 
 /// Steps that each program may take. The kernel refuses one that takes a million. Kernels differ in
 /// how many they take: Linux 6.1 half as many again as 6.18.
@@ -24,6 +30,36 @@ fn the_verifier_has_steps_left() {
         }
     }
     assert!(over.is_empty(), "more than {MOST_STEPS} steps: {over:?}");
+}
+
+/// Most directors are ready sooner, because the kernel looks at what their services need.
+#[test]
+fn what_only_some_services_need_is_loaded_with_the_first_of_them() {
+    let ebpf = object::load(&SMALL, &PinnedMaps::default()).unwrap();
+    let mac = Mac::new([2, 0, 0, 0, 0, 5]);
+    let mut data_path = DataPath::new(ebpf, SMALL, mac, [1, 2], Start::Active, None).unwrap();
+    let lacking = |data_path: &DataPath| -> Vec<Stage> {
+        let lacks = |stage: &Stage| data_path.ebpf.program(stage.program()).unwrap().fd().is_err();
+        Stage::ALL.into_iter().filter(lacks).collect()
+    };
+    data_path.load_programs(&|| {}).unwrap();
+    let mut state = State::default();
+    state.services.insert(WEB, rr([1]));
+    assert!(data_path.apply(state.clone()).errors.is_empty());
+    let translation = [
+        Stage::Translate,
+        Stage::TranslateIpv6,
+        Stage::TranslateBack,
+        Stage::TranslateBackIpv6,
+        Stage::RelatedBack,
+        Stage::RelatedBackIpv6,
+    ];
+    let admission = [Stage::Admit, Stage::AdmitIpv6];
+    assert_eq!(lacking(&data_path), [&translation[..], &admission[..]].concat());
+    let servers = vec![nat::masq([10, 1, 0, 1].into())];
+    state.services.insert(WEB, Service { servers, ..rr([]) });
+    assert!(data_path.apply(state).errors.is_empty());
+    assert_eq!(lacking(&data_path), admission);
 }
 
 /// A program whose code the compiler has put into a function of its own makes each packet pay for a
