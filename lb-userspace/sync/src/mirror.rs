@@ -189,8 +189,8 @@ impl Seen {
         })
     }
 
-    /// A connection that began in the place of another one of its client and ports; others may still
-    /// tell the end of that one.
+    /// A connection that began in the place of another one of its client and ports; others may
+    /// still tell the end of that one.
     pub(crate) const fn successor(self) -> Self {
         Self(self.0 | Self::SUCCESSOR)
     }
