@@ -154,7 +154,7 @@ fn changes(director: &Director) -> usize {
 
 #[test]
 fn local_endpoints_see_their_clients() {
-    let (talk, director) = start("kube-local");
+    let (talk, director) = start("kubelocal");
     let nodes = [talk.www1.node(), talk.www2.node()];
     let pods = [Ipv4Addr::new(10, 88, 0, 2), Ipv4Addr::new(10, 88, 1, 2)];
     for (node, address) in nodes.into_iter().zip(pods) {
@@ -184,7 +184,7 @@ fn local_endpoints_see_their_clients() {
 
 #[test]
 fn a_node_without_a_pod_sends_clients_on() {
-    let (talk, director) = start("kube-cluster");
+    let (talk, director) = start("kubecluster");
     let [first, second] = [talk.www1.node(), talk.www2.node()];
     let address = Ipv4Addr::new(10, 88, 1, 2);
     pod(second, address);
@@ -202,7 +202,7 @@ fn a_node_without_a_pod_sends_clients_on() {
 
 #[test]
 fn a_source_is_replaced_as_a_whole_and_kept() {
-    let (talk, mut director) = start("kube-source");
+    let (talk, mut director) = start("kubesource");
     let _healthy = healthz(talk.www1.node());
     let web = service(&[("n1", WWW1)]);
     let colliding =
