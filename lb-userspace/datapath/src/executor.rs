@@ -15,6 +15,7 @@ mod ingresses;
 pub(crate) mod quic;
 mod schedules;
 mod servers;
+mod stages;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +26,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use aya::programs::ProgramFd;
 use lb_common::addr::V6;
 use lb_common::control::{Control, Half, LAYOUT, Reading, Vips};
 use lb_common::egress::Egress;
@@ -91,6 +91,8 @@ pub struct Executor {
     backends: Backends,
     /// Clients whom every service denies.
     denied: Arc<ClientLists>,
+    /// Programs that others can go on in.
+    callable: [bool; Stage::COUNT],
 }
 
 /// What an `lb` before this one left, and no change has asked for yet.
@@ -194,6 +196,7 @@ impl Executor {
             directors: BTreeSet::new(),
             backends: Backends::default(),
             denied: Arc::default(),
+            callable: [false; Stage::COUNT],
             sizes,
         }
     }
@@ -250,12 +253,6 @@ impl Executor {
         self.maps.control.word(0, offset_of!(Control, hold_strays_until)).store(until, Ordering::Release);
     }
 
-    /// Has the programs that call this stage go on in `program`.
-    pub fn set_stage(&mut self, stage: Stage, program: &ProgramFd) -> Result<()> {
-        let set = self.maps.stages.set(stage as u32, program, 0);
-        set.with_context(|| format!("cannot make {} known to other programs", stage.program()))
-    }
-
     pub fn set_mac(&self, mac: Mac) {
         self.maps.control.word(0, offset_of!(Control, mac)).store(mac.word(), Ordering::Release);
     }
@@ -305,8 +302,8 @@ impl Executor {
         let forgotten = self.maps.clients.forget_ended();
         if std::mem::take(&mut self.services_changed) {
             self.write_services()?;
-            self.write_guarded();
         }
+        self.write_guarded();
         self.write_backends().and(forgotten)
     }
 

@@ -49,6 +49,7 @@ pub mod trace;
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
@@ -78,7 +79,12 @@ pub struct DataPath {
     applied: State,
     /// Services whose schedule could not be written.
     failed: BTreeSet<ServiceKey>,
+    /// When a program that services need could not be loaded.
+    load_failed: Option<Instant>,
 }
+
+/// How long it takes until a program that the kernel has refused is tried again: that takes time.
+const LOAD_AGAIN: Duration = Duration::from_secs(60);
 
 /// What [`DataPath::apply`] did.
 #[derive(Debug)]
@@ -108,14 +114,21 @@ impl DataPath {
             table: Arc::new(table),
             applied: State::default(),
             failed: BTreeSet::new(),
+            load_failed: None,
         })
     }
 
     /// Loads the entry, and the programs that packets come to from it whatever the services are.
     /// Comes before the entry is attached. `loaded` is called after each program, by several
-    /// threads. What only some services need is loaded when [`Self::apply`] brings one of them.
+    /// threads. What only some services need is loaded by [`Self::load_for`], or when
+    /// [`Self::apply`] brings one of them.
     pub fn load_programs(&mut self, loaded: &(dyn Fn() + Sync)) -> Result<()> {
         self.load(Some(object::PROGRAM), State::default().stages(), loaded)
+    }
+
+    /// Loads what these services need besides.
+    pub fn load_for(&mut self, desired: &State, loaded: &(dyn Fn() + Sync)) -> Result<()> {
+        self.load(None, desired.stages(), loaded)
     }
 
     /// Loads all programs of a director that has every kind of service.
@@ -123,29 +136,28 @@ impl DataPath {
         self.load(Some(object::PROGRAM), Stage::ALL, &|| {})
     }
 
-    /// Loads programs that are not loaded yet, and tells the others of them.
+    /// Loads programs that are not loaded yet, and tells the others of them; also of those that
+    /// were loaded while another one was refused.
     fn load(
         &mut self,
         entry: Option<&'static str>,
         stages: impl IntoIterator<Item = Stage>,
         loaded: &(dyn Fn() + Sync),
     ) -> Result<()> {
-        let is_new = |stage: &Stage| {
-            let program = self.ebpf.program(stage.program());
-            program.is_some_and(|program| program.fd().is_err())
+        let new: Vec<Stage> = stages.into_iter().filter(|stage| !self.executor.is_callable(*stage)).collect();
+        let is_unloaded = |name: &&str| self.ebpf.program(name).is_some_and(|program| program.fd().is_err());
+        let stages = new.iter().map(|stage| stage.program()).filter(is_unloaded);
+        let names: Vec<&str> = entry.into_iter().chain(stages).collect();
+        let done = match names.is_empty() {
+            true => Ok(()),
+            false => object::load_programs(&mut self.ebpf, &names, loaded),
         };
-        let stages: Vec<Stage> = stages.into_iter().filter(is_new).collect();
-        let names: Vec<&str> = entry.into_iter().chain(stages.iter().map(|stage| stage.program())).collect();
-        if names.is_empty() {
-            return Ok(());
+        for stage in new {
+            if let Ok(descriptor) = object::program(&mut self.ebpf, stage.program())?.fd() {
+                self.executor.set_stage(stage, descriptor)?;
+            }
         }
-        object::load_programs(&mut self.ebpf, &names, loaded)?;
-        for stage in stages {
-            let program = object::program(&mut self.ebpf, stage.program())?;
-            let descriptor = program.fd().context("the program is loaded")?;
-            self.executor.set_stage(stage, descriptor)?;
-        }
-        Ok(())
+        done
     }
 
     /// Begins to hold fragments that come too early, unless it has begun before. Comes after
@@ -181,17 +193,20 @@ impl DataPath {
     }
 
     /// Brings the maps to `desired`, as far as possible: a change that fails is told in `errors`
-    /// and tried again with the next call; the others hold. Where a program that they need cannot
-    /// be loaded, all stays as it is.
+    /// and tried again with the next call; the others hold. So does a program that some services
+    /// need: until it is there nobody asks for rules about clients, or what goes by address
+    /// translation is lost.
     pub fn apply(&mut self, desired: State) -> Applied {
-        if let Err(error) = self.load(None, desired.stages(), &|| {}) {
-            return Applied { changes: Vec::new(), purge: Vec::new(), errors: vec![error] };
+        let mut errors = Vec::new();
+        if self.load_failed.is_none_or(|at| at.elapsed() >= LOAD_AGAIN) {
+            let loaded = self.load(None, desired.stages(), &|| {});
+            self.load_failed = loaded.is_err().then(Instant::now);
+            errors.extend(loaded.err());
         }
         let mut changes = diff(&desired, &self.applied);
         self.applied = desired;
         changes.extend(self.failed_schedules(&changes));
         let mut purge = Vec::new();
-        let mut errors = Vec::new();
         for change in &changes {
             match self.executor.execute(change) {
                 Ok(gone) => purge.extend(gone),

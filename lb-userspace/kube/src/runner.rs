@@ -250,10 +250,14 @@ impl Runner {
         if writes.is_empty() {
             return true;
         }
-        match timeout(LONGEST_WRITES, self.writer.write(writes)).await {
+        // Whoever leads no longer writes no longer: another one gives addresses by then.
+        let until = *self.leadership.borrow();
+        let left = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+        let longest = left.min(LONGEST_WRITES);
+        match timeout(longest, self.writer.write(writes)).await {
             Ok(is_written) => is_written,
             Err(_) => {
-                tracing::warn!("writing to Services took longer than {} s", LONGEST_WRITES.as_secs());
+                tracing::warn!("writing to Services took longer than {:.1} s", longest.as_secs_f64());
                 false
             }
         }

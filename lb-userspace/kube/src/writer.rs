@@ -27,12 +27,19 @@ impl Writer {
     /// Returns whether all is written; what a Service that has changed meanwhile needs is decided
     /// anew when the watch tells of it.
     pub(crate) async fn write(&mut self, writes: Vec<Write>) -> bool {
+        let mut all = true;
         for write in writes {
             let doing = format!("writing to the Service {}", write.name);
             match self.write_one(&write).await {
-                Ok(()) => self.told.end("the API server takes what is written again"),
+                Ok(()) => {}
                 Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
                     tracing::debug!("{doing}: {}", status.message);
+                    continue;
+                }
+                // This Service's own affair, such as a webhook that says no: others go on.
+                Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => {
+                    self.told.trouble(words::of(&doing, &kube::Error::Api(status)));
+                    all = false;
                     continue;
                 }
                 Err(error) => {
@@ -44,7 +51,10 @@ impl Writer {
                 self.tell(&write, verdict).await;
             }
         }
-        true
+        if all {
+            self.told.end("the API server takes what is written again");
+        }
+        all
     }
 
     async fn write_one(&self, write: &Write) -> kube::Result<()> {

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::overlay::{NewServer, NewService};
-use crate::{Protocol, Server, Service};
+use crate::{PortRange, Ports, Protocol, Server, Service};
 
-/// An address in the one spelling that it has here, with or without a port; without one
+/// An address in the one spelling that it has here, with or without ports; without them
 /// `[fd00::25]` is the address, too. Any other text stays.
 pub fn canonical(text: &str) -> Cow<'_, str> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
@@ -19,8 +19,26 @@ pub fn canonical(text: &str) -> Cow<'_, str> {
     match (address, text.parse::<SocketAddr>()) {
         (Ok(address), _) => Cow::Owned(address.to_string()),
         (_, Ok(address)) => Cow::Owned(address.to_string()),
-        _ => Cow::Borrowed(text),
+        _ => with_ports(text).map_or(Cow::Borrowed(text), Cow::Owned),
     }
+}
+
+/// A VIP with several ports, as a service with them is named.
+fn with_ports(text: &str) -> Option<String> {
+    let (host, ports) = text.rsplit_once(':')?;
+    let vip: IpAddr = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(bare) => bare.parse::<Ipv6Addr>().ok()?.into(),
+        None => host.parse::<Ipv4Addr>().ok()?.into(),
+    };
+    if ports == "*" {
+        return Some(Ports::ALL.after(vip));
+    }
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(PortRange { first: first.trim().parse().ok()?, last: last.trim().parse().ok()? })
+    };
+    let ranges: Vec<PortRange> = ports.split(',').map(range).collect::<Option<_>>()?;
+    Some(Ports::of(&ranges)?.after(vip))
 }
 
 impl Server {
@@ -214,6 +232,9 @@ mod tests {
     #[test]
     fn an_address_has_one_spelling() {
         for (text, expected) in [
+            ("192.0.2.10:80, 443", "192.0.2.10:80,443"),
+            ("[2001:DB8::10]:80,8000-8999", "[2001:db8::10]:80,8000-8999"),
+            ("[2001:DB8::10]:*", "[2001:db8::10]:*"),
             ("2001:DB8:0:0::25", "2001:db8::25"),
             ("[2001:db8::0:25]", "2001:db8::25"),
             ("[2001:DB8::25]:80", "[2001:db8::25]:80"),

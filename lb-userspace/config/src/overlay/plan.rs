@@ -207,8 +207,10 @@ impl<'c> Plan<'c> {
                 continue;
             }
             let gone = others.values().filter(|other| other.is_none()).count();
-            let mut text = match gone > 0 && gone == cut.count() {
-                true => emptied(&document.text, List::Services)?,
+            let mut text = match others.is_empty() {
+                // New ones come, however the file's own stand there.
+                true => document.text.clone(),
+                false if gone > 0 && gone == cut.count() => emptied(&document.text, List::Services)?,
                 false => cut.with(&others)?,
             };
             if !entries.is_empty() {

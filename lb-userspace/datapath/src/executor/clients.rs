@@ -14,6 +14,7 @@ use lb_common::addr::V6;
 use lb_common::admission::{self, Account, Admission, Buckets, ClientKey, EVERY_SERVICE, LIST_BITS, Listed};
 use lb_common::control::Control;
 use lb_common::service::ServiceId;
+use lb_common::stage::Stage;
 use lb_model::{ClientLists, ClientPrefix, ServiceKey};
 use zerocopy::IntoBytes as _;
 
@@ -219,9 +220,11 @@ impl Executor {
         Ok(())
     }
 
-    /// Tells the program whether some service has rules about its clients.
+    /// Tells the program whether some service has rules about its clients. Where those who ask for
+    /// them could not be loaded packets do not go there.
     pub(super) fn write_guarded(&self) {
-        let guarded = self.services.values().any(|record| !record.clients.is_empty());
+        let is_asked = [Stage::Admit, Stage::AdmitIpv6].iter().all(|stage| self.is_callable(*stage));
+        let guarded = is_asked && self.services.values().any(|record| !record.clients.is_empty());
         let word = self.maps.control.word(0, offset_of!(Control, guarded));
         word.store(guarded.into(), Ordering::Release);
     }

@@ -96,6 +96,11 @@ impl Forwarder {
         self.data_path.load_programs(loaded)
     }
 
+    /// The same of those that only these services need.
+    pub(super) fn load_for(&mut self, desired: &State, loaded: &(dyn Fn() + Sync)) -> Result<()> {
+        self.data_path.load_for(desired, loaded)
+    }
+
     /// Attaches the program to an interface, in the first of the modes that can be had.
     pub(super) fn attach(
         &mut self,

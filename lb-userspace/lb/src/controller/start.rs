@@ -156,6 +156,10 @@ impl Controller {
         }
         // What is not known by then comes in as it does while running.
         let _ = tokio::time::timeout(FIRST_RESULTS, self.wait_for_first_results(observations)).await;
+        // Before a map is filled: what an lb before this one has left goes on if one is refused.
+        let step = Step::begin("starting: the kernel verifies the programs of these services");
+        let desired = super::desired::state(&self.config, &self.runtime);
+        self.forwarder.load_for(&desired, &|| step.goes_on())?;
         Step::begin("starting: filling the maps");
         self.refresh();
         self._web = endpoints::serve(&self.config, self.notifier.findings(), requests).await?;

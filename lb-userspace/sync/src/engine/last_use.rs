@@ -183,7 +183,10 @@ impl Here {
         if order.is_gt() {
             Outcome::GivesWay
         } else if is_first {
-            self.stays(self.owner == Owner::Me)
+            // Older news need no answer: both know the connection at this server. Directors with
+            // different time-outs would each take the other's news for older, and answer for ever.
+            let is_asked = order.is_eq() || told.word == Word::Again;
+            self.stays(self.owner == Owner::Me && is_asked)
         } else if self.known.idle <= told.known.idle {
             Outcome::Stays { owner: Owner::Other(told.teller), answers: false }
         } else {

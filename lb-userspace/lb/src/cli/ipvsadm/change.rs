@@ -204,7 +204,9 @@ fn edit(
 /// -C. Says, unlike ipvsadm, what an operator must know who did not mean it.
 pub(super) fn clear(name: &str, director: &Director) -> Result<ExitCode> {
     let status = client::request_status(&director.socket)?;
-    let there = status.services.iter().filter(|service| !service.draining);
+    // What sources behind this one bring comes after its removal: it stays theirs.
+    let is_own = |service: &&ServiceStatus| service.source.as_deref().is_none_or(|source| source <= CLI);
+    let there = status.services.iter().filter(|service| !service.draining).filter(is_own);
     let (of_file, changes): (Vec<bool>, Vec<Change>) = there
         .map(|service| (service.source.is_none(), Change::RemoveService { service: service.name.clone() }))
         .unzip();
