@@ -235,17 +235,37 @@ fn a_source_is_replaced_as_a_whole_and_kept() {
     assert_eq!(saved, "nothing was changed at run time\n");
     let overlay = request_overlay(&director.socket(), false).expect("the overlay");
     assert_eq!(overlay.sources[KUBERNETES].len(), 1);
+    let acme = NewService { vip: format!("{VIP}:8002"), name: Some("acme".into()), ..web.clone() };
+    let given = request_replacement(&director.socket(), "acme", vec![acme]).expect("another program's");
+    assert!(given.left_out.is_empty(), "{given:?}");
     let added = director.order(&["add", "service", "211.58.250.6:8001", "211.58.250.27"]);
     added.unwrap_or_else(|error| panic!("{error:#}"));
     director.order(&["save"]).unwrap_or_else(|error| panic!("{error:#}"));
     let overlay = request_overlay(&director.socket(), false).expect("the overlay");
-    assert_eq!(overlay.sources.keys().collect::<Vec<_>>(), [KUBERNETES]);
+    assert_eq!(overlay.sources.keys().collect::<Vec<_>>(), ["acme", KUBERNETES]);
     let file = std::fs::read_to_string(director.configuration().expect("a file")).expect("the file");
-    assert!(file.contains(":8001") && !file.contains(":8000"), "{file}");
+    assert!([":8000", ":8002"].iter().all(|port| !file.contains(port)) && file.contains(":8001"), "{file}");
+    request_replacement(&director.socket(), "acme", Vec::new()).expect("it takes them away");
 
     // Nobody takes the command line's place.
     let refused = request_replacement(&director.socket(), "cli", Vec::new()).expect_err("a refusal");
-    assert!(refused.to_string().contains("another name"), "{refused:#}");
+    assert!(refused.to_string().contains("source \"cli\""), "{refused:#}");
+
+    // Nor does the command line take that of others.
+    for words in [
+        &["remove", "service", "shop/web:8000/tcp"][..],
+        &["remove", "server", "shop/web:8000/tcp", "n1"],
+        &["add", "server", "shop/web:8000/tcp", "211.58.250.27"],
+        &["ipvsadm", "-D", "-t", "211.58.250.6:8000"],
+    ] {
+        let refused = director.order(words).expect_err("a refusal");
+        assert!(format!("{refused:#}").contains("source kubernetes"), "{words:?}: {refused:#}");
+    }
+    director.order(&["ipvsadm", "-C"]).unwrap_or_else(|error| panic!("{error:#}"));
+    let status = director.status().expect("a status");
+    let there = status.services.iter().filter(|service| !service.draining);
+    assert_eq!(there.map(|service| &service.name).collect::<Vec<_>>(), ["shop/web:8000/tcp"]);
+    director.order(&["overlay", "clear", "--source", "cli"]).unwrap_or_else(|error| panic!("{error:#}"));
     assert_eq!(give(&director, Vec::new()).differences.len(), 1);
     let overlay = request_overlay(&director.socket(), false).expect("the overlay");
     assert!(overlay.sources.is_empty(), "{overlay:?}");

@@ -114,7 +114,7 @@ pub struct MoveGroup {
 pub struct ReplaceSource {
     /// Its name, such as `kubernetes`.
     pub source: String,
-    /// All its services, in the words of the configuration file.
+    /// All its services; a key that they do not have is refused.
     pub services: Vec<NewService>,
 }
 

@@ -59,43 +59,8 @@ pub(crate) fn added(text: &str, list: List, entries: &[&str]) -> Result<String, 
     Ok(spliced(&text, end, end, &entries.iter().map(line).collect::<String>()))
 }
 
-/// The text without an entry of the list.
-pub(crate) fn removed(text: &str, list: List, index: usize) -> Result<String, String> {
-    let map = SourceMap::of(text);
-    let root = map.root();
-    let (span, _, key) = place(root, list);
-    let text: Vec<char> = text.chars().collect();
-    let Some(range) = span.own_text() else {
-        return Err(format!("`{key}` is an alias there, and whatever it stands for would change, too"));
-    };
-    let item = span.item(index);
-    let (Some(own), Some(last)) = (item.own_text(), item.leaf_end(&text)) else {
-        return Err(format!("`{key}` has no entry {index}"));
-    };
-    if text.get(behind_anchor(&text, range.start)) == Some(&'[') {
-        let start = behind_anchor(&text, own.start);
-        let is_flow = matches!(text.get(start), Some('[' | '{'));
-        let item_end = if is_flow { flow_end(&text, start) } else { own.end };
-        // With the comma behind it, or before it if it is the last one.
-        let next = (index + 1 < span.items()).then(|| span.item(index + 1).own_text()).flatten();
-        return Ok(match next {
-            Some(next) => spliced(&text, own.start, next.start, ""),
-            None => {
-                let head: String = text[..own.start].iter().collect();
-                let head = head.trim_end().trim_end_matches(',').trim_end().to_owned();
-                let rest: String = text[item_end..].iter().collect();
-                head + &rest
-            }
-        });
-    }
-    if span.items() == 1 {
-        return Ok(emptied_block(&text, own.start, last));
-    }
-    Ok(without(&text, [entry_lines(&text, own.start, last)]))
-}
-
 /// The text without these entries of the list, by one look at it.
-pub(crate) fn removed_all(text: &str, list: List, indices: &BTreeSet<usize>) -> Result<String, String> {
+pub(crate) fn removed(text: &str, list: List, indices: &BTreeSet<usize>) -> Result<String, String> {
     let map = SourceMap::of(text);
     let (span, _, key) = place(map.root(), list);
     let Some(last_left) = (0..span.items()).rev().find(|index| !indices.contains(index)) else {
@@ -335,26 +300,30 @@ services:
         );
     }
 
+    fn without_one(text: &str, list: List, index: usize) -> Result<String, String> {
+        removed(text, list, &BTreeSet::from([index]))
+    }
+
     #[test]
     fn entries_go_with_their_comments_and_nothing_else() {
         assert_eq!(
-            removed(FLOW, List::Servers(0), 0).expect("a text"),
+            without_one(FLOW, List::Servers(0), 0).expect("a text"),
             FLOW.replace("{ address: 192.0.2.21 }, ", "")
         );
         assert_eq!(
-            removed(FLOW, List::Servers(0), 1).expect("a text"),
+            without_one(FLOW, List::Servers(0), 1).expect("a text"),
             FLOW.replace(", { address: 192.0.2.22 }", "")
         );
         let first = "      - address: 192.0.2.21     # the old one\n        weight: 2               # it is faster\n                                # than the others\n";
-        assert_eq!(removed(BLOCK, List::Servers(0), 0).expect("a text"), BLOCK.replace(first, ""));
+        assert_eq!(without_one(BLOCK, List::Servers(0), 0).expect("a text"), BLOCK.replace(first, ""));
         assert_eq!(
-            removed(BLOCK, List::Servers(0), 1).expect("a text"),
+            without_one(BLOCK, List::Servers(0), 1).expect("a text"),
             BLOCK.replace("      - { address: 192.0.2.22 }\n", "")
         );
-        let gone = removed(BLOCK, List::Services, 1).expect("a text");
+        let gone = without_one(BLOCK, List::Services, 1).expect("a text");
         assert_eq!(gone, BLOCK.replace("  - vip: 192.0.2.10:81\n    fallback: local\n", ""));
-        let last = removed(&removed(BLOCK, List::Servers(0), 1).expect("a text"), List::Servers(0), 0);
-        let last = last.expect("a text");
+        let first = without_one(BLOCK, List::Servers(0), 1).expect("a text");
+        let last = without_one(&first, List::Servers(0), 0).expect("a text");
         assert!(last.contains("    servers: []                    # both\n"), "{last}");
         assert_eq!(SourceMap::of(&last).root().key("services").item(0).key("servers").items(), 0);
         assert!(last.contains("    drain: 30s\n  - vip: 192.0.2.10:81\n"), "{last}");
@@ -368,18 +337,18 @@ services:
             let items = SourceMap::of(text).root().key("services").item(0).key("servers").items();
             for bits in 0..1_u32 << items {
                 let indices: BTreeSet<usize> = (0..items).filter(|index| bits & (1 << index) != 0).collect();
-                let together = removed_all(text, List::Servers(0), &indices).expect("a text");
+                let together = removed(text, List::Servers(0), &indices).expect("a text");
                 let one_by_one = indices
                     .iter()
                     .rev()
-                    .try_fold(text.to_owned(), |text, index| removed(&text, List::Servers(0), *index));
+                    .try_fold(text.to_owned(), |text, index| without_one(&text, List::Servers(0), *index));
                 match indices.len() == items {
                     true => assert_eq!(together, emptied(text, List::Servers(0)).expect("a text")),
                     false => assert_eq!(Ok(together), one_by_one, "{indices:?} of\n{text}"),
                 }
             }
         }
-        assert!(removed_all(BLOCK, List::Servers(0), &BTreeSet::from([7])).is_err());
+        assert!(without_one(BLOCK, List::Servers(0), 7).is_err());
     }
 
     #[test]
@@ -397,6 +366,6 @@ services:
         let text = "services:\n  - { vip: '192.0.2.10:80', servers: &all [{ address: 192.0.2.21 }] }\n  - { vip: '192.0.2.10:81', servers: *all }\n";
         let error = added(text, List::Servers(1), &[ENTRY]).expect_err("an alias");
         assert!(error.contains("is an alias"), "{error}");
-        assert!(removed(text, List::Servers(1), 0).is_err());
+        assert!(without_one(text, List::Servers(1), 0).is_err());
     }
 }

@@ -163,13 +163,15 @@ impl Making {
             let servers: usize = new.services.iter().map(|service| service.servers.len()).sum();
             (new.services.len(), servers) == wanted
         };
-        let with_changes = match texts {
-            Ok(texts) => self.files.put(texts, has_so_many),
-            Err(_) if taken.len() == 1 => {
-                self.files.make_stepwise(taken, &mut self.config, &mut self.unused);
-                return taken.len();
+        let with_changes = match (texts, taken) {
+            (Ok(texts), _) => self.files.put(texts, has_so_many),
+            (Err(_), [(index, change)]) => {
+                if let Err(why) = self.files.make_alone(change, &mut self.config) {
+                    self.unused.insert(*index, why);
+                }
+                return 1;
             }
-            Err(why) => Err(why),
+            (Err(why), _) => Err(why),
         };
         match (with_changes, taken) {
             (Ok(config), _) => {

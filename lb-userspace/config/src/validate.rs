@@ -110,9 +110,9 @@ pub(crate) fn validate(
 /// Whether services that are valid each by itself are so together, as far as that can be told
 /// without their text: it cannot of `source_nat` and of groups of `persistence`.
 pub(crate) fn go_together(services: &[Service]) -> bool {
-    let nowhere = SourceMap::default();
+    let (nowhere, nothing) = (SourceMap::default(), yaml::Service::default());
     let mut validator = Validator { found: Vec::new(), at_run_time: true };
-    validator.services_together(services, nowhere.root());
+    validator.services_together(std::iter::repeat_n(&nothing, services.len()), services, nowhere.root());
     validator.found.is_empty()
 }
 

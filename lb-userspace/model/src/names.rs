@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::overlay::{NewServer, NewService};
@@ -124,6 +124,16 @@ fn places(services: &[Service]) -> HashMap<String, usize> {
 }
 
 impl NewService {
+    /// Its protocol, VIP and ports in their one spelling.
+    pub fn place(&self) -> String {
+        format!("{}/{}", self.protocol(), canonical(&self.vip))
+    }
+
+    /// What it can be called.
+    pub fn names(&self) -> BTreeSet<String> {
+        BTreeSet::from([self.called(), self.vip.clone(), canonical(&self.vip).into_owned()])
+    }
+
     /// The index of its server of that name or address.
     pub fn server_index(&self, text: &str) -> Option<usize> {
         let port = self.first_port();
@@ -132,7 +142,8 @@ impl NewService {
 
     /// Of its ports; 0 where that is no number.
     pub fn first_port(&self) -> u16 {
-        let ports = self.vip.rsplit_once(':').map_or("", |(_, ports)| ports);
+        let vip = canonical(&self.vip);
+        let ports = vip.rsplit_once(':').map_or("", |(_, ports)| ports);
         let digits =
             ports.find(|character: char| !character.is_ascii_digit()).map_or(ports, |end| &ports[..end]);
         digits.parse().unwrap_or_default()
@@ -208,6 +219,20 @@ mod tests {
         assert_eq!(new("192.0.2.10:53", Some("udp"), None), Some(0));
         assert_eq!(new("192.0.2.10:54", Some("udp"), Some("dns")), Some(0));
         assert_eq!(new("192.0.2.10:54", None, Some("other")), None);
+        assert_eq!(new("192.0.2.10:8000 - 8010", None, None), Some(2));
+    }
+
+    #[test]
+    fn a_new_service_has_one_name_in_any_spelling() {
+        let new = |vip: &str| NewService { vip: vip.to_owned(), ..NewService::default() };
+        let service = new("[2001:DB8::10]: 80, 443");
+        assert_eq!(service.called(), "tcp/[2001:db8::10]:80,443");
+        assert_eq!((service.place(), service.first_port()), (service.called(), 80));
+        let names = ["[2001:DB8::10]: 80, 443", "[2001:db8::10]:80,443", "tcp/[2001:db8::10]:80,443"];
+        assert_eq!(service.names(), BTreeSet::from(names.map(str::to_owned)));
+        let named = NewService { name: Some("web".to_owned()), ..new("192.0.2.10:80") };
+        assert_eq!(named.names(), BTreeSet::from(["192.0.2.10:80", "web"].map(str::to_owned)));
+        assert_eq!(new("192.0.2.10:*").first_port(), 0);
     }
 
     #[test]

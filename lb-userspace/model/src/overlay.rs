@@ -17,9 +17,15 @@ pub const CLI: &str = "cli";
 pub const KUBERNETES: &str = "kubernetes";
 
 /// Whether what this source has changed is kept by whoever feeds it, so that it never becomes a
-/// part of the file.
+/// part of the file: so do all programs, and only what operators have changed is nowhere but here.
 pub fn is_kept_elsewhere(source: &str) -> bool {
-    source == KUBERNETES
+    source != CLI
+}
+
+/// Whether a program may have services under this name: 1 to 64 ASCII characters without blanks,
+/// and not that of the command line.
+pub fn is_name_of_program(source: &str) -> bool {
+    source != CLI && (1..=64).contains(&source.len()) && source.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// The changes of all sources, by the sources' names.
@@ -50,8 +56,22 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The service that it changes or removes, as it names it; `None`: it adds one.
+    pub fn service(&self) -> Option<&str> {
+        match self {
+            Self::AddServer { service, .. }
+            | Self::RemoveServer { service, .. }
+            | Self::EditService { service, .. }
+            | Self::RemoveService { service } => Some(service),
+            Self::AddService { .. } => None,
+        }
+    }
+}
+
 /// A server in the words of the file; what is left out has the service's or the file's defaults.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NewServer {
     /// With a port where that is not the service's.
     pub address: String,
@@ -69,8 +89,10 @@ pub struct NewServer {
     pub gue_port: Option<u16>,
 }
 
-/// A service in the words of the file.
+/// A service, whose values are those of the file; the keys of its check, hash and persistence are
+/// its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NewService {
     pub vip: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,9 +116,9 @@ pub struct NewService {
 }
 
 impl NewService {
-    /// The name that it has in the configuration, unless its VIP is spelt in another way.
+    /// The name that it has in the configuration.
     pub fn called(&self) -> String {
-        self.name.clone().unwrap_or_else(|| format!("{}/{}", self.protocol(), self.vip))
+        self.name.clone().unwrap_or_else(|| self.place())
     }
 
     /// In the words of the file.
@@ -125,6 +147,7 @@ pub struct Settings {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NewPersistence {
     pub timeout_s: u64,
     /// `None`: each client by itself.
@@ -160,6 +183,23 @@ impl fmt::Display for Change {
             }
             Self::EditService { service, .. } => write!(f, "~ service {service}"),
             Self::RemoveService { service } => write!(f, "- service {service}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_source_but_that_of_the_command_line_is_a_programs() {
+        assert!(!is_kept_elsewhere(CLI) && !is_name_of_program(CLI));
+        for source in [KUBERNETES, "acme", "acme/2"] {
+            assert!(is_kept_elsewhere(source) && is_name_of_program(source), "{source}");
+        }
+        let long = "a".repeat(65);
+        for wrong in ["", "a b", "a\nb", "\u{1b}[2J", "bäcker", &long] {
+            assert!(!is_name_of_program(wrong), "{wrong:?}");
         }
     }
 }

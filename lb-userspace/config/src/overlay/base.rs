@@ -84,10 +84,9 @@ impl Base {
             }
             Step::Remove(index) => {
                 let gone = (index < services.len()).then(|| services.remove(index))?;
-                (single.places.contains_key(&gone.key) || is_new(&gone.key)).then_some(())?;
-                let place = single.places.get(&gone.key).filter(|_| !is_new(&gone.key));
-                let can_go =
-                    place.is_none_or(|(file, _)| single.cuts.get(*file).is_some_and(Cut::is_possible));
+                let can_be_cut =
+                    |(file, _): &(usize, usize)| single.cuts.get(*file).is_some_and(Cut::is_possible);
+                let can_go = is_new(&gone.key) || single.places.get(&gone.key).is_some_and(can_be_cut);
                 (can_go && stands_alone(&gone)).then_some(())?;
             }
             Step::Change(index, ref changes) => {

@@ -7,7 +7,7 @@ use lb_model::overlay::{Change, NewServer, NewService, Settings};
 use lb_model::{Config, Server, ServiceNames, canonical};
 
 use super::text::{edited, server_text, service_text};
-use crate::edit::{Cut, List, added, emptied, removed_all};
+use crate::edit::{Cut, List, added, emptied, removed};
 use crate::files::Document;
 
 pub(super) struct Plan<'c> {
@@ -100,11 +100,10 @@ impl<'c> Plan<'c> {
 
     fn add_service(&mut self, new: &'c NewService) -> Result<(), String> {
         let known = self.names.index_of_new(new).filter(|index| self.is_there(*index));
-        let place = place(new);
-        if known.is_some() || !self.places.insert(place) {
+        if known.is_some() || !self.places.insert(new.place()) {
             return Err(format!("there is a service {} already", new.called()));
         }
-        for name in names(new) {
+        for name in new.names() {
             self.called.entry(name).or_default().insert(self.new.len());
         }
         let mut servers = Servers::of(&[], new.first_port());
@@ -117,8 +116,8 @@ impl<'c> Plan<'c> {
     fn take_back(&mut self, index: usize) {
         let new = self.new[index].0;
         self.new[index].1.gone = true;
-        self.places.remove(&place(new));
-        for name in names(new) {
+        self.places.remove(&new.place());
+        for name in new.names() {
             if let Some(called) = self.called.get_mut(&name) {
                 called.remove(&index);
             }
@@ -148,7 +147,7 @@ impl<'c> Plan<'c> {
         let new = new.and_then(|called| called.first().copied());
         match (of_file, new) {
             (Some(index), None) => Ok(Meant::OfFile(index)),
-            (Some(index), Some(new)) => Ok(match !is_its_own && own_name(self.new[new].0) == name {
+            (Some(index), Some(new)) => Ok(match !is_its_own && self.new[new].0.called() == name {
                 true => Meant::New(new),
                 false => Meant::OfFile(index),
             }),
@@ -245,15 +244,15 @@ impl<'c> Plan<'c> {
 impl Fate<'_> {
     /// The text of a service that stands alone in `text`, as it is to be.
     fn text(&self, mut text: String, known: &lb_model::Service) -> Result<String, String> {
-        if let Some(Servers { removed, added: more, .. }) = &self.servers {
+        if let Some(Servers { removed: gone, added: more, .. }) = &self.servers {
             let entries: Vec<String> = more.iter().flatten().copied().map(server_text).collect();
             if !entries.is_empty() {
                 let entries: Vec<&str> = entries.iter().map(String::as_str).collect();
                 text = added(&text, List::Servers(0), &entries)?;
             }
             // Those that came stand behind.
-            if !removed.is_empty() {
-                text = removed_all(&text, List::Servers(0), removed)?;
+            if !gone.is_empty() {
+                text = removed(&text, List::Servers(0), gone)?;
             }
         }
         match self.settings {
@@ -310,18 +309,4 @@ impl<'c> Servers<'c> {
             }
         }
     }
-}
-
-fn place(new: &NewService) -> String {
-    format!("{}/{}", new.protocol(), canonical(&new.vip))
-}
-
-/// The name that it gets.
-fn own_name(new: &NewService) -> String {
-    new.name.clone().unwrap_or_else(|| place(new))
-}
-
-/// What it is called.
-fn names(new: &NewService) -> BTreeSet<String> {
-    BTreeSet::from([own_name(new), new.vip.clone(), canonical(&new.vip).into_owned()])
 }

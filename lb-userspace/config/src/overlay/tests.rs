@@ -72,6 +72,30 @@ fn a_check_may_have_a_port_and_a_request() {
     let line = "  - { vip: '192.0.2.11:80', check: { type: http, port: 10256, request: '/healthz' }, \
                 servers: [{ address: 192.0.2.21 }] }\n";
     assert_eq!(text, FILE.to_owned() + line);
+
+    let service = NewService { vip: "192.0.2.11:80".into(), check_port: Some(80), ..NewService::default() };
+    let (text, unused) = made(&[Change::AddService { service }]);
+    assert!(text == FILE && unused[0].1.contains("`type`"), "{unused:?}");
+}
+
+#[test]
+fn a_vip_with_several_ports_is_known_by_any_spelling() {
+    let new = |vip: &str| {
+        let (vip, fallback) = (vip.to_owned(), Some("refuse".to_owned()));
+        Change::AddService { service: NewService { vip, fallback, ..NewService::default() } }
+    };
+    let (text, unused) = made(&[
+        new("192.0.2.10:90, 8000-8010"),
+        add("tcp/192.0.2.10:90,8000-8010", server("192.0.2.22")),
+        add("192.0.2.10:90, 8000-8010", server("192.0.2.23")),
+        new("192.0.2.10:90,8000-8010"),
+        new("[2001:DB8::10]:*"),
+        add("tcp/[2001:db8::10]:*", server("2001:db8::22")),
+    ]);
+    assert_eq!(unused.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [3], "{unused:?}");
+    let config = crate::parse(&text, "lb.yaml").unwrap_or_else(|error| panic!("{error}"));
+    let servers: Vec<usize> = config.services.iter().map(|service| service.servers.len()).collect();
+    assert_eq!(servers, [1, 2, 1], "{text}");
 }
 
 #[test]

@@ -72,13 +72,13 @@ pub(super) fn service_text(service: &NewService) -> String {
         let prefix = prefix.map(|prefix| prefix.to_string());
         mapping([("timeout", Some(format!("{timeout_s}s"))), ("prefix", prefix)])
     });
-    let check = check.as_deref().map(|check| {
-        mapping([
-            ("type", Some(scalar(check))),
-            ("port", check_port.map(|port| port.to_string())),
-            ("request", check_request.as_deref().map(scalar)),
-        ])
-    });
+    // One without a type is refused as it would be in the file.
+    let has_check = check.is_some() || check_port.is_some() || check_request.is_some();
+    let check = mapping([
+        ("type", check.as_deref().map(scalar)),
+        ("port", check_port.map(|port| port.to_string())),
+        ("request", check_request.as_deref().map(scalar)),
+    ]);
     mapping([
         ("name", name.as_deref().map(scalar)),
         ("vip", Some(scalar(vip))),
@@ -88,7 +88,7 @@ pub(super) fn service_text(service: &NewService) -> String {
         ("ops", on(*ops)),
         ("persistence", persistence),
         ("fallback", fallback.as_deref().map(scalar)),
-        ("check", check),
+        ("check", has_check.then_some(check)),
         ("servers", (!servers.is_empty()).then(|| format!("[{}]", servers.join(", ")))),
     ])
 }

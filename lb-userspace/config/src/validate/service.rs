@@ -49,28 +49,28 @@ impl Validator {
         let each = services.iter().enumerate();
         let checked: Vec<_> =
             each.map(|(index, service)| self.service(service, span.item(index), defaults)).collect();
-        self.limits(&checked, span);
-        self.distinct_services(services, &checked, span);
-        self.servers_are_not_vips(&checked, span);
-        self.fallbacks_are_others(services, &checked, span);
+        self.services_together(services, &checked, span);
         self.weights_can_grow(services, &checked, span);
         self.datagrams_can_be_spread(services, &checked, span);
         self.tunnels_have_servers(services, &checked, span);
         self.quic_names_servers(services, &checked, span);
         self.ports_suffice(services, &checked, span);
         self.groups_agree(services, &checked, span);
-        self.servers_have_one_interface(&checked, span);
         checked
     }
 
-    /// What services must not have in common; mistakes lack what the file says.
-    pub(super) fn services_together(&mut self, services: &[Service], span: SourceSpan<'_>) {
-        let nothing = yaml::Service::default();
-        let given = || std::iter::repeat_n(&nothing, services.len());
+    /// What services must not have in common, but for `source_nat` and groups of `persistence`.
+    /// Mistakes show what `given` has.
+    pub(super) fn services_together<'g>(
+        &mut self,
+        given: impl IntoIterator<Item = &'g yaml::Service> + Clone,
+        services: &[Service],
+        span: SourceSpan<'_>,
+    ) {
         self.limits(services, span);
-        self.distinct_services(given(), services, span);
+        self.distinct_services(given.clone(), services, span);
         self.servers_are_not_vips(services, span);
-        self.fallbacks_are_others(given(), services, span);
+        self.fallbacks_are_others(given, services, span);
         self.masq_servers_are_told_apart(services, span);
         self.servers_have_one_interface(services, span);
     }

@@ -284,7 +284,6 @@ impl Validator {
             self.vlan_has_a_meaning(given, service, span);
             self.datagrams_have_answers(given, service, span);
         }
-        self.masq_servers_are_told_apart(services, span);
     }
 
     /// A server behind address translation does not hold the VIP.

@@ -72,9 +72,8 @@ impl<'s> Globals<'s> {
         self.0.iter().rev().copied().find(|line| line.name() == name)
     }
 
-    /// A switch may stand without a value.
     fn switch(&self, name: &str) -> Option<bool> {
-        self.last(name).map(is_on)
+        self.last(name).map(Statement::is_on)
     }
 
     /// Addresses, each with its line.
@@ -83,10 +82,6 @@ impl<'s> Globals<'s> {
         let lines = blocks.flat_map(|block| block.inner());
         lines.flat_map(|line| line.words.iter().map(move |word| (mailbox(word), line.at()))).collect()
     }
-}
-
-fn is_on(line: &Statement) -> bool {
-    !matches!(line.argument(), "off" | "false" | "no")
 }
 
 /// With the name in quotes where it needs them, as keepalived puts it into a mail.

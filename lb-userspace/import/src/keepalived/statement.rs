@@ -86,10 +86,14 @@ impl Statement {
         self.inner().iter().filter(move |statement| statement.name() == name)
     }
 
-    /// Whether a switch is on: it may stand without a value.
+    /// Whether the switch called `name` in the block is on, and its line.
     pub(super) fn switch(&self, name: &str) -> Option<(bool, At)> {
-        let statement = self.last(name)?;
-        Some((!matches!(statement.argument(), "off" | "false" | "no"), statement.at()))
+        self.last(name).map(|statement| (statement.is_on(), statement.at()))
+    }
+
+    /// Whether a switch is on: it may stand without a value.
+    pub(super) fn is_on(&self) -> bool {
+        !matches!(self.argument(), "off" | "false" | "no")
     }
 
     /// Tells of a statement, and of its block, by the table of keywords.

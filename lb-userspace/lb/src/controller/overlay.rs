@@ -18,7 +18,7 @@ use lb_api::events::{Level, Record};
 use lb_api::status::OverlayStatus;
 use lb_api::wire::{LeftOut, Replaced, Saving};
 use lb_config::{Base, Changed, ConfigError, Files, Mistake, Sources};
-use lb_model::overlay::{CLI, Change, NewService, Overlays, is_kept_elsewhere};
+use lb_model::overlay::{CLI, Change, NewService, Overlays, is_kept_elsewhere, is_name_of_program};
 use lb_model::{Config, Server, Service, ServiceNames};
 
 use self::added::Added;
@@ -82,9 +82,15 @@ fn load_with(files: &mut Files, overlay: PathBuf, sources: Overlays) -> Result<L
     Ok(Loaded { config, overlay, warnings: files.warnings() })
 }
 
-/// The sources whose changes are nowhere but here.
-fn own(sources: &Overlays) -> impl Iterator<Item = (&String, &Vec<Change>)> {
-    sources.iter().filter(|(source, _)| !is_kept_elsewhere(source))
+/// All changes with their sources, as they are numbered.
+fn all(sources: &Overlays) -> impl Iterator<Item = (&String, &Change)> {
+    sources.iter().flat_map(|(source, changes)| changes.iter().map(move |change| (source, change)))
+}
+
+/// Changes that are nowhere but here, with their numbers.
+fn own(sources: &Overlays) -> impl Iterator<Item = (usize, &Change)> {
+    let own = all(sources).enumerate().filter(|(_, (source, _))| !is_kept_elsewhere(source));
+    own.map(|(number, (_, change))| (number, change))
 }
 
 impl Overlay {
@@ -95,7 +101,7 @@ impl Overlay {
     /// What `lb save` writes: in files as they were read, with what references stood for then.
     pub(super) fn saving(&self) -> Saving {
         // What others keep is never written.
-        let own: Vec<(usize, &Change)> = self.own().collect();
+        let own: Vec<(usize, &Change)> = own(&self.sources).collect();
         let unused = own
             .iter()
             .enumerate()
@@ -114,14 +120,6 @@ impl Overlay {
             None => (Vec::new(), None),
         };
         Saving { files, unused, lacks }
-    }
-
-    /// Changes that are nowhere but here, with their numbers.
-    fn own(&self) -> impl Iterator<Item = (usize, &Change)> {
-        let all = self.sources.iter();
-        let all = all.flat_map(|(source, changes)| changes.iter().map(move |change| (source, change)));
-        let own = all.enumerate().filter(|(_, (source, _))| !is_kept_elsewhere(source));
-        own.map(|(number, (_, change))| (number, change))
     }
 
     /// What is in force and would not be in the files: it must not be forgotten. `changed` is what
@@ -155,16 +153,12 @@ impl Overlay {
     }
 
     pub(super) fn status(&self) -> Vec<OverlayStatus> {
-        let all = self
-            .sources
-            .iter()
-            .flat_map(|(source, changes)| changes.iter().map(move |change| (source, change)));
         let status = |(number, (source, change)): (usize, (&String, &Change))| OverlayStatus {
             source: source.clone(),
             change: change.to_string(),
             unused: self.unused.get(&number).cloned(),
         };
-        all.enumerate().map(status).collect()
+        all(&self.sources).enumerate().map(status).collect()
     }
 
     /// The number of this source's first change, and which of its own have an effect. One that has
@@ -196,7 +190,8 @@ impl Overlay {
 
     /// What came while somebody saved the rest must not be lost.
     fn is_still(&self, saved: Option<&Overlays>) -> Result<(), String> {
-        match saved.is_none_or(|saved| own(saved).eq(own(&self.sources))) {
+        let changes = |sources| own(sources).map(|(_, change)| change);
+        match saved.is_none_or(|saved| changes(saved).eq(changes(&self.sources))) {
             true => Ok(()),
             false => Err("it was changed meanwhile: save again".to_owned()),
         }
@@ -224,7 +219,7 @@ impl Controller {
         self.may_change()?;
         let text = format!("{source}: {}", words(&changes));
         let (before, used) = self.overlay.used(&source);
-        let joined = list::joined(used, changes.clone(), &ServiceNames::of(&self.config.services));
+        let joined = self.joined(&source, used, &changes)?;
         if let [change] = changes.as_slice()
             && self.config_file.is_in_force()
             && let Some((config, overlay)) =
@@ -242,6 +237,17 @@ impl Controller {
         self.set_overlay(&sources, &wanted, &text)
     }
 
+    /// A source's changes with more, or why one of these cannot be made.
+    fn joined(&self, source: &str, used: Vec<Change>, more: &[Change]) -> Result<Joined, String> {
+        let names = ServiceNames::of(&self.config.services);
+        let joined = list::joined(used, more.to_vec(), &names);
+        let mut new = joined.new.iter().filter_map(|index| joined.changes.get(*index));
+        match new.find_map(|change| self.overlay.added.of_later_source(&names, source, change)) {
+            Some(why) => Err(why),
+            None => Ok(joined),
+        }
+    }
+
     /// Makes these the services of a source, in place of all that it has changed before. What
     /// cannot be made is told and left out, so that one service does not stand in the way of the
     /// others.
@@ -250,8 +256,10 @@ impl Controller {
         source: String,
         services: Vec<NewService>,
     ) -> Result<Replaced, String> {
-        if source.is_empty() || source == CLI {
-            return Err(format!("{source:?} cannot be replaced: expected another name of a source"));
+        if !is_name_of_program(&source) {
+            return Err(format!(
+                "source {source:?}: expected 1 to 64 ASCII characters without blanks, and not {CLI}"
+            ));
         }
         let wanted: Vec<Change> =
             services.into_iter().map(|service| Change::AddService { service }).collect();
@@ -429,7 +437,7 @@ mod tests {
         let saved = Overlays::from([("cli".to_owned(), vec![remove("a")])]);
         let mut overlay = Overlay { sources: saved.clone(), ..Overlay::default() };
         assert_eq!(overlay.is_still(Some(&saved)), Ok(()));
-        overlay.sources.insert("api".to_owned(), vec![remove("b")]);
+        overlay.sources.insert("cli".to_owned(), vec![remove("a"), remove("b")]);
         assert!(overlay.is_still(Some(&saved)).is_err_and(|why| why.contains("save again")));
         assert_eq!(overlay.is_still(None), Ok(()));
     }
@@ -441,21 +449,20 @@ mod tests {
     }
 
     #[test]
-    fn what_others_keep_is_not_saved() {
-        let both = Overlays::from([
-            ("cli".to_owned(), vec![remove("a")]),
-            ("kubernetes".to_owned(), vec![service("b", 80)]),
-            ("later".to_owned(), vec![remove("c"), remove("d")]),
+    fn what_programs_keep_is_not_saved() {
+        let given = Overlays::from([
+            ("acme".to_owned(), vec![service("a", 80)]),
+            ("cli".to_owned(), vec![remove("b"), remove("c")]),
+            ("kubernetes".to_owned(), vec![service("d", 81)]),
         ]);
         let unused = BTreeMap::from([(2, "it is gone".to_owned())]);
-        let mut overlay = Overlay { sources: both.clone(), unused, ..Overlay::default() };
-        let numbers: Vec<usize> = overlay.own().map(|(number, _)| number).collect();
-        assert_eq!(numbers, [0, 2, 3]);
+        let mut overlay = Overlay { sources: given.clone(), unused, ..Overlay::default() };
+        assert_eq!(own(&given).map(|(number, _)| number).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(overlay.saving().unused, [(1, "it is gone".to_owned())]);
-        overlay.sources.insert("kubernetes".to_owned(), Vec::new());
-        assert_eq!(overlay.is_still(Some(&both)), Ok(()));
-        overlay.sources.insert("later".to_owned(), Vec::new());
-        assert!(overlay.is_still(Some(&both)).is_err());
+        overlay.sources.retain(|source, _| source == "cli");
+        assert_eq!(overlay.is_still(Some(&given)), Ok(()));
+        overlay.sources.clear();
+        assert!(overlay.is_still(Some(&given)).is_err());
     }
 
     #[test]

@@ -80,6 +80,9 @@ pub(crate) async fn perform(site: &Site, from: &Sender, mut request: Request) ->
     };
     let (level, result) = match &outcome {
         Ok(Reply::Done(message)) => (Level::Info, message.clone()),
+        Ok(Reply::Replaced(Replaced { left_out, .. })) if !left_out.is_empty() => {
+            (Level::Info, format!("done, {} left out", left_out.len()))
+        }
         Ok(_) => (Level::Info, "done".to_owned()),
         Err(refusal) => (Level::Warning, format!("refused: {}", refusal.detail)),
     };
@@ -102,7 +105,7 @@ fn words(request: &Request) -> String {
         Request::Failback { group } => format!("failback {}", group.as_deref().unwrap_or("of all groups")),
         Request::Reload => "reload".to_owned(),
         Request::ReplaceSource { source, services } => {
-            format!("{} services of the source {source}", services.len())
+            format!("all services of the source {source}, {}", services.len())
         }
         _ => "an order that is none of the API's".to_owned(),
     }
@@ -171,8 +174,8 @@ pub(super) async fn replace_source(
     State(site): State<Site>,
     order: Order<ReplaceSource>,
 ) -> Answer<Replaced> {
-    let ReplaceSource { source, services } = order.body.clone();
-    match perform(&site, &order.from, Request::ReplaceSource { source, services }).await? {
+    let Order { from, body: ReplaceSource { source, services } } = order;
+    match perform(&site, &from, Request::ReplaceSource { source, services }).await? {
         Reply::Replaced(replaced) => Ok(Json(replaced)),
         _ => Err(odd()),
     }

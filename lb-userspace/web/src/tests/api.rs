@@ -219,7 +219,24 @@ async fn services_of_a_source_may_be_many() {
     assert_eq!(replaced["differences"].as_array().map(Vec::len), Some(1998));
     let noted = served.noted();
     let told = noted.last().map(|record| record.text.as_str());
-    assert_eq!(told, Some("alice (127.0.0.1) by HTTP: 1999 services of the source kubernetes: done"));
+    let wanted = "alice (127.0.0.1) by HTTP: all services of the source kubernetes, 1999: done, 1 left out";
+    assert_eq!(told, Some(wanted));
+}
+
+#[tokio::test]
+async fn a_key_that_no_service_has_is_refused() {
+    let served = Served::with_tokens(status()).await;
+    for (more, why) in [
+        (r#""quiescent":true,"servers":[]"#, "unknown field `quiescent`"),
+        (r#""check":{"type":"http"},"servers":[]"#, "invalid type"),
+        (r#""persistence":{"timeout":"5m"},"servers":[]"#, "unknown field `timeout`"),
+        (r#""servers":[{"adress":"192.0.2.21"}]"#, "unknown field `adress`"),
+    ] {
+        let body = format!(r#"{{"source":"acme","services":[{{"vip":"192.0.2.10:80",{more}}}]}}"#);
+        let detail = served.order("/api/v1/sources", Some(TOKEN), &body).await.problem(422);
+        assert!(detail.contains(why), "{more}: {detail}");
+    }
+    assert_eq!(served.asked(), []);
 }
 
 #[tokio::test]

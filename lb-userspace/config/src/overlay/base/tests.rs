@@ -86,8 +86,10 @@ fn stepwise(changes: &[Change]) -> (Config, BTreeMap<usize, String>) {
     let mut files = files(FILE);
     files.at_run_time = true;
     let (mut config, mut unused) = (files.config().expect("it is valid"), BTreeMap::new());
-    for numbered in changes.iter().enumerate() {
-        files.make_stepwise(&[numbered], &mut config, &mut unused);
+    for (index, change) in changes.iter().enumerate() {
+        if let Err(why) = files.make_alone(change, &mut config) {
+            unused.insert(index, why);
+        }
     }
     (config, unused)
 }
@@ -211,10 +213,25 @@ fn a_change_costs_what_it_changes_and_many_cost_a_look_at_the_files() {
     assert!(cost <= text.len() + changed.files[0].after.len(), "{cost} of {}", text.len());
 }
 
+/// A file in which services have something in common: it is not cut at them.
+fn shared() -> String {
+    FILE.replace("servers:  ", "servers: &all ").replace("[{ address: 192.0.2.21 }]", "*all")
+}
+
+#[test]
+fn new_services_come_together_into_a_file_that_cannot_be_cut() {
+    let new = (2000..2300).map(|port| Change::AddService { service: service(port, "tcp", vec![server(22)]) });
+    let changes: Vec<Change> = new.collect();
+    let (cost, changed) = work::of(|| files(&shared()).changed(&changes));
+    let changed = changed.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((changed.config.services.len(), changed.unused.len()), (303, 0));
+    let most = shared().len() + changed.files[0].after.len();
+    assert!(cost <= most, "{cost} of {most}");
+}
+
 #[test]
 fn what_is_not_certain_is_left_to_all_changes() {
-    let shared = FILE.replace("servers:  ", "servers: &all ").replace("[{ address: 192.0.2.21 }]", "*all");
-    let base = Base::new(files(&shared));
+    let base = Base::new(files(&shared()));
     let config = base.files().clone().config().expect("it is valid");
     assert_eq!(base.with(&config, &Step::Remove(2), |_| false), None, "its files share a list");
     let base = Base::new(files(FILE));
@@ -226,6 +243,11 @@ fn what_is_not_certain_is_left_to_all_changes() {
     let wrong = NewService { check: Some("no".to_owned()), ..service(83, "tcp", vec![]) };
     assert_eq!(base.with(&config, &Step::Put(&wrong, None), |_| false), None);
     assert_eq!(base.with(&config, &Step::Remove(3), |_| false), None);
+    let mut strange = config.clone();
+    let key = ServiceKey { port: 99, ..config.services[0].key };
+    strange.services.push(Service::new("strange".to_owned(), key));
+    assert_eq!(base.with(&strange, &Step::Remove(3), |_| false), None, "nobody knows where it came from");
+    assert_eq!(base.with(&strange, &Step::Remove(3), |_| true).as_ref(), Some(&config));
     let right = service(83, "tcp", vec![server(23)]);
     assert!(base.with(&config, &Step::Put(&right, None), |_| false).is_some());
 }

@@ -2,6 +2,7 @@
 //! `lb weight`, -Z has listings count from 0. With ipvsadm's words for what is there already, or is
 //! not.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -203,25 +204,36 @@ fn edit(
 
 /// -C. Says, unlike ipvsadm, what an operator must know who did not mean it.
 pub(super) fn clear(name: &str, director: &Director) -> Result<ExitCode> {
-    let status = client::request_status(&director.socket)?;
-    // What sources behind this one bring comes after its removal: it stays theirs.
-    let is_own = |service: &&ServiceStatus| service.source.as_deref().is_none_or(|source| source <= CLI);
-    let there = status.services.iter().filter(|service| !service.draining).filter(is_own);
-    let (of_file, changes): (Vec<bool>, Vec<Change>) = there
-        .map(|service| (service.source.is_none(), Change::RemoveService { service: service.name.clone() }))
-        .unzip();
-    if changes.is_empty() {
-        return Ok(ExitCode::SUCCESS);
+    let (changes, told) = cleared(&client::request_status(&director.socket)?);
+    if !changes.is_empty() {
+        client::request_changes(&director.socket, CLI, changes)?;
     }
-    client::request_changes(&director.socket, CLI, changes)?;
-    let count = of_file.len();
-    let services = if count == 1 { "service is" } else { "services are" };
-    let back = match of_file.iter().filter(|of_file| **of_file).count() {
-        0 => "the configuration file has none of them",
-        _ => "the configuration file is as it was, and `lb overlay clear` brings back what it has",
-    };
-    eprintln!("{name}: {count} {services} removed at run time; {back}");
+    told.iter().for_each(|line| eprintln!("{name}: {line}"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The changes that -C stands for, and what it says.
+fn cleared(status: &Status) -> (Vec<Change>, Vec<String>) {
+    // Changes of later sources are made after those of this one: their services stay.
+    let is_later = |service: &&ServiceStatus| service.source.as_deref().is_some_and(|source| source > CLI);
+    let there = status.services.iter().filter(|service| !service.draining);
+    let (later, own): (Vec<&ServiceStatus>, Vec<&ServiceStatus>) = there.partition(is_later);
+    let mut told = Vec::new();
+    if !own.is_empty() {
+        let services = if own.len() == 1 { "service is" } else { "services are" };
+        let back = match own.iter().any(|service| service.source.is_none()) {
+            false => "the configuration file has none of them",
+            true => "the configuration file is as it was, and `lb overlay clear` brings back what it has",
+        };
+        told.push(format!("{} {services} removed at run time; {back}", own.len()));
+    }
+    if !later.is_empty() {
+        let sources: BTreeSet<&str> = later.iter().filter_map(|service| service.source.as_deref()).collect();
+        let sources = Vec::from_iter(sources).join(", ");
+        told.push(format!("services of other sources ({sources}), which stay: {}", later.len()));
+    }
+    let removed = own.iter().map(|service| Change::RemoveService { service: service.name.clone() });
+    (removed.collect(), told)
 }
 
 /// -Z, of one service or of all.
@@ -238,4 +250,45 @@ pub(super) fn zero(director: &Director, listing: &Listing) -> Result<ExitCode> {
     };
     let order = Request::Zero { service };
     client::request_server_order(&director.socket, &order).map(|_| ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_api::samples;
+    use lb_model::overlay::KUBERNETES;
+
+    use super::*;
+
+    fn status(sources: &[Option<&str>]) -> Status {
+        let mut status = samples::cluster();
+        let one = status.services[0].clone();
+        let service = |(number, source): (usize, &Option<&str>)| ServiceStatus {
+            name: format!("s{number}"),
+            source: source.map(str::to_owned),
+            ..one.clone()
+        };
+        status.services = sources.iter().enumerate().map(service).collect();
+        status
+    }
+
+    #[test]
+    fn what_comes_from_elsewhere_later_is_not_cleared() {
+        let named = |status: &Status| {
+            let (changes, told) = cleared(status);
+            let names = changes.iter().map(|change| change.service().map(str::to_owned));
+            (names.collect::<Option<Vec<String>>>().expect("removals"), told)
+        };
+        let (names, told) = named(&status(&[None, Some(CLI), Some("acme"), Some(KUBERNETES)]));
+        assert_eq!(names, ["s0", "s1", "s2"]);
+        let [first, second] = &told[..] else { panic!("{told:?}") };
+        assert!(first.starts_with("3 services are removed at run time; "), "{first}");
+        assert!(second.ends_with("(kubernetes), which stay: 1"), "{second}");
+        let (names, told) = named(&status(&[Some(KUBERNETES), Some("later"), Some(KUBERNETES)]));
+        assert_eq!(names, Vec::<String>::new());
+        assert_eq!(told, ["services of other sources (kubernetes, later), which stay: 3"]);
+        let (names, told) = named(&status(&[Some(CLI)]));
+        assert_eq!((names.len(), told.len()), (1, 1));
+        assert!(told[0].ends_with("the configuration file has none of them"), "{told:?}");
+        assert_eq!(named(&status(&[])), (Vec::new(), Vec::new()));
+    }
 }

@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use lb_model::overlay::{Change, Overlays, is_kept_elsewhere};
 use lb_model::{Config, ServiceKey, ServiceNames};
 
+use super::all;
+
 /// Sources by what they have added.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Added {
@@ -19,8 +21,8 @@ impl Added {
     pub(super) fn of(config: &Config, sources: &Overlays, unused: &BTreeMap<usize, String>) -> Self {
         let names = ServiceNames::of(&config.services);
         let mut added = Self::default();
-        let all = sources.iter().flat_map(|(source, changes)| changes.iter().map(move |one| (source, one)));
-        for (_, (source, change)) in all.enumerate().filter(|(number, _)| !unused.contains_key(number)) {
+        let all = all(sources).enumerate();
+        for (_, (source, change)) in all.filter(|(number, _)| !unused.contains_key(number)) {
             match change {
                 Change::AddService { service } => {
                     let found = names.index_of_new(service).and_then(|index| config.services.get(index));
@@ -39,6 +41,19 @@ impl Added {
             }
         }
         added
+    }
+
+    /// Why a change of `source` cannot be made: its service comes from a source whose changes are
+    /// made later. `names` are those of the running configuration.
+    pub(super) fn of_later_source(
+        &self,
+        names: &ServiceNames<'_>,
+        source: &str,
+        change: &Change,
+    ) -> Option<String> {
+        let service = names.find(change.service()?)?;
+        let later = self.services.get(&service.key).filter(|other| other.as_str() > source)?;
+        Some(format!("service {} comes from the source {later}: change it there", service.name))
     }
 
     /// Services that others keep.
@@ -84,5 +99,23 @@ services:
         assert_eq!(added.services, HashMap::from(keys));
         let key = (config.services[0].key, IpAddr::from([192, 0, 2, 22]));
         assert_eq!(added.servers, HashMap::from([(key, CLI.to_owned())]));
+    }
+
+    #[test]
+    fn services_of_a_later_source_are_changed_there() {
+        let config = lb_config::parse(FILE, "lb.yaml").unwrap_or_else(|error| panic!("{error}"));
+        let sources = Overlays::from([("kubernetes".to_owned(), vec![service("192.0.2.10:53", "udp")])]);
+        let added = Added::of(&config, &sources, &BTreeMap::new());
+        let names = ServiceNames::of(&config.services);
+        let refused = |source: &str, service: &str| {
+            let change = Change::RemoveService { service: service.to_owned() };
+            added.of_later_source(&names, source, &change)
+        };
+        let why = refused(CLI, "udp/192.0.2.10:53").expect("it is another's");
+        assert_eq!(why, "service udp/192.0.2.10:53 comes from the source kubernetes: change it there");
+        assert_eq!(refused("later", "udp/192.0.2.10:53"), None);
+        assert_eq!(refused(CLI, "web"), None, "the file's");
+        assert_eq!(refused(CLI, "nothing"), None);
+        assert_eq!(added.of_later_source(&names, CLI, &service("192.0.2.10:53", "udp")), None);
     }
 }

@@ -106,8 +106,7 @@ impl List<'_> {
                     return Subject::Running(index);
                 }
                 let subject = Subject::Called(new.called());
-                let place = format!("{}/{}", new.protocol(), canonical(&new.vip));
-                for name in [new.called(), place, new.vip.clone(), canonical(&new.vip).into_owned()] {
+                for name in new.names() {
                     self.added.entry(name).or_insert_with(|| subject.clone());
                 }
                 subject

@@ -200,6 +200,19 @@ services:
     }
 
     #[test]
+    fn what_was_changed_in_a_programs_service_cannot_be_saved() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("lb.yaml");
+        std::fs::write(&path, FILE).expect("a file");
+        let own = vec![add_server("web", "192.0.2.24"), add_server("tcp/192.0.2.10:82", "192.0.2.21")];
+        let sources = Overlays::from([("acme".to_owned(), vec![new(82)]), (CLI.to_owned(), own)]);
+        let (_, overlay) = loaded(&path, sources);
+        assert_eq!(overlay.unused, BTreeMap::new(), "all of it is in force");
+        let lacks = overlay.saving().lacks.expect("one would be forgotten");
+        assert!(lacks.starts_with("+ server tcp/192.0.2.10:82/192.0.2.21 cannot be written"), "{lacks}");
+    }
+
+    #[test]
     fn what_makes_no_sense_and_what_others_come_after_is_left_to_all_changes() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("lb.yaml");
