@@ -14,7 +14,7 @@ use lb_common::server::{Forwarding, ServerId};
 use lb_common::stage::Stage;
 use lb_common::tunnel::{self, Inner, Kind, MAX_WORDS, MAX_WORDS_V4, Tunnel};
 
-use super::parcel::{self, NETWORK_MASK, Parcel};
+use super::parcel::{self, NETWORK_MASK, PLAIN_NETWORK as NETWORK, Parcel};
 use super::{Action, direct};
 use crate::family::Family;
 use crate::maps::{CONTROL, TUNNELS};
@@ -22,8 +22,6 @@ use crate::sys::opaque;
 use crate::sys::packet::Packet;
 use crate::{answer, path, stats, trace};
 
-/// Offset of the IP header in a plain frame.
-const NETWORK: usize = 14;
 /// What the verifier may know of the offset.
 const TRANSPORT_MASK: usize = 0x1ff;
 

@@ -81,11 +81,19 @@ pub fn owe(server: ServerId, difference: u64) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lb_settle(server: u32, difference: u64) -> u32 {
-    let (Some(counts), Some(leaf)) = (COUNTS.get_ptr_mut(server), LEAVES.get(server)) else { return 0 };
+    if let Some((leaf, counts)) = count(server, difference) {
+        replay(server, leaf, counts);
+    }
+    0
+}
+
+/// Adds to a server's counts. Returns its leaf, and what the counts are now.
+#[inline(always)]
+fn count(server: u32, difference: u64) -> Option<(Leaf, Counts)> {
+    let (counts, leaf) = (COUNTS.get_ptr_mut(server)?, LEAVES.get(server)?);
     // SAFETY: a map's value, aligned to 8 bytes.
     let before = unsafe { atomic::fetch_add(counts, difference) };
-    replay(server, leaf.get(), Counts(before.wrapping_add(difference)));
-    0
+    Some((leaf.get(), Counts(before.wrapping_add(difference))))
 }
 
 /// Has the tournament of a server with these connections know of them, if there is one.
@@ -102,12 +110,10 @@ fn replay(server: u32, leaf: Leaf, counts: Counts) {
 #[inline(always)]
 pub fn owe_one(server: ServerId, difference: u64) {
     let server = u32::from(server.0);
-    let (Some(counts), Some(leaf)) = (COUNTS.get_ptr_mut(server), LEAVES.get(server)) else { return };
-    // SAFETY: a map's value, aligned to 8 bytes.
-    let before = unsafe { atomic::fetch_add(counts, difference) };
-    let leaf = leaf.get();
-    if !leaf.is_none() {
-        lb_replay(server, leaf.0, before.wrapping_add(difference));
+    if let Some((leaf, counts)) = count(server, difference)
+        && !leaf.is_none()
+    {
+        lb_replay(server, leaf.0, counts.0);
     }
 }
 
@@ -116,10 +122,10 @@ pub fn owe_one(server: ServerId, difference: u64) {
 #[inline(always)]
 pub fn add(server: ServerId, difference: u64) -> u32 {
     let number = u32::from(server.0);
-    let (Some(counts), Some(leaf)) = (COUNTS.get_ptr_mut(number), LEAVES.get(number)) else { return 0 };
-    // SAFETY: a map's value, aligned to 8 bytes.
-    unsafe { atomic::fetch_add(counts, difference) };
-    if leaf.get().is_none() { 0 } else { number }
+    match count(number, difference) {
+        Some((leaf, _)) if !leaf.is_none() => number,
+        _ => 0,
+    }
 }
 
 /// [`replay`] in numbers, as [`lb_settle`].

@@ -18,6 +18,12 @@ pub fn ports(ip: IpAddr, ports: &str) -> String {
     }
 }
 
+/// The beginning of a text: at most so many bytes, and whole characters.
+pub fn cut(text: &str, bytes: usize) -> &str {
+    let end = (0..=bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
+}
+
 /// A number with its digits in groups of three: `2,097,152`.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -96,6 +102,11 @@ pub fn printable_lines(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_words_are_cut_between_characters() {
+        assert_eq!([cut("abc", 5), cut("aéc", 2), cut("", 0)], ["abc", "a", ""]);
+    }
 
     #[test]
     fn numbers_in_groups() {

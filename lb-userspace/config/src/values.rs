@@ -66,7 +66,7 @@ pub(crate) fn time(text: &str, range: RangeInclusive<Duration>) -> Result<Durati
 
 /// A name for listings and metric labels.
 pub(crate) fn name(text: &str) -> Result<String, String> {
-    let fits = (1..=64).contains(&text.chars().count());
+    let fits = (1..=lb_model::LONGEST_NAME).contains(&text.chars().count());
     if fits && text.trim() == text && !text.chars().any(char::is_control) {
         Ok(text.to_owned())
     } else {

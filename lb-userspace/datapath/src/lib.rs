@@ -79,11 +79,11 @@ pub struct DataPath {
     applied: State,
     /// Services whose schedule could not be written.
     failed: BTreeSet<ServiceKey>,
-    /// When a program that services need could not be loaded.
-    load_failed: Option<Instant>,
+    /// Programs that services lacked when the kernel refused one of them, and when that was.
+    refused: Option<(Instant, Vec<Stage>)>,
 }
 
-/// How long it takes until a program that the kernel has refused is tried again: that takes time.
+/// How long a program that the kernel has refused is left alone: to try it takes time.
 const LOAD_AGAIN: Duration = Duration::from_secs(60);
 
 /// What [`DataPath::apply`] did.
@@ -114,16 +114,16 @@ impl DataPath {
             table: Arc::new(table),
             applied: State::default(),
             failed: BTreeSet::new(),
-            load_failed: None,
+            refused: None,
         })
     }
 
-    /// Loads the entry, and the programs that packets come to from it whatever the services are.
-    /// Comes before the entry is attached. `loaded` is called after each program, by several
-    /// threads. What only some services need is loaded by [`Self::load_for`], or when
-    /// [`Self::apply`] brings one of them.
-    pub fn load_programs(&mut self, loaded: &(dyn Fn() + Sync)) -> Result<()> {
-        self.load(Some(object::PROGRAM), State::default().stages(), loaded)
+    /// Loads the entry, and the programs that packets of these services come to from it. Comes
+    /// before the entry is attached. `loaded` is called after each program, by several threads. What
+    /// only later services need is loaded by [`Self::load_for`], or when [`Self::apply`] brings one
+    /// of them.
+    pub fn load_programs(&mut self, desired: &State, loaded: &(dyn Fn() + Sync)) -> Result<()> {
+        self.load(Some(object::PROGRAM), desired.stages(), loaded)
     }
 
     /// Loads what these services need besides.
@@ -193,16 +193,12 @@ impl DataPath {
     }
 
     /// Brings the maps to `desired`, as far as possible: a change that fails is told in `errors`
-    /// and tried again with the next call; the others hold. So does a program that some services
-    /// need: until it is there nobody asks for rules about clients, or what goes by address
-    /// translation is lost.
+    /// and tried again with the next call; the others hold. A program that some services need and
+    /// the kernel refuses is tried again with the first call after a minute, or when another one is
+    /// needed. Until then nobody asks for rules about clients, or what goes by address translation
+    /// is lost.
     pub fn apply(&mut self, desired: State) -> Applied {
-        let mut errors = Vec::new();
-        if self.load_failed.is_none_or(|at| at.elapsed() >= LOAD_AGAIN) {
-            let loaded = self.load(None, desired.stages(), &|| {});
-            self.load_failed = loaded.is_err().then(Instant::now);
-            errors.extend(loaded.err());
-        }
+        let mut errors = Vec::from_iter(self.load_lacking(&desired).err());
         let mut changes = diff(&desired, &self.applied);
         self.applied = desired;
         changes.extend(self.failed_schedules(&changes));
@@ -218,6 +214,23 @@ impl DataPath {
         }
         errors.extend(self.executor.commit().err());
         Applied { changes, purge, errors }
+    }
+
+    /// Loads what these services lack, unless all of that has just been tried.
+    fn load_lacking(&mut self, desired: &State) -> Result<()> {
+        let lacking: Vec<Stage> =
+            desired.stages().filter(|stage| !self.executor.is_callable(*stage)).collect();
+        let is_tried = |(at, stages): &(Instant, Vec<Stage>)| {
+            at.elapsed() < LOAD_AGAIN && lacking.iter().all(|stage| stages.contains(stage))
+        };
+        if self.refused.as_ref().is_some_and(is_tried) {
+            return Ok(());
+        }
+        let loaded = self.load(None, lacking.iter().copied(), &|| {});
+        self.refused = loaded.is_err().then(|| (Instant::now(), lacking));
+        loaded.context(
+            "services do without a program: rules about clients are not in force, or masq does not work",
+        )
     }
 
     /// Schedules that failed the last time and are not among `changes` anyway.

@@ -5,6 +5,7 @@
 //! service itself, then the condition that says so. Back: the service goes, then the addresses,
 //! then the finalizer.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -57,14 +58,46 @@ pub(crate) struct Verdict {
     pub message: String,
 }
 
-/// `answer`: `None` as long as the director has not said anything.
+/// Addresses that were written, or sent at least, and that the watch has not shown yet; each with
+/// the version of the Service that its write follows from. Nobody else gets them meanwhile. Another
+/// version of the Service tells what has come of the write.
+#[derive(Debug, Default)]
+pub(crate) struct Unseen(BTreeMap<Name, (String, Vec<IpAddr>)>);
+
+impl Unseen {
+    /// The Services with these addresses in their status.
+    fn shown<'a>(&mut self, services: &'a BTreeMap<Name, Service>) -> Cow<'a, BTreeMap<Name, Service>> {
+        self.0.retain(|name, (version, _)| services.get(name).is_some_and(|known| known.version == *version));
+        let mut services = Cow::Borrowed(services);
+        for (name, (_, addresses)) in &self.0 {
+            if let Some(service) = services.to_mut().get_mut(name) {
+                service.addresses.clone_from(addresses);
+            }
+        }
+        services
+    }
+
+    fn note(&mut self, writes: &[Write]) {
+        for Write { name, version, what, .. } in writes {
+            if let What::Status { addresses, .. } = what
+                && !addresses.is_empty()
+            {
+                self.0.insert(name.clone(), (version.clone(), addresses.clone()));
+            }
+        }
+    }
+}
+
+/// What is to be written now. `unseen` has what these writes were before; `answer`: `None` as long
+/// as the director has not said anything.
 pub(crate) fn writes(
     services: &BTreeMap<Name, Service>,
     config: &Config,
+    unseen: &mut Unseen,
     answer: Option<&Answer>,
     now: Timestamp,
 ) -> Vec<Write> {
-    let claims = assign(services, config);
+    let claims = assign(&unseen.shown(services), config);
     let writes = services.iter().filter_map(|(name, service)| {
         let what = match claims.get(name) {
             Some(claim) => of_ours(name, service, claim, answer, now),
@@ -73,7 +106,9 @@ pub(crate) fn writes(
         let (uid, version) = (service.uid.clone(), service.version.clone());
         Some(Write { name: name.clone(), uid, version, what: what? })
     });
-    writes.collect()
+    let writes: Vec<Write> = writes.collect();
+    unseen.note(&writes);
+    writes
 }
 
 fn of_ours(

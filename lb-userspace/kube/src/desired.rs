@@ -5,16 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use lb_model::overlay::{NewPersistence, NewServer, NewService, Settings};
+use lb_model::{LONGEST_NAME, MAX_SERVERS_OF_ONE};
 
 use crate::address::Family;
 use crate::cluster::{Cluster, Endpoint, Name, Node, Port, Service, Slice};
 use crate::config::Config;
-
-/// The longest name of a service in the director's configuration.
-const LONGEST_NAME: usize = 64;
-
-/// The most servers of a service in the director's configuration.
-const MOST_SERVERS: usize = 4096;
 
 /// What the director is to serve.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -134,7 +129,7 @@ fn servers<'a>(
         let called = (name.name.len() <= LONGEST_NAME).then(|| name.name.clone());
         Some(NewServer { address: address.to_string(), name: called, weight, ..NewServer::default() })
     });
-    servers.take(MOST_SERVERS).collect()
+    servers.take(MAX_SERVERS_OF_ONE).collect()
 }
 
 /// `shop/web:80/tcp`, with a 6 behind it for IPv6. What is too long for the director is cut off and

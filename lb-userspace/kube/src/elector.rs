@@ -44,14 +44,18 @@ impl Elector {
         leads: watch::Sender<Option<Instant>>,
         mut stop: watch::Receiver<bool>,
     ) {
+        let mut led = false;
         while !*stop.borrow_and_update() {
             match self.step().await {
                 Ok(()) => self.told.end("the Lease can be had again"),
                 Err(error) => self.told.trouble(format!("{error:#}")),
             }
             let until = self.election.until().map(|until| self.began + until);
-            // A renewal is no news.
-            leads.send_if_modified(|known| is_ahead(std::mem::replace(known, until)) != is_ahead(until));
+            // A renewal is no news; that its time has run out is.
+            leads.send_if_modified(|known| {
+                *known = until;
+                std::mem::replace(&mut led, is_ahead(until)) != led
+            });
             // Whoever would say it may be gone.
             if let Ok(Err(_)) = timeout(INTERVAL, stop.changed()).await {
                 break;

@@ -16,7 +16,7 @@ use tokio::time::{sleep_until, timeout};
 
 use crate::cluster::Cluster;
 use crate::config::Config;
-use crate::decisions::{self, Answer};
+use crate::decisions::{self, Answer, Unseen};
 use crate::desired::{Desired, desired};
 use crate::elector::Elector;
 use crate::health::{self, Board};
@@ -80,6 +80,7 @@ pub(crate) async fn run(
         board,
         given: None,
         answer: None,
+        unseen: Unseen::default(),
         director: Told::default(),
         file: Told::default(),
         leadership,
@@ -123,6 +124,8 @@ struct Runner {
     /// What the director has, and since when.
     given: Option<(Desired, Instant)>,
     answer: Option<Answer>,
+    /// What was written to the cluster and is not known yet.
+    unseen: Unseen,
     director: Told,
     file: Told,
     /// Until when this one leads.
@@ -246,14 +249,12 @@ impl Runner {
 
     async fn write(&mut self) -> bool {
         let services = self.cluster.services.all();
-        let writes = decisions::writes(services, &self.config, self.answer.as_ref(), Timestamp::now());
+        let (answer, now) = (self.answer.as_ref(), Timestamp::now());
+        let writes = decisions::writes(services, &self.config, &mut self.unseen, answer, now);
         if writes.is_empty() {
             return true;
         }
-        // Whoever leads no longer writes no longer: another one gives addresses by then.
-        let until = *self.leadership.borrow();
-        let left = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
-        let longest = left.min(LONGEST_WRITES);
+        let longest = time_to_write(*self.leadership.borrow(), Instant::now());
         match timeout(longest, self.writer.write(writes)).await {
             Ok(is_written) => is_written,
             Err(_) => {
@@ -261,5 +262,26 @@ impl Runner {
                 false
             }
         }
+    }
+}
+
+/// How long writes may take that begin now. Whoever leads no longer writes no longer: another one
+/// gives addresses by then.
+fn time_to_write(leads_until: Option<Instant>, now: Instant) -> Duration {
+    let left = leads_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+    left.min(LONGEST_WRITES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_writes_longer_than_it_leads() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        assert_eq!(time_to_write(None, now), Duration::ZERO);
+        assert_eq!(time_to_write(Some(now), now + second), Duration::ZERO);
+        assert_eq!(time_to_write(Some(now + 3 * second), now), 3 * second);
+        assert_eq!(time_to_write(Some(now + 60 * second), now), LONGEST_WRITES);
     }
 }

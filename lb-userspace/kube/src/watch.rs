@@ -20,7 +20,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const WATCH_S: u32 = 60;
 
 /// Tells all events of a kind, for as long as somebody listens. `message` makes of an event what
-/// goes into the channel, or of trouble that it is there.
+/// goes into the channel.
 pub(crate) async fn follow<K, M>(
     api: Api<K>,
     kind: &'static str,

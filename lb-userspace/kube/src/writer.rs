@@ -27,7 +27,7 @@ impl Writer {
     /// Returns whether all is written; what a Service that has changed meanwhile needs is decided
     /// anew when the watch tells of it.
     pub(crate) async fn write(&mut self, writes: Vec<Write>) -> bool {
-        let mut all = true;
+        let mut refused = Vec::new();
         for write in writes {
             let doing = format!("writing to the Service {}", write.name);
             match self.write_one(&write).await {
@@ -38,8 +38,7 @@ impl Writer {
                 }
                 // This Service's own affair, such as a webhook that says no: others go on.
                 Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => {
-                    self.told.trouble(words::of(&doing, &kube::Error::Api(status)));
-                    all = false;
+                    refused.push(words::of(&doing, &kube::Error::Api(status)));
                     continue;
                 }
                 Err(error) => {
@@ -51,10 +50,11 @@ impl Writer {
                 self.tell(&write, verdict).await;
             }
         }
-        if all {
-            self.told.end("the API server takes what is written again");
+        match refused.is_empty() {
+            true => self.told.end("the API server takes what is written again"),
+            false => self.told.trouble(in_one(&refused)),
         }
-        all
+        refused.is_empty()
     }
 
     async fn write_one(&self, write: &Write) -> kube::Result<()> {
@@ -74,7 +74,7 @@ impl Writer {
         let event = Event {
             type_: if verdict.is_well { EventType::Normal } else { EventType::Warning },
             reason: verdict.reason.to_owned(),
-            note: Some(cut(&verdict.message, LONGEST_NOTE)),
+            note: Some(lb_api::words::cut(&verdict.message, LONGEST_NOTE).to_owned()),
             action: "Balance".to_owned(),
             secondary: None,
         };
@@ -93,14 +93,20 @@ impl Writer {
     }
 }
 
+/// All refusals as one trouble: told by themselves, each would be news after the one before, again
+/// and again.
+fn in_one(refused: &[String]) -> String {
+    const TOLD: usize = 3;
+    let told = refused[..refused.len().min(TOLD)].join("; ");
+    match refused.len().checked_sub(TOLD) {
+        Some(more @ 1..) => format!("{told}; and {more} more"),
+        _ => told,
+    }
+}
+
 /// The longest note of an event, and the longest message of a condition, in bytes.
 const LONGEST_NOTE: usize = 1000;
 const LONGEST_MESSAGE: usize = 32_000;
-
-fn cut(text: &str, longest: usize) -> String {
-    let end = (0..=longest.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
-    text[..end.unwrap_or_default()].to_owned()
-}
 
 /// The merge patch. With a resource version the API server refuses it if the Service has changed.
 fn body(write: &Write) -> Value {
@@ -115,7 +121,7 @@ fn body(write: &Write) -> Value {
             // Without an address there is no key, as in a Service that never had one.
             let ingress = if ingress.is_empty() { Value::Null } else { ingress.into() };
             let conditions = conditions.iter().cloned().map(|mut condition| {
-                condition.message = cut(&condition.message, LONGEST_MESSAGE);
+                condition.message = lb_api::words::cut(&condition.message, LONGEST_MESSAGE).to_owned();
                 condition
             });
             json!({
@@ -164,9 +170,8 @@ mod tests {
     }
 
     #[test]
-    fn long_words_are_cut_between_characters() {
-        assert_eq!(cut("abc", 5), "abc");
-        assert_eq!(cut("aéc", 2), "a");
-        assert_eq!(cut("", 0), "");
+    fn refusals_are_told_as_one() {
+        let of = |count: usize| in_one(&["a", "b", "c", "d", "e"].map(str::to_owned)[..count]);
+        assert_eq!([of(1), of(3), of(5)], ["a", "a; b; c", "a; b; c; and 2 more"]);
     }
 }

@@ -150,8 +150,7 @@ fn field_name(name: &str) -> String {
 
 /// A value of several lines stands behind its length, in 8 bytes, the lowest first.
 fn put(datagram: &mut Vec<u8>, name: &str, value: &str) {
-    let end = (0..=value.len().min(LONGEST)).rev().find(|end| value.is_char_boundary(*end));
-    let value = &value[..end.unwrap_or(0)];
+    let value = lb_api::words::cut(value, LONGEST);
     datagram.extend(name.bytes());
     if value.contains('\n') {
         datagram.push(b'\n');

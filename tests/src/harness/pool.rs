@@ -73,7 +73,7 @@ fn load(sizes: Sizes) -> anyhow::Result<Loaded> {
     let tentative = Bindings::new(mapped("TENTATIVE"))?;
     let refusals = mapped("REFUSALS").try_into()?;
     let mut data_path = DataPath::new(ebpf, sizes, MAC, HASH_KEYS, Start::Active, None)?;
-    data_path.load_programs(&|| {})?;
+    data_path.load_all_programs()?;
     let sources = data_path.sources().context("nobody has taken them")?;
     Ok(Loaded {
         data_path,

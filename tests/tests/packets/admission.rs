@@ -23,12 +23,12 @@ use lb_tests::harness::*;
 const HOUR: u64 = 3_600_000_000_000 << SHIFT;
 
 /// So many at once and no more as long as a test runs.
-const fn only(burst: u64) -> Rate {
+pub(crate) const fn only(burst: u64) -> Rate {
     Rate { interval: HOUR, burst: HOUR * burst }
 }
 
 /// No rule.
-const NONE: Admission = Admission {
+pub(crate) const NONE: Admission = Admission {
     mask: [0; 2],
     client_new: Rate::NONE,
     client_packets: Rate::NONE,
@@ -39,7 +39,7 @@ const NONE: Admission = Admission {
 };
 
 /// The service with these limits, of each address.
-fn limited(service: Service, admission: Admission) -> Service {
+pub(crate) fn limited(service: Service, admission: Admission) -> Service {
     let admission = Admission { mask: mask(true, 32).0, ..admission };
     Service { clients: Clients { admission, ..Clients::default() }, ..service }
 }

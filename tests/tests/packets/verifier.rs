@@ -1,6 +1,8 @@
 //! What the kernel's verifier thinks of the programs, and what the compiler has made of them.
 
 use aya_obj::Object;
+use caps::CapSet;
+use lb_common::admission::Admission;
 use lb_common::mac::Mac;
 use lb_common::stage::Stage;
 use lb_datapath::DataPath;
@@ -9,8 +11,9 @@ use lb_datapath::lease::Start;
 use lb_datapath::object::{self, INGRESS_PROGRAM, OBJECT, PROGRAM, TRACE_PROGRAM};
 use lb_datapath::plan::{Service, State};
 use lb_tests::BENCHMARK;
-use lb_tests::harness::{SMALL, WEB, rr};
+use lb_tests::harness::{SMALL, WEB, WEB_UDP, rr};
 
+use crate::admission::{NONE, limited, only};
 use crate::nat;
 
 /// Steps that each program may take. The kernel refuses one that takes a million. Kernels differ in
@@ -32,17 +35,24 @@ fn the_verifier_has_steps_left() {
     assert!(over.is_empty(), "more than {MOST_STEPS} steps: {over:?}");
 }
 
-/// Most directors are ready sooner, because the kernel looks at what their services need.
-#[test]
-fn what_only_some_services_need_is_loaded_with_the_first_of_them() {
+/// With what every director needs.
+fn started() -> DataPath {
     let ebpf = object::load(&SMALL, &PinnedMaps::default()).unwrap();
     let mac = Mac::new([2, 0, 0, 0, 0, 5]);
     let mut data_path = DataPath::new(ebpf, SMALL, mac, [1, 2], Start::Active, None).unwrap();
-    let lacking = |data_path: &DataPath| -> Vec<Stage> {
-        let lacks = |stage: &Stage| data_path.ebpf.program(stage.program()).unwrap().fd().is_err();
-        Stage::ALL.into_iter().filter(lacks).collect()
-    };
-    data_path.load_programs(&|| {}).unwrap();
+    data_path.load_programs(&State::default(), &|| {}).unwrap();
+    data_path
+}
+
+fn lacking(data_path: &DataPath) -> Vec<Stage> {
+    let lacks = |stage: &Stage| data_path.ebpf.program(stage.program()).unwrap().fd().is_err();
+    Stage::ALL.into_iter().filter(lacks).collect()
+}
+
+/// Most directors are ready sooner, because the kernel looks at what their services need.
+#[test]
+fn what_only_some_services_need_is_loaded_with_the_first_of_them() {
+    let mut data_path = started();
     let mut state = State::default();
     state.services.insert(WEB, rr([1]));
     assert!(data_path.apply(state.clone()).errors.is_empty());
@@ -60,6 +70,31 @@ fn what_only_some_services_need_is_loaded_with_the_first_of_them() {
     state.services.insert(WEB, Service { servers, ..rr([]) });
     assert!(data_path.apply(state).errors.is_empty());
     assert_eq!(lacking(&data_path), admission);
+}
+
+/// The kernel refuses, because this thread may load none.
+#[test]
+fn a_program_that_is_refused_stops_no_other_change_and_no_other_program() {
+    let mut data_path = started();
+    let is_guarded = |data_path: &DataPath| data_path.executor.maps().control.read(0).guarded.get() != 0;
+    let mut state = State::default();
+    state.services.insert(WEB, limited(rr([1]), Admission { client_new: only(1), ..NONE }));
+    let rights = caps::read(None, CapSet::Effective).unwrap();
+    caps::clear(None, CapSet::Effective).unwrap();
+    let applied = data_path.apply(state.clone());
+    caps::set(None, CapSet::Effective, &rights).unwrap();
+    assert_eq!(applied.errors.len(), 1, "{:?}", applied.errors);
+    assert!(data_path.applied().services.contains_key(&WEB), "all else is as wanted");
+    assert!(!is_guarded(&data_path), "no packet goes to a program that is not there");
+    let again = data_path.apply(state.clone());
+    assert!(again.errors.is_empty() && !is_guarded(&data_path), "it is left alone for a while");
+    // With what nobody has tried yet it is tried, too.
+    let servers = vec![nat::masq([10, 1, 0, 1].into())];
+    state.services.insert(WEB_UDP, Service { servers, ..rr([]) });
+    let applied = data_path.apply(state);
+    assert!(applied.errors.is_empty(), "{:?}", applied.errors);
+    assert!(is_guarded(&data_path));
+    assert_eq!(lacking(&data_path), []);
 }
 
 /// A program whose code the compiler has put into a function of its own makes each packet pay for a

@@ -13,10 +13,10 @@ use lb_common::service::Protocol;
 use super::{End, New};
 use crate::family::Family;
 use crate::forward::direct;
+use crate::forward::parcel::PLAIN_NETWORK as NETWORK;
 use crate::maps::{ROUTES, STATIONS, TRANSLATIONS};
 use crate::sys::packet::Packet;
 
-const NETWORK: usize = 14;
 /// Routes that are looked at here; with more of them [`super::way_to`] knows the way.
 const FIRST_ROUTES: u32 = 4;
 

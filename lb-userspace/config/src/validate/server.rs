@@ -11,9 +11,6 @@ use super::{Unique, Validator, Value};
 use crate::source_map::SourceSpan;
 use crate::{values, yaml};
 
-/// Limit of the data path's map for one service.
-const MOST_SERVERS_OF_ONE: usize = 4096;
-
 /// Placeholder for a missing or wrong address.
 const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
@@ -34,7 +31,7 @@ impl Validator {
         span: SourceSpan<'_>,
         around: &Around<'_>,
     ) -> Vec<Server> {
-        self.at_most(MOST_SERVERS_OF_ONE, servers.len(), "servers of one service", span);
+        self.at_most(lb_model::MAX_SERVERS_OF_ONE, servers.len(), "servers of one service", span);
         let each = servers.iter().enumerate();
         let checked: Vec<_> =
             each.map(|(index, server)| self.server(server, span.item(index), around)).collect();

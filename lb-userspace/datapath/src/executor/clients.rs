@@ -220,11 +220,11 @@ impl Executor {
         Ok(())
     }
 
-    /// Tells the program whether some service has rules about its clients. Where those who ask for
-    /// them could not be loaded packets do not go there.
+    /// Tells the program whether packets go by [`Stage::Admit`]: some service has rules about its
+    /// clients, and the programs that ask for them could be loaded.
     pub(super) fn write_guarded(&self) {
-        let is_asked = [Stage::Admit, Stage::AdmitIpv6].iter().all(|stage| self.is_callable(*stage));
-        let guarded = is_asked && self.services.values().any(|record| !record.clients.is_empty());
+        let can_ask = [Stage::Admit, Stage::AdmitIpv6].iter().all(|stage| self.is_callable(*stage));
+        let guarded = can_ask && self.services.values().any(|record| !record.clients.is_empty());
         let word = self.maps.control.word(0, offset_of!(Control, guarded));
         word.store(guarded.into(), Ordering::Release);
     }

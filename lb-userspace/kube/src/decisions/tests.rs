@@ -12,7 +12,7 @@ fn now() -> Timestamp {
 
 fn decided(service: Service, answer: Option<&Answer>) -> Option<What> {
     let services = BTreeMap::from([(name("web"), service)]);
-    let mut writes = writes(&services, &config(), answer, now());
+    let mut writes = writes(&services, &config(), &mut Unseen::default(), answer, now());
     assert!(writes.len() <= 1);
     writes.pop().map(|write| write.what)
 }
@@ -52,6 +52,33 @@ fn a_service_gets_one_thing_after_the_other() {
     assert!(news.is_well && news.message.ends_with("192.0.2.10"), "{news:?}");
     assert_eq!((conditions[0].status.as_str(), conditions[0].last_transition_time.0), ("True", now()));
     assert_eq!(decided(after(web, what), Some(&serving())), None, "nothing is left to do");
+}
+
+/// The watch may lag behind what was written, and tell of others first.
+#[test]
+fn nobody_else_gets_an_address_that_the_watch_has_not_shown_yet() {
+    let mut unseen = Unseen::default();
+    let mut decide = |services: &BTreeMap<Name, Service>| -> Vec<(String, Vec<IpAddr>)> {
+        let writes = writes(services, &config(), &mut unseen, None, now()).into_iter();
+        let statuses = writes.map(|write| match write.what {
+            What::Status { addresses, .. } => (write.name.name, addresses),
+            What::Finalizers(finalizers) => panic!("{finalizers:?}"),
+        });
+        statuses.collect()
+    };
+    let gets = |called: &str, has: &[&str]| (called.to_owned(), addresses(has));
+    let mut services = BTreeMap::from([(name("b"), service(&[]))]);
+    assert_eq!(decide(&services), [gets("b", &["192.0.2.10"])]);
+    // One that comes first, and one that asks for that address.
+    services.insert(name("a"), service(&[]));
+    services.insert(name("c"), Service { asks_for: vec!["192.0.2.10".into()], ..service(&[]) });
+    let wanted = [gets("a", &["192.0.2.11"]), gets("b", &["192.0.2.10"]), gets("c", &[])];
+    assert_eq!(decide(&services), wanted);
+    // It has changed meanwhile, so that the write was refused.
+    let changed = Service { version: "2".into(), asks_for: vec!["192.0.2.12".into()], ..service(&[]) };
+    services.insert(name("b"), changed);
+    let wanted = [gets("a", &["192.0.2.11"]), gets("b", &["192.0.2.12"]), gets("c", &["192.0.2.10"])];
+    assert_eq!(decide(&services), wanted);
 }
 
 #[test]

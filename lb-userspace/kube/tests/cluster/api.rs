@@ -44,6 +44,8 @@ struct Known {
     /// Whether a watch of something forgotten is refused before it begins.
     refuses_at_once: bool,
     forbidden: BTreeSet<(String, String)>,
+    /// Names of objects whose changes are refused, as by a webhook.
+    refused: BTreeSet<String>,
     /// Verb, group and resource of all requests.
     asked: BTreeSet<(String, String, String)>,
     lists: BTreeMap<String, usize>,
@@ -183,6 +185,13 @@ impl Api {
         self.change(|known| match is_forbidden {
             true => known.forbidden.insert(rule),
             false => known.forbidden.remove(&rule),
+        });
+    }
+
+    pub(crate) fn refuse(&self, name: &str, is_refused: bool) {
+        self.change(|known| match is_refused {
+            true => known.refused.insert(name.to_owned()),
+            false => known.refused.remove(name),
         });
     }
 
@@ -339,6 +348,11 @@ async fn answer(State(api): State<Api>, method: Method, uri: Uri, body: Bytes) -
     if api.known().forbidden.contains(&(verb.to_owned(), called.clone())) {
         let message = format!("{called} is forbidden: User \"test\" cannot {verb} resource \"{called}\"");
         return refusal(StatusCode::FORBIDDEN, "Forbidden", &message);
+    }
+    let refused = target.name.as_ref().filter(|name| api.known().refused.contains(*name));
+    if let Some(name) = refused.filter(|_| verb == "patch") {
+        let message = format!("admission webhook \"test\" denied the request for {name}");
+        return refusal(StatusCode::BAD_REQUEST, "BadRequest", &message);
     }
     match (verb, &target.name) {
         ("watch", _) => begin_watch(&api, target.resource.clone(), &uri),

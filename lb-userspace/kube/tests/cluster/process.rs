@@ -73,6 +73,11 @@ impl LbKube {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).contains(words)
     }
 
+    /// How often it has said that.
+    pub(crate) fn count(&self, words: &str) -> usize {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).matches(words).count()
+    }
+
     /// Has it end; it must do so by itself.
     pub(crate) async fn stop(mut self) {
         let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).expect("it runs");

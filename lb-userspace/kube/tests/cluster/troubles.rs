@@ -97,6 +97,23 @@ async fn a_status_that_may_not_be_written_is_told() {
 }
 
 #[tokio::test]
+async fn services_that_may_not_be_changed_hold_up_no_others_and_are_told_once() {
+    let bed = Bed::new().await;
+    for name in ["ads", "blog"] {
+        bed.api.refuse(name, true);
+        bed.api.put("services", service(name));
+    }
+    bed.api.put("services", service("web"));
+    let lb_kube = bed.start();
+    bed.wait_for_condition("web", "True", "Served").await;
+    wait_for("the words", || lb_kube.said("the request for ads; writing to the Service shop/blog: ")).await;
+    bed.api.refuse("ads", false);
+    bed.wait_for_condition("ads", "True", "Served").await;
+    assert_eq!(lb_kube.count("denied the request for ads"), 1);
+    lb_kube.stop().await;
+}
+
+#[tokio::test]
 async fn an_api_server_that_is_away_is_told() {
     let bed = Bed::new().await;
     // Its port is free, because nobody is given it who does not ask for it.

@@ -90,13 +90,13 @@ impl Forwarder {
         program_log::follow(&mut self.data_path.ebpf)
     }
 
-    /// Has the kernel verify the programs, which takes its time. `loaded` is called after each, by
-    /// several threads.
-    pub(super) fn load_programs(&mut self, loaded: &(dyn Fn() + Sync)) -> Result<()> {
-        self.data_path.load_programs(loaded)
+    /// Has the kernel verify the programs that these services need, which takes its time. `loaded`
+    /// is called after each, by several threads.
+    pub(super) fn load_programs(&mut self, desired: &State, loaded: &(dyn Fn() + Sync)) -> Result<()> {
+        self.data_path.load_programs(desired, loaded)
     }
 
-    /// The same of those that only these services need.
+    /// The same of those that are still missing.
     pub(super) fn load_for(&mut self, desired: &State, loaded: &(dyn Fn() + Sync)) -> Result<()> {
         self.data_path.load_for(desired, loaded)
     }

@@ -296,8 +296,7 @@ fn host_name() -> String {
 
 /// At most so many bytes, and whole characters.
 fn shortened(text: &str, most: usize) -> String {
-    let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
-    text[..end.unwrap_or(0)].trim_end().to_owned()
+    lb_api::words::cut(text, most).trim_end().to_owned()
 }
 
 /// A file that is not there holds no orders.

@@ -30,10 +30,12 @@
 //!      living connections to different servers, news count, then what somebody speaks for, then
 //!      the lower number or, by hearsay, the server whose name has the lower hash.
 //!
-//! Whoever keeps what it has tells that to the director that told it otherwise, at once. By these
-//! rules at most one of two directors does so: they never answer each other for ever. Both may give
-//! way, if what they tell crosses on its way. Then each has what the other had, nobody owns it, and
-//! the next comparison of digests has both tell it by hearsay.
+//! Whoever keeps what it has tells that to the director that told it otherwise, at once, unless that
+//! were older news of what both know alike. By these rules at most one of two directors does so:
+//! they never answer each other for ever. With different time-outs, as while one of them is being
+//! reloaded, both may if they know different things, for some seconds after the last packet. Both
+//! may give way, if what they tell crosses on its way. Then each has what the other had, nobody
+//! owns it, and the next comparison of digests has both tell it by hearsay.
 
 use std::cmp::Ordering;
 
@@ -183,8 +185,8 @@ impl Here {
         if order.is_gt() {
             Outcome::GivesWay
         } else if is_first {
-            // Older news need no answer: both know the connection at this server. Directors with
-            // different time-outs would each take the other's news for older, and answer for ever.
+            // Older news need no answer: both know the connection at this server. Of directors with
+            // different time-outs one would take each answer for older, and the other one for new.
             let is_asked = order.is_eq() || told.word == Word::Again;
             self.stays(self.owner == Owner::Me && is_asked)
         } else if self.known.idle <= told.known.idle {

@@ -47,6 +47,5 @@ impl Names {
 
 /// To so many bytes.
 pub(super) fn cut(text: &mut String, bytes: usize) {
-    let end = (0..=bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
-    text.truncate(end.unwrap_or_default());
+    text.truncate(lb_api::words::cut(text, bytes).len());
 }

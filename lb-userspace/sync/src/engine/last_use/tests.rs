@@ -180,3 +180,18 @@ fn two_never_answer_each_other() {
         }
     }
 }
+
+/// The one with longer time-outs takes all that it is told for older, and the other one for new.
+#[test]
+fn two_with_different_time_outs_do_not_answer_each_other_for_ever() {
+    for (long, short) in [(ME, TELLER), (TELLER, ME)] {
+        let outcome = |me, teller, word, idle| {
+            let here = Here { me, ..here(Established, 0, Owner::Me) };
+            here.outcome(Told { teller, ..told(word, Established, idle) })
+        };
+        assert_eq!(outcome(long, short, News, LONG), stays(Owner::Me, false), "{long:?}");
+        assert_eq!(outcome(long, short, Again, LONG), stays(Owner::Me, true), "{long:?}: it is asked");
+        let answers = outcome(short, long, News, 0) == stays(Owner::Me, true);
+        assert_eq!(answers, short == ME, "{short:?}: the lower number speaks for it");
+    }
+}
