@@ -73,7 +73,12 @@ fn a_check_may_have_a_port_and_a_request() {
                 servers: [{ address: 192.0.2.21 }] }\n";
     assert_eq!(text, FILE.to_owned() + line);
 
-    let service = NewService { vip: "192.0.2.11:80".into(), check_port: Some(80), ..NewService::default() };
+    let service = NewService {
+        vip: "192.0.2.11:80".into(),
+        check_port: Some(80),
+        servers: vec![server("192.0.2.21")],
+        ..NewService::default()
+    };
     let (text, unused) = made(&[Change::AddService { service }]);
     assert!(text == FILE && unused[0].1.contains("`type`"), "{unused:?}");
 }
