@@ -119,9 +119,9 @@ impl DataPath {
     }
 
     /// Loads the entry, and the programs that packets of these services come to from it. Comes
-    /// before the entry is attached. `loaded` is called after each program, by several threads. What
-    /// only later services need is loaded by [`Self::load_for`], or when [`Self::apply`] brings one
-    /// of them.
+    /// before the entry is attached. `loaded` is called after each program, by several threads.
+    /// What only later services need is loaded by [`Self::load_for`], or when [`Self::apply`]
+    /// brings one of them.
     pub fn load_programs(&mut self, desired: &State, loaded: &(dyn Fn() + Sync)) -> Result<()> {
         self.load(Some(object::PROGRAM), desired.stages(), loaded)
     }

@@ -103,9 +103,6 @@ pub const ANNOUNCE_RATE: u32 = 10_000;
 /// Maximum number of VIPs of all groups together.
 pub const MAX_VIPS: usize = 4096;
 
-/// Maximum length of a name of a service or a server, in characters.
-pub const LONGEST_NAME: usize = 64;
-
 /// Maximum number of servers of one service: the limit of the data path's map.
 pub const MAX_SERVERS_OF_ONE: usize = 4096;
 

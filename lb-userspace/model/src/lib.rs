@@ -46,7 +46,7 @@ pub use self::forwarding::{Forwarding, MOST_OF_A_BACKEND, MOST_SOURCE_LISTS, MOS
 pub use self::group::{Anycast, GroupKind};
 pub use self::health::{Health, Step, Totals, millis};
 pub use self::interfaces::MAX_INTERFACES;
-pub use self::names::{ServiceNames, canonical};
+pub use self::names::{LONGEST_NAME, ServiceNames, canonical};
 pub use self::ports::{PortKey, PortRange, Ports};
 pub use self::quic::*;
 pub use self::tunnel::*;

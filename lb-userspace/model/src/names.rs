@@ -8,6 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::overlay::{NewServer, NewService};
 use crate::{PortRange, Ports, Protocol, Server, Service};
 
+/// Maximum length of a name of a service or a server, in characters.
+pub const LONGEST_NAME: usize = 64;
+
 /// An address in the one spelling that it has here, with or without ports; without them
 /// `[fd00::25]` is the address, too. Any other text stays.
 pub fn canonical(text: &str) -> Cow<'_, str> {

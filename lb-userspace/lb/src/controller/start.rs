@@ -157,8 +157,8 @@ impl Controller {
         }
         // What is not known by then comes in as it does while running.
         let _ = tokio::time::timeout(FIRST_RESULTS, self.wait_for_first_results(observations)).await;
-        // Before a map is filled: what an lb before this one has left goes on if one is refused. Its
-        // servers may need more programs than those of the file.
+        // Before a map is filled: what an lb before this one has left goes on if one is refused.
+        // Its servers may need more programs than those of the file.
         let step = Step::begin("starting: the kernel verifies the programs of these services");
         let desired = super::desired::state(&self.config, &self.runtime);
         self.forwarder.load_for(&desired, &|| step.goes_on())?;
