@@ -44,6 +44,10 @@ pub enum Stage {
     AdmitIpv6 = 18,
 }
 
+/// The program that takes the place of some stages where no service is of IPv6
+/// ([`Stage::has_stand_in`]): it is a seventh of what the kernel would have to verify.
+pub const HOST_IPV6: &str = "lb_host_ipv6";
+
 impl Stage {
     pub const ALL: [Self; 19] = [
         Self::Slow,
@@ -91,6 +95,26 @@ impl Stage {
             Self::Admit => "lb_admit",
             Self::AdmitIpv6 => "lb_admit_ipv6",
         }
+    }
+
+    /// Whether packets come to it only where some service is of IPv6, or would if the program
+    /// [`HOST_IPV6`] were not called in its place.
+    pub const fn is_for_ipv6(self) -> bool {
+        matches!(
+            self,
+            Self::SlowIpv6
+                | Self::AdmitIpv6
+                | Self::RelatedIpv6
+                | Self::RefuseIpv6
+                | Self::TranslateIpv6
+                | Self::TranslateBackIpv6
+                | Self::RelatedBackIpv6
+        )
+    }
+
+    /// Whether a packet of IPv6 may come to it that is for none of our services.
+    pub const fn has_stand_in(self) -> bool {
+        matches!(self, Self::SlowIpv6 | Self::AdmitIpv6 | Self::TranslateBackIpv6)
     }
 }
 

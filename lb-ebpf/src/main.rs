@@ -65,6 +65,13 @@ fn lb_slow_ipv6(context: XdpContext) -> u32 {
     capture::leave(&context, lb_ebpf::path::slow::take_ipv6(&context))
 }
 
+/// In the place of `Stage::SlowIpv6` and others where no service is of IPv6.
+#[xdp(frags)]
+#[inline(always)]
+fn lb_host_ipv6(context: XdpContext) -> u32 {
+    capture::leave(&context, lb_ebpf::path::host::take_ipv6(&context))
+}
+
 /// `Stage::Encapsulate`.
 #[xdp(frags)]
 #[inline(always)]

@@ -7,6 +7,7 @@ pub mod admit;
 pub mod back;
 pub mod fast;
 pub mod hold;
+pub mod host;
 pub mod known;
 pub mod open;
 pub mod related;

@@ -7,6 +7,7 @@ mod icmp;
 mod ipv6;
 mod packet;
 mod pool;
+mod stages;
 mod trace;
 
 use std::collections::BTreeSet;
@@ -219,6 +220,7 @@ impl Director {
     pub fn apply(&mut self, state: State) -> Vec<ServerId> {
         let applied = self.data_path.apply(state);
         assert!(applied.errors.is_empty(), "apply: {:#?}", applied.errors);
+        self.fit_stages();
         let purge: Vec<ServerId> = applied.purge.iter().map(|(_, server)| *server).collect();
         self.leaving.extend(&purge);
         purge

@@ -11,6 +11,7 @@ use lb_common::reason::Reason;
 use lb_common::service::Protocol;
 use lb_common::stage::Stage;
 
+use super::host::to_host;
 use super::{call, call_for};
 use crate::context::Context;
 use crate::family::Family;
@@ -50,10 +51,7 @@ pub fn take_ipv6(context: &XdpContext) -> u32 {
     frame::parse_ipv6(&packet, &link, found, |other| match other {
         Parsed::WhoHas(address) => neighbour::who_has(&address),
         Parsed::Related => call(context, Stage::RelatedIpv6),
-        Parsed::Ipv6(address) => {
-            trace::begin_to(&address);
-            trace::finish(neighbour::host(&packet, &address))
-        }
+        Parsed::Ipv6(address) => to_host(&packet, &address),
         _ => xdp_action::XDP_PASS,
     })
 }

@@ -10,7 +10,7 @@
 mod again;
 mod store;
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -26,6 +26,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 use zerocopy::FromBytes as _;
 
+pub use self::again::RelatedPrograms;
 use self::again::{Programs, Verdict};
 use self::store::{Fragment, Store};
 use super::mapped::Mapped;
@@ -135,9 +136,9 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// `programs` look at fragments of IPv4 and of IPv6; `interface` is the index of the one that
-    /// the program is attached to.
-    pub fn start(maps: Maps, programs: [OwnedFd; 2], interface: u32) -> Result<Self> {
+    /// `programs` look at fragments; `interface` is the index of the one that the program is
+    /// attached to.
+    pub fn start(maps: Maps, programs: Arc<RelatedPrograms>, interface: u32) -> Result<Self> {
         let stop = Arc::new(EventFd::new().context("cannot make an eventfd")?);
         let sender = Sender::new(interface, "fragments that were held")?;
         let programs = Programs::new(programs, interface)?;

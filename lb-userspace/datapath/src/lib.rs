@@ -47,7 +47,6 @@ pub mod tournaments;
 pub mod trace;
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -56,12 +55,12 @@ use aya::Ebpf;
 use lb_common::control::Control;
 use lb_common::mac::Mac;
 use lb_common::server::ServerId;
-use lb_common::stage::Stage;
+use lb_common::stage::{HOST_IPV6, Stage};
 use lb_model::ServiceKey;
 use lb_model::lease::{Leases, Memory};
 
 use self::executor::Executor;
-use self::fragments::Holder;
+use self::fragments::{Holder, RelatedPrograms};
 use self::inherited::Inherited;
 use self::lease::Start;
 use self::maps::Maps;
@@ -81,6 +80,8 @@ pub struct DataPath {
     failed: BTreeSet<ServiceKey>,
     /// Programs that services lacked when the kernel refused one of them, and when that was.
     refused: Option<(Instant, Vec<Stage>)>,
+    /// Those that look at fragments which were held.
+    related: Arc<RelatedPrograms>,
 }
 
 /// How long a program that the kernel has refused is left alone: to try it takes time.
@@ -115,6 +116,7 @@ impl DataPath {
             applied: State::default(),
             failed: BTreeSet::new(),
             refused: None,
+            related: Arc::default(),
         })
     }
 
@@ -147,7 +149,9 @@ impl DataPath {
         let new: Vec<Stage> = stages.into_iter().filter(|stage| !self.executor.is_callable(*stage)).collect();
         let is_unloaded = |name: &&str| self.ebpf.program(name).is_some_and(|program| program.fd().is_err());
         let stages = new.iter().map(|stage| stage.program()).filter(is_unloaded);
-        let names: Vec<&str> = entry.into_iter().chain(stages).collect();
+        let stands_in = entry.is_some() && !new.contains(&Stage::SlowIpv6);
+        let names: Vec<&str> =
+            entry.into_iter().chain(stands_in.then_some(HOST_IPV6)).chain(stages).collect();
         let done = match names.is_empty() {
             true => Ok(()),
             false => object::load_programs(&mut self.ebpf, &names, loaded),
@@ -155,7 +159,11 @@ impl DataPath {
         for stage in new {
             if let Ok(descriptor) = object::program(&mut self.ebpf, stage.program())?.fd() {
                 self.executor.set_stage(stage, descriptor)?;
+                self.related.set(stage, descriptor)?;
             }
+        }
+        if let Ok(descriptor) = object::program(&mut self.ebpf, HOST_IPV6)?.fd() {
+            self.executor.stand_in(descriptor)?;
         }
         done
     }
@@ -166,13 +174,8 @@ impl DataPath {
     /// # Errors
     /// Such fragments are the host's, as long as this is not called again.
     pub fn hold_fragments(&mut self, interface: u32) -> Result<Option<Holder>> {
-        let mut descriptor = |stage: Stage| -> Result<OwnedFd> {
-            let program = object::program(&mut self.ebpf, stage.program())?;
-            Ok(program.fd().context("the program is loaded")?.as_fd().try_clone_to_owned()?)
-        };
-        let programs = [descriptor(Stage::Related)?, descriptor(Stage::RelatedIpv6)?];
         let maps = self.executor.fragments().take();
-        maps.map(|maps| Holder::start(maps, programs, interface)).transpose()
+        maps.map(|maps| Holder::start(maps, Arc::clone(&self.related), interface)).transpose()
     }
 
     /// What stands in the place of clients; `None`: somebody has taken it before.
@@ -196,7 +199,7 @@ impl DataPath {
     /// and tried again with the next call; the others hold. A program that some services need and
     /// the kernel refuses is tried again with the first call after a minute, or when another one is
     /// needed. Until then nobody asks for rules about clients, or what goes by address translation
-    /// is lost.
+    /// is lost, or the host has what is for services of IPv6.
     pub fn apply(&mut self, desired: State) -> Applied {
         let mut errors = Vec::from_iter(self.load_lacking(&desired).err());
         let mut changes = diff(&desired, &self.applied);
@@ -229,7 +232,7 @@ impl DataPath {
         let loaded = self.load(None, lacking.iter().copied(), &|| {});
         self.refused = loaded.is_err().then(|| (Instant::now(), lacking));
         loaded.context(
-            "services do without a program: rules about clients are not in force, or masq does not work",
+            "services do without a program: rules about clients are not in force, or masq or IPv6 does not work",
         )
     }
 

@@ -43,10 +43,12 @@ pub struct State {
 impl State {
     /// The programs that packets can come to; the kernel need not verify the others.
     pub fn stages(&self) -> impl Iterator<Item = Stage> + use<> {
+        let has_ipv6 = self.services.keys().any(|key| key.vip.is_ipv6());
         let mut servers = self.services.values().flat_map(|service| &service.servers);
         let translates = servers.any(|server| server.translation.is_some());
         let admits = self.services.values().any(|service| !service.clients.is_empty());
-        Stage::ALL.into_iter().filter(move |stage| match stage {
+        let of_its_family = move |stage: &Stage| has_ipv6 || !stage.is_for_ipv6();
+        Stage::ALL.into_iter().filter(of_its_family).filter(move |stage| match stage {
             Stage::Translate
             | Stage::TranslateIpv6
             | Stage::TranslateBack

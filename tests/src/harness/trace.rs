@@ -34,9 +34,9 @@ impl Director {
         // It drops or passes what is for a service that does not refuse, unless an earlier packet
         // was one of a dead server.
         self.forget_refusal();
-        self.put(stage, Stage::Refuse);
+        self.put(stage, Stage::Refuse.program());
         work(self);
-        self.put(stage, stage);
+        self.put(stage, stage.program());
     }
 
     /// As if no packet had been refused yet.
@@ -46,12 +46,6 @@ impl Director {
         let cpus = aya::util::nr_cpus().expect("a number of CPUs");
         let never = PerCpuValues::try_from(vec![0; cpus]).expect("a value for each CPU");
         refused.set(0, never, 0).expect("it can be set");
-    }
-
-    fn put(&mut self, stage: Stage, program: Stage) {
-        let program = object::program(&mut self.data_path.ebpf, program.program()).unwrap();
-        let program = program.fd().unwrap().try_clone().unwrap();
-        self.data_path.executor.set_stage(stage, &program).unwrap();
     }
 
     /// What was told since the last time.

@@ -57,51 +57,54 @@ type Step<'a> = (&'static str, &'a dyn Fn(), Option<Reason>);
 
 #[test]
 fn a_vip_is_served_by_the_host_until_the_lease_runs_out() {
-    let director = director();
-    let leases = director.data_path.leases();
-    let (standby, lapsed) = (Some(Reason::Standby), Some(Reason::LeaseLapsed));
-    let steps: [Step; 8] = [
-        ("alone", &|| leases.unlimited(GROUP), None),
-        ("standby", &|| leases.end(GROUP), standby),
-        ("active", &|| leases.renew(GROUP, within(60)), None),
-        ("run out", &|| leases.renew(GROUP, ago(1)), lapsed),
-        ("about to be released", &|| leases.lapse(GROUP, ago(1)), lapsed),
-        ("run out long ago", &|| leases.renew(GROUP, ago(11)), standby),
-        ("active again", &|| leases.renew(GROUP, within(60)), None),
-        ("grace", &|| leases.grace(GROUP, within(60)), None),
-    ];
-    for (when, step, reason) in steps {
-        step();
-        assert_all(&director, VIP6, reason, when);
-        assert_all(&director, OTHER_VIP6, None, when);
-        assert_all(&director, OWN_ADDRESS, None, when);
-    }
+    director().with_either(|director| {
+        let leases = director.data_path.leases();
+        let (standby, lapsed) = (Some(Reason::Standby), Some(Reason::LeaseLapsed));
+        let steps: [Step; 8] = [
+            ("alone", &|| leases.unlimited(GROUP), None),
+            ("standby", &|| leases.end(GROUP), standby),
+            ("active", &|| leases.renew(GROUP, within(60)), None),
+            ("run out", &|| leases.renew(GROUP, ago(1)), lapsed),
+            ("about to be released", &|| leases.lapse(GROUP, ago(1)), lapsed),
+            ("run out long ago", &|| leases.renew(GROUP, ago(11)), standby),
+            ("active again", &|| leases.renew(GROUP, within(60)), None),
+            ("grace", &|| leases.grace(GROUP, within(60)), None),
+        ];
+        for (when, step, reason) in steps {
+            step();
+            assert_all(director, VIP6, reason, when);
+            assert_all(director, OTHER_VIP6, None, when);
+            assert_all(director, OWN_ADDRESS, None, when);
+        }
+    });
 }
 
 #[test]
 fn what_a_switch_floods_is_not_judged() {
-    let director = director();
-    director.data_path.leases().renew(GROUP, ago(1));
-    let flooded = [&mac(7).octets()[..], &syn_to(VIP6)[6..]].concat();
-    let (outcome, reasons) = director.explain(&flooded);
-    assert_eq!((outcome.verdict, reasons), (Verdict::Pass, vec![Reason::NotOurMac]));
+    director().with_either(|director| {
+        director.data_path.leases().renew(GROUP, ago(1));
+        let flooded = [&mac(7).octets()[..], &syn_to(VIP6)[6..]].concat();
+        let (outcome, reasons) = director.explain(&flooded);
+        assert_eq!((outcome.verdict, reasons), (Verdict::Pass, vec![Reason::NotOurMac]));
+    });
 }
 
 /// The whole address counts, and nothing but the address.
 #[test]
 fn addresses_that_resemble_a_vip_pass() {
-    let director = director();
-    director.data_path.leases().renew(GROUP, ago(1));
-    for byte in 0..16 {
-        let mut octets = VIP6.octets();
-        octets[byte] ^= 0x10;
-        assert_all(&director, octets.into(), None, "one bit differs");
-    }
-    let mut from_the_vip = syn_to(OWN_ADDRESS);
-    from_the_vip[14 + 8..14 + 24].copy_from_slice(&VIP6.octets());
-    assert_eq!(director.explain(&from_the_vip).1, []);
-    for length in 14..14 + 40 {
-        let (outcome, reasons) = director.explain(&syn_to(VIP6)[..length]);
-        assert_eq!((outcome.verdict, reasons), (Verdict::Pass, vec![]), "{length} bytes");
-    }
+    director().with_either(|director| {
+        director.data_path.leases().renew(GROUP, ago(1));
+        for byte in 0..16 {
+            let mut octets = VIP6.octets();
+            octets[byte] ^= 0x10;
+            assert_all(director, octets.into(), None, "one bit differs");
+        }
+        let mut from_the_vip = syn_to(OWN_ADDRESS);
+        from_the_vip[14 + 8..14 + 24].copy_from_slice(&VIP6.octets());
+        assert_eq!(director.explain(&from_the_vip).1, []);
+        for length in 14..14 + 40 {
+            let (outcome, reasons) = director.explain(&syn_to(VIP6)[..length]);
+            assert_eq!((outcome.verdict, reasons), (Verdict::Pass, vec![]), "{length} bytes");
+        }
+    });
 }

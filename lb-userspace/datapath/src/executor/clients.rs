@@ -223,7 +223,8 @@ impl Executor {
     /// Tells the program whether packets go by [`Stage::Admit`]: some service has rules about its
     /// clients, and the programs that ask for them could be loaded.
     pub(super) fn write_guarded(&self) {
-        let can_ask = [Stage::Admit, Stage::AdmitIpv6].iter().all(|stage| self.is_callable(*stage));
+        let has_ipv6 = self.is_callable(Stage::SlowIpv6);
+        let can_ask = self.is_callable(Stage::Admit) && (!has_ipv6 || self.is_callable(Stage::AdmitIpv6));
         let guarded = can_ask && self.services.values().any(|record| !record.clients.is_empty());
         let word = self.maps.control.word(0, offset_of!(Control, guarded));
         word.store(guarded.into(), Ordering::Release);

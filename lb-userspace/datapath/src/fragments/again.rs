@@ -1,11 +1,14 @@
 //! A frame goes through a program that is not on an interface for it (BPF_PROG_TEST_RUN).
 
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result};
+use aya::programs::ProgramFd;
 use aya_obj::generated::{bpf_attr__bindgen_ty_7 as Run, bpf_cmd};
 use lb_common::fragment::AGAIN;
+use lb_common::stage::Stage;
 
 use crate::{bpf, kernel};
 
@@ -38,27 +41,49 @@ pub(super) enum Verdict {
     Drop,
 }
 
+/// The programs that look at fragments, as far as they are loaded: [`Stage::Related`] and
+/// [`Stage::RelatedIpv6`].
+#[derive(Debug, Default)]
+pub struct RelatedPrograms([OnceLock<OwnedFd>; 2]);
+
+impl RelatedPrograms {
+    /// One more is loaded, perhaps of another stage.
+    pub(crate) fn set(&self, stage: Stage, program: &ProgramFd) -> io::Result<()> {
+        let Self([ipv4, ipv6]) = self;
+        let place = match stage {
+            Stage::Related => ipv4,
+            Stage::RelatedIpv6 => ipv6,
+            _ => return Ok(()),
+        };
+        // The one that was set first is the same program.
+        let _ = place.set(program.as_fd().try_clone_to_owned()?);
+        Ok(())
+    }
+}
+
 pub(super) struct Programs {
-    /// For IPv4 and for IPv6.
-    of: [OwnedFd; 2],
+    of: Arc<RelatedPrograms>,
     passing: OwnedFd,
     /// By its index.
     interface: u32,
 }
 
 impl Programs {
-    pub(super) fn new(of: [OwnedFd; 2], interface: u32) -> Result<Self> {
+    pub(super) fn new(of: Arc<RelatedPrograms>, interface: u32) -> Result<Self> {
         let passing = kernel::passing().context("cannot load a program that passes frames on")?;
         Ok(Self { of, passing, interface })
     }
 
     /// Has the program look at a frame that was held.
     pub(super) fn look(&self, ipv6: bool, frame: &[u8]) -> io::Result<Verdict> {
+        let RelatedPrograms(of) = &*self.of;
+        // One that is not loaded has held no fragment.
+        let Some(program) = of[usize::from(ipv6)].get() else { return Ok(Verdict::Pass) };
         let marked = [&AGAIN.to_ne_bytes(), frame].concat();
         let mut room = vec![0; marked.len() + GROWS];
         let begin = size_of_val(&AGAIN) as u32;
         let context = Context::new(begin, marked.len() as u32, 0);
-        let run = run(&self.of[usize::from(ipv6)], &marked, &context, |run| {
+        let run = run(program, &marked, &context, |run| {
             run.data_out = room.as_mut_ptr() as u64;
             run.data_size_out = room.len() as u32;
         })?;
