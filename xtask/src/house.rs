@@ -1,5 +1,5 @@
 //! House rules as tests: which crate may use which, how long a file may be, how wide comments may
-//! be, which files may have unsafe code ([`unsafe_code`]), how the unit is rated ([`unit`]), what
+//! be, which files may have unsafe code ([`unsafe_code`]), how the units are rated ([`unit`]), what
 //! the journal says of events ([`catalog`]), and where links of documents lead ([`documents`]).
 
 mod catalog;

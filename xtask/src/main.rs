@@ -45,7 +45,7 @@ enum Command {
     /// convergence. `simulate --help` lists its options.
     #[command(disable_help_flag = true)]
     Simulate(simulate::Options),
-    /// Build packages for Debian and RPM, and an image for containers.
+    /// Build packages for Debian and RPM, and images for containers, of lb and lb-kube.
     Package(package::Options),
     /// Measure the data path, take-overs, health checks and restarts.
     Bench(bench::Options),

@@ -42,8 +42,15 @@ pub(crate) fn remove(folder: &Path) -> Result<()> {
 
 /// Builds `lb` in release mode, including the XDP program, and returns its path.
 pub(crate) fn build_lb() -> Result<PathBuf> {
-    run("building lb", cargo().args(["build", "--release", "--package", "lb"]))?;
-    Ok(target().join("release/lb"))
+    build_release("lb")
+}
+
+/// Builds the package whose program has the same name in release mode, and returns the program's
+/// path.
+pub(crate) fn build_release(package: &str) -> Result<PathBuf> {
+    let what = format!("building {package}");
+    run(&what, cargo().args(["build", "--release", "--package", package]))?;
+    Ok(target().join("release").join(package))
 }
 
 /// The packages that are built and tested for the host, in cargo's words. Whoever selects others

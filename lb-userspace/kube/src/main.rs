@@ -10,6 +10,7 @@
 //! - `lease`: who writes; pure. `elector`: the Lease itself
 //! - `director`: the director is given its services
 //! - `runner`: the loop around all that; `health`: how it does; `words`: what goes wrong, in words
+//! - `documents`: the manual page, and completions for shells
 
 mod address;
 mod cluster;
@@ -17,6 +18,7 @@ mod config;
 mod decisions;
 mod desired;
 mod director;
+mod documents;
 mod elector;
 mod health;
 mod lease;
@@ -33,13 +35,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use crate::documents::Documents;
 use crate::runner::Settings;
 
 /// The API server has so long to accept a connection,
@@ -69,12 +72,18 @@ struct Options {
     /// Where /healthz and /metrics are served; default: nowhere
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
+    #[command(flatten)]
+    documents: Documents,
 }
 
 fn main() -> ExitCode {
     start_log();
     let options = Options::parse();
-    match run(options) {
+    let done = match options.documents.write(Options::command()) {
+        Ok(false) => run(options),
+        written => written.map(drop),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("lb-kube: {error:#}");
@@ -97,7 +106,7 @@ fn start_log() {
 
 #[tokio::main(flavor = "current_thread")]
 async fn run(options: Options) -> Result<()> {
-    let Options { config: file, socket, kubeconfig, namespace, identity, listen } = options;
+    let Options { config: file, socket, kubeconfig, namespace, identity, listen, documents: _ } = options;
     // Before anything else: a stop that comes early is a stop, too.
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
@@ -143,4 +152,21 @@ fn host_name() -> Result<String> {
     let name = name.trim();
     anyhow::ensure!(!name.is_empty(), "it is empty");
     Ok(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_gives_options_that_there_are() {
+        let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/systemd/lb-kube.service");
+        let unit = std::fs::read_to_string(unit).expect("the unit");
+        let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("a program");
+        // Empty, unless the operator says otherwise.
+        let words = start.split(' ').filter(|word| *word != "$LB_KUBE_OPTIONS");
+        let options = Options::try_parse_from(words).expect("options");
+        assert_eq!(options.kubeconfig, Some(PathBuf::from("${KUBECONFIG}")));
+        assert_eq!(options.config, PathBuf::from("/etc/lb-kube/config.yaml"));
+    }
 }

@@ -1,4 +1,4 @@
-//! How systemd rates the unit, by what it may do that a service need not.
+//! How systemd rates the units, by what it may do that a service need not.
 
 use std::fs;
 use std::process::Command;
@@ -9,6 +9,8 @@ use crate::workspace;
 const UNIT: u32 = 25;
 /// With all that a cluster with serial lines and groups of `kind: anycast` adds.
 const WITH_ALL: u32 = 28;
+/// `lb-kube` needs none of the director's powers.
+const LB_KUBE: u32 = 16;
 
 /// What the tool says of a unit with this text, and whether its exposure is at most `most`.
 fn rating(text: &str, most: u32) -> (bool, String) {
@@ -33,13 +35,15 @@ fn dropin(name: &str) -> String {
 }
 
 #[test]
-fn the_unit_is_exposed_no_more_than_it_must() {
+fn units_are_exposed_no_more_than_they_must() {
     let unit = file("lb.service");
     let (fits, said) = rating(&unit, UNIT);
     assert!(fits, "{said}");
     // What is appended counts as what comes later: as drop-ins do.
     let (fits, said) =
         rating(&[unit, dropin("cluster"), dropin("serial"), dropin("anycast")].join("\n"), WITH_ALL);
+    assert!(fits, "{said}");
+    let (fits, said) = rating(&file("lb-kube.service"), LB_KUBE);
     assert!(fits, "{said}");
     let (fits, said) = rating("[Service]\nExecStart=/bin/true\n", UNIT);
     assert!(!fits, "one without any restriction is told apart: {said}");

@@ -11,8 +11,9 @@ use anyhow::{Context as _, Result, ensure};
 use lb_lab::workspace::root;
 use serde_json::json;
 
+use super::product::LB;
 use super::try_out::{PATH, Root};
-use super::{folder, output, read, tree};
+use super::{folder, output, read};
 use crate::workspace;
 
 /// Debian's package `ansible` has the connection, and needs the command of Debian's `ansible-core`.
@@ -29,7 +30,7 @@ pub(super) fn run(package: &Path, next: &Path) -> Result<()> {
     machines.play(&["--syntax-check"])?;
 
     machines.play(&["--check"])?;
-    ensure!(!machines.director.path().join(tree::PROGRAM).exists(), "check mode has installed the package");
+    ensure!(!machines.director.path().join(LB.program()).exists(), "check mode has installed the package");
     let first = changes(&machines.play(&[])?)?;
     ensure!(first.iter().all(|(_, changed)| *changed > 0), "the first run has changed nothing: {first:?}");
     machines.are_as_wanted()?;
@@ -50,7 +51,7 @@ pub(super) fn run(package: &Path, next: &Path) -> Result<()> {
     let upgraded = changes(&machines.play(&["--extra-vars", &upgrade])?)?;
     ensure!(upgraded.iter().all(|(_, changed)| *changed > 0), "the upgrade has changed nothing");
     let version = next.file_name().and_then(|name| name.to_str()?.split('_').nth(1)).context("a version")?;
-    machines.director.says(&["dpkg-query", "--show", "lb"], version)?;
+    machines.director.says(&["dpkg-query", "--show", LB.name], version)?;
     workspace::remove(&machines.workshop)
 }
 
@@ -116,7 +117,7 @@ impl Machines {
     }
 
     fn are_as_wanted(&self) -> Result<()> {
-        let program = format!("/{}", tree::PROGRAM);
+        let program = LB.command();
         self.director.says(&[&program, "check", &format!("/{CONFIGURATION}")], "ok, 1 service")?;
         let keys = fs::metadata(self.director.path().join("etc/lb/keys"))?;
         ensure!(keys.permissions().mode() & 0o777 == 0o600, "others may read the keys");

@@ -8,33 +8,39 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use lb_lab::workspace::root;
 
+use super::product::Product;
 use super::{folder, output, read, tree};
 use crate::workspace;
 
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 
-/// Returns the package of the files in `tree`.
-pub(super) fn build(tree: &Path, version: &str) -> Result<PathBuf> {
+/// Returns the product's package of the files in `tree`.
+pub(super) fn build(product: &Product, tree: &Path, version: &str) -> Result<PathBuf> {
     let architecture = output(Command::new("dpkg").arg("--print-architecture"))?;
     let architecture = architecture.trim();
     let control = tree.join("DEBIAN");
     fs::create_dir_all(&control)?;
-    let template = read(&root().join("deploy/debian/control"))?;
+    let template = read(&source(product, "control"))?;
     let text = template
         .replace("@VERSION@", version)
         .replace("@ARCHITECTURE@", architecture)
-        .replace("@LIBC@", &libc_version(&fs::read(tree.join(tree::PROGRAM))?)?);
+        .replace("@LIBC@", &libc_version(&fs::read(tree.join(product.program()))?)?);
     fs::write(control.join("control"), text)?;
     for script in SCRIPTS {
         let to = control.join(script);
-        fs::copy(root().join("deploy/debian").join(script), &to)?;
+        fs::copy(source(product, script), &to)?;
         fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
     }
-    let package = folder().join(format!("lb_{version}_{architecture}.deb"));
+    let package = folder().join(format!("{}_{version}_{architecture}.deb", product.name));
     let mut command = Command::new("dpkg-deb");
     command.args(["--root-owner-group", "--build"]).arg(tree).arg(&package);
     output(&mut command)?;
     Ok(package)
+}
+
+/// A file that Debian's package of the product has apart from others, named as debhelper names it.
+fn source(product: &Product, name: &str) -> PathBuf {
+    root().join(format!("deploy/debian/{}.{name}", product.name))
 }
 
 /// lintian finds nothing.
@@ -52,7 +58,7 @@ fn libc_version(executable: &[u8]) -> Result<String> {
         let digits = executable[at + MARK.len()..].iter().take_while(|byte| byte.is_ascii_digit());
         String::from_utf8(digits.copied().collect()).ok()?.parse::<u32>().ok()
     });
-    let highest = minors.max().context("lb is linked with no GNU C library")?;
+    let highest = minors.max().context("the program is linked with no GNU C library")?;
     Ok(format!("2.{highest}"))
 }
 

@@ -1,5 +1,5 @@
-//! The image for containers: an OCI layout with the executable, what it is linked with, and the
-//! certificates that checks by TLS trust. No shell: external checks and hooks need an image that
+//! A product's image for containers: an OCI layout with the executable, what it is linked with, and
+//! the certificates that TLS trusts. No shell: external checks and hooks of `lb` need an image that
 //! has one.
 
 use std::fs;
@@ -8,20 +8,21 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{folder, output, tree};
+use super::product::Product;
+use super::{folder, output};
 use crate::workspace;
 
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 const TAG: &str = "latest";
 
 /// Returns the layout's folder.
-pub(super) fn build(tree: &Path, version: &str) -> Result<PathBuf> {
-    let (layout, root) = (folder().join("image"), folder().join("image-root"));
+pub(super) fn build(product: &Product, tree: &Path, version: &str) -> Result<PathBuf> {
+    let (layout, root) = (folder().join(format!("{}-image", product.name)), folder().join("image-root"));
     for old in [&layout, &root] {
         workspace::remove(old)?;
     }
-    let program = root.join(tree::PROGRAM);
-    copy(&tree.join(tree::PROGRAM), &program)?;
+    let program = root.join(product.program());
+    copy(&tree.join(product.program()), &program)?;
     for library in libraries(&program)? {
         copy(&library, &root.join(library.strip_prefix("/")?))?;
     }
@@ -35,9 +36,9 @@ pub(super) fn build(tree: &Path, version: &str) -> Result<PathBuf> {
         let inside = format!("/{}", top.file_name().to_string_lossy());
         umoci(&["insert", "--image", &image, &top.path().display().to_string(), &inside])?;
     }
-    let entry = entry();
+    let entry = product.command();
     let mut config = vec!["config", "--image", &image, "--config.entrypoint", &entry];
-    for word in ["run", "--config", "/etc/lb/lb.yaml"] {
+    for &word in product.arguments {
         config.extend(["--config.cmd", word]);
     }
     let label = format!("org.opencontainers.image.version={version}");
@@ -47,23 +48,19 @@ pub(super) fn build(tree: &Path, version: &str) -> Result<PathBuf> {
     Ok(layout)
 }
 
-/// What the image starts.
-fn entry() -> String {
-    format!("/{}", tree::PROGRAM)
-}
-
 /// skopeo reads the layout, and what umoci unpacks of it runs.
-pub(super) fn check(layout: &Path) -> Result<()> {
+pub(super) fn check(product: &Product, layout: &Path) -> Result<()> {
     let image = format!("oci:{}:{TAG}", layout.display());
     let said = output(Command::new("skopeo").args(["inspect", "--config"]).arg(&image))?;
-    ensure!(said.contains(&entry()), "the image has no entry point: {said}");
+    let entry = product.command();
+    ensure!(said.contains(&entry), "the image has no entry point: {said}");
     let bundle = folder().join("bundle");
     workspace::remove(&bundle)?;
     let image = format!("{}:{TAG}", layout.display());
     umoci(&["unpack", "--image", &image, &bundle.display().to_string()])?;
     let mut command = Command::new("chroot");
-    let said = output(command.arg(bundle.join("rootfs")).args([&*entry(), "--version"]))?;
-    ensure!(said.starts_with("lb "), "lb --version says {said:?}");
+    let said = output(command.arg(bundle.join("rootfs")).args([&*entry, "--version"]))?;
+    ensure!(said.starts_with(&format!("{} ", product.name)), "{entry} --version says {said:?}");
     workspace::remove(&bundle)
 }
 

@@ -6,16 +6,18 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{folder, output, read, tree};
+use super::product::Product;
+use super::{folder, output, read};
 use crate::workspace;
 
-/// Returns the package of the files in `tree`.
-pub(super) fn build(tree: &Path, version: &str) -> Result<PathBuf> {
+/// Returns the product's package of the files in `tree`.
+pub(super) fn build(product: &Product, tree: &Path, version: &str) -> Result<PathBuf> {
     let top = folder().join("rpm");
     workspace::remove(&top)?;
     fs::create_dir_all(&top)?;
-    let spec = top.join("lb.spec");
-    let text = read(&workspace::root().join("deploy/rpm/lb.spec"))?;
+    let name = format!("{}.spec", product.name);
+    let spec = top.join(&name);
+    let text = read(&workspace::root().join("deploy/rpm").join(name))?;
     let text = text.replace("@VERSION@", version).replace("@TREE@", &tree.display().to_string());
     fs::write(&spec, text)?;
     let mut command = Command::new("rpmbuild");
@@ -31,8 +33,8 @@ pub(super) fn build(tree: &Path, version: &str) -> Result<PathBuf> {
 }
 
 /// rpmlint finds nothing, and rpm installs and removes the package in a root of its own.
-pub(super) fn check(package: &Path) -> Result<()> {
-    let accepted = workspace::root().join("deploy/rpm/lb.rpmlintrc");
+pub(super) fn check(product: &Product, package: &Path) -> Result<()> {
+    let accepted = workspace::root().join("deploy/rpm/rpmlintrc");
     workspace::run("rpmlint", Command::new("rpmlint").args(["--strict", "-r"]).arg(accepted).arg(package))?;
     let root = folder().join("rpm-root");
     workspace::remove(&root)?;
@@ -45,10 +47,12 @@ pub(super) fn check(package: &Path) -> Result<()> {
     let file = package.to_str().context("the folder's name is not UTF-8")?;
     // There is no distribution around it: what it needs of one, and its scripts, are left out.
     rpm(&["--install", "--nodeps", "--noscripts", file])?;
-    ensure!(root.join(tree::PROGRAM).exists(), "the package has no program");
-    let needs = rpm(&["--query", "--requires", "lb"])?;
+    let program = root.join(product.program());
+    ensure!(program.exists(), "the package has no program");
+    ensure!(root.join(product.settings()).is_dir(), "the package has no folder for the configuration");
+    let needs = rpm(&["--query", "--requires", product.name])?;
     ensure!(needs.contains("libc.so.6"), "the package names no C library: {needs}");
-    rpm(&["--erase", "--noscripts", "lb"])?;
-    ensure!(!root.join(tree::PROGRAM).exists(), "the program is still there");
+    rpm(&["--erase", "--noscripts", product.name])?;
+    ensure!(!program.exists(), "the program is still there");
     workspace::remove(&root)
 }

@@ -9,11 +9,12 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use lb_lab::workspace::root;
 
+use super::product::Product;
 use super::{folder, output, read};
 use crate::workspace;
 
-/// What lintian says and is meant so: the package is no part of Debian, so it closes no bug there,
-/// and nobody has an address for it; libyaml is in the executable as Rust, which no package of
+/// What lintian says and is meant so: a package is no part of Debian, so it closes no bug there,
+/// and nobody has an address for it; libyaml is in the executables as Rust, which no package of
 /// Debian has; and `deb-systemd-helper`, which is to be called in place of `systemctl`, undoes only
 /// what it has done itself, while it is the operator who enables the unit.
 pub(super) const ACCEPTED: [&str; 5] = [
@@ -24,82 +25,58 @@ pub(super) const ACCEPTED: [&str; 5] = [
     "maintainer-script-calls-systemctl",
 ];
 
-const DOCUMENTS: &str = "usr/share/doc/lb";
-
-/// Files and folders that stand there as in the source, so that links between documents lead to
-/// the same files.
-const SAME: [&str; 15] = [
-    "README.md",
-    "ARCHITECTURE.md",
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    "GLOSSARY.md",
-    "docs",
-    "deploy/ansible",
-    "deploy/container",
-    "deploy/examples",
-    "deploy/grafana",
-    "deploy/kubernetes",
-    "deploy/prometheus",
-    "deploy/routing",
-    "deploy/schema",
-    "deploy/systemd",
-];
-
-/// Links to these: the place where everybody looks for examples, and the schema that examples name
-/// as `../schema`.
-const SHORT: [(&str, &str); 2] = [("examples", "deploy/examples"), ("schema", "deploy/schema")];
-
-/// live-build has a /usr/bin/lb, so this one is in sbin, where an administrator's command belongs.
-pub(super) const PROGRAM: &str = "usr/sbin/lb";
-
-/// What systemd reads besides the unit, and where.
-const SYSTEMD: [(&str, &str); 2] = [
-    ("deploy/systemd/sysusers.conf", "usr/lib/sysusers.d/lb.conf"),
-    ("deploy/systemd/lb.catalog", "usr/lib/systemd/catalog/lb.catalog"),
-];
-
-/// The shells, and where they look for completions.
+/// The shells, and where they look for completions of a program.
 const SHELLS: [(&str, &str); 3] = [
-    ("bash", "usr/share/bash-completion/completions/lb"),
-    ("zsh", "usr/share/zsh/vendor-completions/_lb"),
-    ("fish", "usr/share/fish/vendor_completions.d/lb.fish"),
+    ("bash", "usr/share/bash-completion/completions/@NAME@"),
+    ("zsh", "usr/share/zsh/vendor-completions/_@NAME@"),
+    ("fish", "usr/share/fish/vendor_completions.d/@NAME@.fish"),
 ];
 
-/// Returns a folder with all files where they are installed.
-pub(super) fn make(lb: &Path, version: &str) -> Result<PathBuf> {
-    let tree = folder().join(format!("lb-{version}"));
+/// Returns a folder with all files where they are installed. `built` is the product's program.
+pub(super) fn make(product: &Product, built: &Path, version: &str) -> Result<PathBuf> {
+    let tree = folder().join(format!("{}-{version}", product.name));
     workspace::remove(&tree)?;
-    fill(&tree, lb, version)?;
+    fill(&tree, product, built, version)?;
     Ok(tree)
 }
 
-fn fill(tree: &Path, lb: &Path, version: &str) -> Result<()> {
-    let program = tree.join(PROGRAM);
-    put(&program, &fs::read(lb)?, 0o755)?;
+fn fill(tree: &Path, product: &Product, built: &Path, version: &str) -> Result<()> {
+    let program = tree.join(product.program());
+    put(&program, &fs::read(built)?, 0o755)?;
     output(Command::new("strip").args(["--strip-unneeded", "--remove-section=.comment"]).arg(&program))?;
-    put(&tree.join("usr/lib/systemd/system/lb.service"), unit()?.as_bytes(), 0o644)?;
-    for (from, to) in SYSTEMD {
+    put(&tree.join(product.unit()), unit(product)?.as_bytes(), 0o644)?;
+    for (from, to) in product.systemd {
         put(&tree.join(to), read(&root().join(from))?.as_bytes(), 0o644)?;
     }
+    settings(tree, product)?;
     for (shell, place) in SHELLS {
-        let script = output(Command::new(lb).args(["completions", shell]))?;
-        put(&tree.join(place), script.as_bytes(), 0o644)?;
+        let script = output(Command::new(built).args(product.completions).arg(shell))?;
+        put(&tree.join(place.replace("@NAME@", product.name)), script.as_bytes(), 0o644)?;
     }
-    manual(tree, lb)?;
-    documents(tree, version)
+    manual(tree, product, built)?;
+    documents(tree, product, version)
 }
 
-/// The unit of deploy/systemd, which starts what the package installs.
-fn unit() -> Result<String> {
-    let unit = read(&root().join("deploy/systemd/lb.service"))?;
-    let (_, unit) = unit.split_once("[Unit]").context("lb.service has no section [Unit]")?;
-    Ok(format!("[Unit]{unit}").replace("/usr/local/sbin/lb", &format!("/{PROGRAM}")))
+/// The product's unit of deploy/systemd, which starts what the package installs.
+fn unit(product: &Product) -> Result<String> {
+    let name = product.name;
+    let unit = read(&root().join(format!("deploy/systemd/{name}.service")))?;
+    let (_, unit) = unit.split_once("[Unit]").context("the unit has no section [Unit]")?;
+    Ok(format!("[Unit]{unit}").replace(&format!("/usr/local/sbin/{name}"), &product.command()))
 }
 
-fn manual(tree: &Path, lb: &Path) -> Result<()> {
+/// The folder of the configuration. All may look into it: what is secret there has a mode of its
+/// own.
+fn settings(tree: &Path, product: &Product) -> Result<()> {
+    let folder = tree.join(product.settings());
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+fn manual(tree: &Path, product: &Product, built: &Path) -> Result<()> {
     let pages = tree.join("pages");
-    output(Command::new(lb).args(["man", "--out"]).arg(&pages))?;
+    output(Command::new(built).args(product.manual).arg(&pages))?;
     for page in fs::read_dir(&pages)? {
         let page = page?;
         let name = page.file_name().to_string_lossy().into_owned();
@@ -110,19 +87,32 @@ fn manual(tree: &Path, lb: &Path) -> Result<()> {
     workspace::remove(&pages)
 }
 
-fn documents(tree: &Path, version: &str) -> Result<()> {
-    let documents = tree.join(DOCUMENTS);
+fn documents(tree: &Path, product: &Product, version: &str) -> Result<()> {
+    let documents = tree.join(product.documents());
     let from = root();
     put(&documents.join("copyright"), &fs::read(from.join("deploy/debian/copyright"))?, 0o644)?;
-    let log = read(&from.join("deploy/debian/changelog"))?.replace("@VERSION@", version);
+    let log = read(&from.join("deploy/debian/changelog"))?;
+    let log = log.replace("@NAME@", product.name).replace("@VERSION@", version);
     put(&documents.join("changelog.gz"), &compressed(log.as_bytes())?, 0o644)?;
-    for name in SAME {
+    for name in product.same {
         copy(&from.join(name), &documents.join(name))?;
     }
-    for (link, to) in SHORT {
+    for (manifest, key, place) in product.held {
+        put(&documents.join(place), held(manifest, key)?.as_bytes(), 0o644)?;
+    }
+    for (link, to) in product.links {
         symlink(to, documents.join(link)).with_context(|| format!("cannot make the link {link}"))?;
     }
     Ok(())
+}
+
+/// The file that a ConfigMap holds under this key, as a block of text.
+fn held(manifest: &str, key: &str) -> Result<String> {
+    let text = read(&root().join(manifest))?;
+    let begin = format!("\n  {key}: |\n");
+    let (_, rest) = text.split_once(&begin).with_context(|| format!("{manifest} has no {key}"))?;
+    let lines = rest.lines().map_while(|line| line.strip_prefix("    "));
+    Ok(lines.map(|line| format!("{line}\n")).collect())
 }
 
 /// A file, or a folder with all that is in it. Of a link, what it leads to.
@@ -163,20 +153,23 @@ fn compressed(content: &[u8]) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::product::{ALL, LB, LB_KUBE};
     use super::*;
 
     #[test]
-    fn the_unit_of_the_package_starts_what_the_package_installs() {
-        let unit = unit().expect("the unit");
-        assert!(unit.contains("ExecStart=/usr/sbin/lb run"), "{unit}");
-        assert!(!unit.contains("/usr/local"), "{unit}");
+    fn the_unit_of_a_package_starts_what_the_package_installs() {
+        for product in ALL {
+            let unit = unit(product).expect("the unit");
+            assert!(unit.contains(&format!("\nExecStart=/usr/sbin/{} ", product.name)), "{unit}");
+            assert!(!unit.contains("/usr/local"), "{unit}");
+        }
     }
 
     #[test]
     fn links_between_documents_lead_to_files_of_the_package() {
         let folder = tempfile::tempdir().expect("a folder");
-        documents(folder.path(), "1.0").expect("the documents");
-        let top = folder.path().join(DOCUMENTS);
+        documents(folder.path(), &LB, "1.0").expect("the documents");
+        let top = folder.path().join(LB.documents());
         assert_eq!(crate::house::documents::broken_links(&top), Vec::<String>::new());
         let drop_in = "deploy/ansible/roles/lb/files/cluster.conf";
         for file in ["examples/talk.yaml", "schema/lb.schema.json", "changelog.gz", "copyright", drop_in] {
@@ -184,5 +177,29 @@ mod tests {
         }
         // The role may be copied away from what it has in common with the unit.
         assert!(!top.join(drop_in).is_symlink(), "the role of the package is not whole by itself");
+    }
+
+    #[test]
+    fn examples_of_lb_kube_have_the_pools_as_a_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        documents(folder.path(), &LB_KUBE, "1.0").expect("the documents");
+        let top = folder.path().join(LB_KUBE.documents());
+        for file in ["examples/account.yaml", "examples/example/service.yaml", "changelog.gz", "copyright"] {
+            assert!(top.join(file).exists(), "the package has no {file}");
+        }
+        let pools = read(&top.join("examples/config.yaml")).expect("the pools");
+        assert!(pools.contains("\npools:\n  - name: public\n"), "{pools}");
+        assert!(pools.ends_with("\n    auto_assign: true\n"), "{pools}");
+    }
+
+    #[test]
+    fn the_folder_of_the_configuration_is_for_all_to_look_into() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for product in ALL {
+            settings(folder.path(), product).expect("the folder");
+            let made = folder.path().join("etc").join(product.name);
+            let mode = fs::metadata(made).expect("a folder").permissions().mode();
+            assert_eq!(mode & 0o7777, 0o755, "{}", product.name);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The package in a Debian root of its own: it comes, is upgraded, goes, and leaves no trace.
+//! A package in a Debian root: it comes, is upgraded, goes, and leaves no trace.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,29 +6,32 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{folder, output, tree};
+use super::product::Product;
+use super::{folder, output, read};
 use crate::workspace;
 
-pub(super) fn run(package: &Path, next: &Path) -> Result<()> {
-    let root = Root::make("root", &[])?;
+pub(super) fn run(root: &Root, product: &Product, package: &Path, next: &Path) -> Result<()> {
     let before = root.files()?;
     root.install(package)?;
-    let program = format!("/{}", tree::PROGRAM);
-    root.says(&[&program, "--version"], "lb ")?;
-    let example = "/usr/share/doc/lb/examples/talk.yaml";
-    root.says(&[&program, "check", example], "ok")?;
-    // What the administrator has made and lb has written.
-    for (file, text) in [("etc/lb/lb.yaml", "interface: eth0\n"), ("var/lib/lb/orders.json", "[]\n")] {
-        let file = root.0.join(file);
+    for (words, answer) in product.answers {
+        root.says(&[&[&*product.command()], *words].concat(), answer)?;
+    }
+    root.verify_unit(product)?;
+    // What the administrator puts into the folder that the package has made,
+    let configuration = root.0.join(product.configuration());
+    fs::write(&configuration, "# mine\n").context("the package has made no folder for it")?;
+    // and what the program has written.
+    if let Some(kept) = product.kept {
+        let file = root.0.join(kept);
         fs::create_dir_all(file.parent().context("a folder")?)?;
-        fs::write(file, text)?;
+        fs::write(file, "[]\n")?;
     }
     root.install(next)?;
-    ensure!(root.0.join("etc/lb/lb.yaml").exists(), "the upgrade has removed the configuration");
-    root.dpkg(&["--remove", "lb"])?;
-    ensure!(!root.0.join(tree::PROGRAM).exists(), "the program is still there");
-    ensure!(root.0.join("etc/lb/lb.yaml").exists(), "removal has removed the configuration");
-    root.dpkg(&["--purge", "lb"])?;
+    ensure!(configuration.exists(), "the upgrade has removed the configuration");
+    root.dpkg(&["--remove", product.name])?;
+    ensure!(!root.0.join(product.program()).exists(), "the program is still there");
+    ensure!(configuration.exists(), "removal has removed the configuration");
+    root.dpkg(&["--purge", product.name])?;
     let after = root.files()?;
     let left: Vec<_> = after.iter().filter(|file| !before.contains(file)).collect();
     ensure!(left.is_empty(), "the purge has left {left:?}");
@@ -92,6 +95,18 @@ impl Root {
 
     fn dpkg(&self, words: &[&str]) -> Result<()> {
         self.inside(&[&["dpkg"], words].concat()).map(drop)
+    }
+
+    /// This machine's systemd finds nothing wrong with the unit, whose programs are there.
+    fn verify_unit(&self, product: &Product) -> Result<()> {
+        let unit = read(&self.0.join(product.unit()))?;
+        let program = self.0.join(product.program()).display().to_string();
+        let file = folder().join(format!("{}.service", product.name));
+        fs::write(&file, unit.replace(&product.command(), &program))?;
+        // What it says of units that this one names is not about the package.
+        let mut verify = Command::new("systemd-analyze");
+        output(verify.args(["verify", "--man=no", "--recursive-errors=no"]).arg(&file))?;
+        fs::remove_file(file).context("cannot remove the unit")
     }
 
     /// All of it but dpkg's own books and logs.

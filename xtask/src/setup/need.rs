@@ -31,7 +31,7 @@ pub(crate) enum Scope {
     Chaos,
     /// Building `lb` and booting other kernels with it.
     Kernels,
-    /// Building packages and an image.
+    /// Building packages and images.
     Package,
     /// The same, and trying them out.
     PackageCheck,
@@ -232,18 +232,20 @@ fn programs(scope: Scope) -> Vec<Missing> {
         program("ldirectord", "ldirectord", "is what the benchmark compares with");
     }
     if matches!(scope, Scope::Package | Scope::PackageCheck) {
-        program("dpkg-deb", "dpkg", "builds Debian's package");
-        program("rpmbuild", "rpm", "builds the RPM package");
-        program("umoci", "umoci", "builds the image for containers");
-        program("strip", "binutils", "leaves out of the package what only debuggers read");
-        let authorities = "makes the file of the authorities that the image trusts";
+        program("dpkg-deb", "dpkg", "builds Debian's packages");
+        program("rpmbuild", "rpm", "builds the RPM packages");
+        program("umoci", "umoci", "builds the images for containers");
+        program("strip", "binutils", "leaves out of the packages what only debuggers read");
+        let authorities = "makes the file of the authorities that the images trust";
         program("update-ca-certificates", "ca-certificates", authorities);
     }
     if scope == Scope::PackageCheck {
-        program("lintian", "lintian", "checks Debian's package");
-        program("rpmlint", "rpmlint", "checks the RPM package");
-        program("skopeo", "skopeo", "checks the image for containers");
-        program("mmdebstrap", "mmdebstrap", "makes a Debian to try the package in");
+        program("lintian", "lintian", "checks Debian's packages");
+        program("rpmlint", "rpmlint", "checks the RPM packages");
+        program("skopeo", "skopeo", "checks the images for containers");
+        program("mmdebstrap", "mmdebstrap", "makes a Debian to try the packages in");
+        program("systemd-analyze", "systemd", "verifies the units of the packages");
+        program("kill", "procps", "is what the unit reloads lb by");
         program("mount", "mount", "gives the Debian of the Ansible role a /proc");
         program("nsenter", "util-linux", "enters the namespaces of the Ansible role");
     }
