@@ -7,8 +7,9 @@ use lb_api::status::{Status, SyncPeer};
 use lb_lab::cluster::pair::Settings;
 use lb_lab::lab::director::wait_for;
 use lb_lab::lab::{Link, Node};
+use lb_lab::scenario::methods::Method;
 use lb_lab::scenario::several::Several;
-use lb_lab::scenario::steady::Steady;
+use lb_lab::scenario::steady::{self, Steady};
 
 const CONNECTIONS: usize = 1000;
 const PACE: Duration = Duration::from_millis(200);
@@ -41,7 +42,20 @@ fn take_over(several: &Several) {
 
 #[test]
 fn a_machine_that_is_gone_takes_no_connection_with_it_nor_does_its_return() {
-    let mut several = start("syncgone", "");
+    goes_and_comes_back(start("syncgone", ""));
+}
+
+#[test]
+fn nor_where_servers_are_reached_by_tunnels_or_address_translation() {
+    for method in [Method::Ipip, Method::Masq] {
+        let purpose = format!("syncgone{}", method.name());
+        let several = Several::start_by(method, &purpose, 10_000, SETTINGS, "", steady::echo);
+        goes_and_comes_back(several.unwrap_or_else(|error| panic!("{}: {error:#}", method.name())));
+    }
+}
+
+#[track_caller]
+fn goes_and_comes_back(mut several: Several) {
     let clients = known_clients(&several);
     several.pair.ha1.kill().expect("lb is killed");
     several.talk.ha1.set_carrier("eth0", Link::Down).expect("the cable is out");

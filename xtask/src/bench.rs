@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: the cost of a packet, the outage of a take-over, the cost of health checks,
-//! the effect of restarts on open connections, and how long a scrape takes.
+//! the effect of restarts, take-overs and floods on open connections, and how long a scrape takes.
 
 mod plot;
 
@@ -34,8 +34,8 @@ enum Benchmark {
     /// lists its options.
     #[command(disable_help_flag = true)]
     Checks(HandedOn),
-    /// The effect of a restart, a crash, an upgrade and another table size on open connections.
-    /// `--help` lists its options.
+    /// The effect of restarts, take-overs, floods and reloads on open connections. `--help` lists
+    /// its options.
     #[command(disable_help_flag = true)]
     Resilience(HandedOn),
     /// How long a scrape of the metrics takes with 10,000 servers. `--help` lists its options.

@@ -1,5 +1,8 @@
 //! What happens to the directors while the connections are open.
 
+mod plan;
+
+use std::fmt;
 use std::net::SocketAddrV4;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -12,50 +15,29 @@ use lb_lab::lab::{Director, Link, Node};
 use lb_lab::scenario::alone::{Alone, BOTH, SERVICE};
 use lb_lab::scenario::anycast::{self, Anycast};
 use lb_lab::scenario::floods::{self, Findings, Kind};
-use lb_lab::scenario::reloads::Newcomers;
+use lb_lab::scenario::methods::Method;
+use lb_lab::scenario::newcomers::Newcomers;
 use lb_lab::scenario::several::Several;
+use lb_lab::scenario::steady::arrivals::Arrivals;
 use lb_lab::scenario::steady::{Outcome, Steady};
+use lb_lab::statistics::round_to;
 use lb_tests::fill::fill;
 
-use super::{Case, Options, PACE};
-
-type Play = fn(Run<'_>) -> Result<Case>;
-
-pub(super) const CASES: [(&str, Play); 24] = [
-    ("restart", |run| run.alone(TABLE, 0, restart)),
-    ("crash", |run| run.alone(TABLE, 0, crash)),
-    ("upgrade", |run| run.alone(TABLE, 0, upgrade)),
-    ("resize", |run| run.alone(TABLE, 0, resize)),
-    ("restart-million", |run| run.alone(MILLION, MILLION, restart)),
-    ("resize-million", |run| run.alone(MILLION, MILLION, resize)),
-    ("cluster-restart", |run| run.several(PATIENT, cluster_restart)),
-    ("cluster-crash", |run| run.several(Settings::DEFAULT, cluster_crash)),
-    ("cluster-standby", |run| run.several(PATIENT, cluster_standby)),
-    ("takeover-kill", |run| run.known(Settings::DEFAULT, takeover_kill)),
-    ("takeover-freeze", |run| run.known(Settings::DEFAULT, takeover_freeze)),
-    ("takeover-link", |run| run.known(Settings::DEFAULT, takeover_link)),
-    ("return", |run| run.known(Settings::DEFAULT, comes_back_empty)),
-    ("ecmp-leave", |run| run.ecmp(ecmp_leave)),
-    ("ecmp-join", |run| run.ecmp(ecmp_join)),
-    ("sync-million", sync_million),
-    ("reload-1000", reload),
-    ("flood-syn", |run| run.flood(Kind::Syn)),
-    ("flood-synack", |run| run.flood(Kind::SynAck)),
-    ("flood-udp2", |run| run.flood(Kind::TwoDatagrams)),
-    ("flood-ack", |run| run.flood(Kind::Ack)),
-    ("flood-rst", |run| run.flood(Kind::Rst)),
-    ("flood-icmp", |run| run.flood(Kind::IcmpErrors)),
-    ("flood-fragments", |run| run.flood(Kind::Fragments)),
-];
+pub(super) use self::plan::{CASES, Plan};
+use super::report::Case;
+use super::{Options, PACE};
 
 /// Of the case `reload-1000`.
 const RELOADS: u32 = 1000;
 
-/// Of the cases with three directors at most.
-const ECMP: u32 = 3000;
-
 /// How long a flood lasts.
 const FLOOD: Duration = Duration::from_secs(60);
+
+/// How old a connection must be for the other director to know it.
+const KNOWN_AFTER: Duration = Duration::from_millis(200);
+
+/// Clients that connect again and again at the same time.
+const HONEST: usize = 4;
 
 /// Connections that the table has room for.
 const TABLE: u32 = 50_000;
@@ -66,8 +48,17 @@ pub(super) const PATIENT: Settings = Settings { dead: Duration::from_secs(1), ..
 
 /// One case under way.
 pub(super) struct Run<'a> {
-    pub name: &'static str,
+    pub plan: &'static Plan,
     pub options: &'a Options,
+    pub method: Method,
+}
+
+/// The case's name, with the method where it is tried by several.
+impl fmt::Display for Run<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.plan.name)?;
+        self.method_name().map_or(Ok(()), |method| write!(f, ", {method}"))
+    }
 }
 
 /// How long the start of an `lb` took, in milliseconds: from its process to its first answer, which
@@ -206,9 +197,8 @@ fn ecmp_join(anycast: &mut Anycast) -> Result<StartMs> {
 
 /// A director that comes back empty learns a million connections. `start_ms` is from its process to
 /// its knowing them.
-fn sync_million(run: Run<'_>) -> Result<Case> {
-    let echo = |server: &Node| run.echo(server);
-    let mut several = Several::start_with(&run.lab(), MILLION, PATIENT, "", echo)?;
+fn sync_million(run: &Run<'_>) -> Result<Case> {
+    let mut several = run.start_several(MILLION, PATIENT)?;
     let clients = several.clients(run.connections(), PACE)?;
     let took = comes_to_know(&mut several)?;
     run.ends(clients, u64::from(MILLION), &took)
@@ -216,7 +206,7 @@ fn sync_million(run: Run<'_>) -> Result<Case> {
 
 /// The same without clients: milliseconds.
 pub(super) fn learns_a_million(run: &Run<'_>) -> Result<f64> {
-    let mut several = Several::start_with(&run.lab(), MILLION, PATIENT, "", |server| run.echo(server))?;
+    let mut several = run.start_several(MILLION, PATIENT)?;
     Ok(comes_to_know(&mut several)?.0)
 }
 
@@ -234,11 +224,10 @@ fn comes_to_know(several: &mut Several) -> Result<StartMs> {
 }
 
 /// A configuration that changes a thousand times, but for the service of the connections.
-/// `honest_ok_share` is of requests over new ones.
-fn reload(run: Run<'_>) -> Result<Case> {
-    let alone = Alone::start_with(&run.lab(), TABLE, |server| run.echo(server))?;
+fn reload(run: &Run<'_>) -> Result<Case> {
+    let alone = Alone::start_with(&run.lab(), TABLE, |server| start_echo(server, SERVICE))?;
     let clients = alone.clients(run.connections(), PACE)?;
-    let newcomers = Newcomers::start(&alone.talk.client);
+    let newcomers = start_newcomers(&alone.talk.client, SERVICE)?;
     let reloads = alone.reload_again_and_again(TABLE, RELOADS);
     let served = newcomers.finish()?;
     reloads?;
@@ -250,35 +239,78 @@ pub(super) fn peer(status: &Status) -> Option<&SyncPeer> {
     status.cluster.as_ref()?.sync.as_ref()?.peers.first()
 }
 
+/// Starts what sends back what it gets, in a process of its own, at this address of a server.
+fn start_echo(server: &Node, address: SocketAddrV4) -> Result<()> {
+    let this = std::env::current_exe()?;
+    let this = this.to_str().context("the path of the benchmark is not UTF-8")?;
+    server.start("echo", this, &["--echo", &address.to_string()]).map(drop)
+}
+
+/// Clients that connect again and again to the service.
+fn start_newcomers(client: &Node, service: SocketAddrV4) -> Result<Newcomers> {
+    make_room(client)?;
+    Ok(Newcomers::start(client, service, HONEST))
+}
+
+/// The ports of connections that have ended are taken for a minute, so clients that connect again
+/// and again need many.
+fn make_room(client: &Node) -> Result<()> {
+    client.sysctl("net/ipv4/ip_local_port_range", "1024 65535")
+}
+
 impl Run<'_> {
-    /// As [`Self::several`], with connections that the other director knows.
+    /// As [`Self::several`], with connections that the other director knows. More begin until
+    /// something happens: of those it may not know the youngest. And requests go over new ones.
     fn known(&self, settings: Settings, play: fn(&mut Several) -> Result<StartMs>) -> Result<Case> {
-        self.several(settings, |several| {
-            let connections = self.connections() as u64;
-            several.pair.ha2.wait_until("ha2 knows them", PATIENCE, |status| {
-                peer(status).is_some_and(|peer| peer.taken >= connections)
-            })?;
-            play(several)
+        let mut several = self.start_several(TABLE, settings)?;
+        let clients = several.clients(self.connections(), PACE)?;
+        let connections = self.connections() as u64;
+        several.pair.ha2.wait_until("ha2 knows them", PATIENCE, |status| {
+            peer(status).is_some_and(|peer| peer.taken >= connections)
+        })?;
+        eprintln!("  {connections} connections are open, and the other director knows them");
+        let newcomers = start_newcomers(&several.talk.client, SERVICE)?;
+        let arrivals = Arrivals::start(&several.talk.client, SERVICE, PACE);
+        sleep(PACE);
+        ensure!(
+            several.pair.ha1.status()?.held_by("ha1"),
+            "the group has moved before anything happened: {}",
+            several.pair.shown()
+        );
+        let happened = arrivals.begin_no_more();
+        let took = play(&mut several).with_context(|| several.pair.shown())?;
+        let ages = arrivals.finish(happened, KNOWN_AFTER)?;
+        let served = newcomers.finish()?;
+        let case = self.ends(clients, connections, &took)?;
+        Ok(Case {
+            connections: case.connections + ages.older,
+            lost: case.lost + ages.older_lost + ages.wrong,
+            younger_lost: Some(ages.younger_lost),
+            honest_ok_share: Some(served.share()),
+            ..case
         })
     }
 
     /// Three directors that serve one VIP at once, behind a router.
     fn ecmp(&self, play: fn(&mut Anycast) -> Result<StartMs>) -> Result<Case> {
-        let echo = |server: &Node| self.echo_at(server, anycast::SERVICE);
+        let echo = |server: &Node| start_echo(server, anycast::SERVICE);
         let mut anycast = Anycast::start(&self.lab(), TABLE, [Daemon::Bird; 3], echo)?;
-        let connections = self.options.connections.min(ECMP);
-        let clients = anycast.clients(connections as usize, PACE)?;
+        let clients = anycast.clients(self.connections(), PACE)?;
+        eprintln!("  {} connections are open, and all directors know them", self.connections());
+        let newcomers = start_newcomers(&anycast.client, anycast::SERVICE)?;
         let took = play(&mut anycast).with_context(|| anycast.shown())?;
-        self.ends(clients, u64::from(connections), &took)
+        let served = newcomers.finish()?;
+        let case = self.ends(clients, u64::from(self.options.connections), &took)?;
+        Ok(Case { honest_ok_share: Some(served.share()), ..case })
     }
 
     /// Two directors, of whom the active one is flooded.
     fn flood(&self, kind: Kind) -> Result<Case> {
-        let echo = |server: &Node| self.echo(server);
-        let several = Several::start_with(&self.lab(), MILLION, PATIENT, "", echo)?;
+        let several = self.start_several(MILLION, PATIENT)?;
         let clients = several.clients(self.connections(), PACE)?;
-        let ha1 = &several.pair.ha1;
-        let found = floods::flood(&several.talk.client, ha1, SERVICE, kind, FLOOD)?;
+        let (client, ha1) = (&several.talk.client, &several.pair.ha1);
+        make_room(client)?;
+        let found = floods::flood(client, ha1, SERVICE, kind, FLOOD)?;
         let status = ha1.status()?;
         ensure!(status.held_by("ha1"), "the group has moved during the flood: {}", several.pair.shown());
         let Findings { frames, rate, honest, slowest_answer, grown_kib, .. } = found;
@@ -291,18 +323,13 @@ impl Run<'_> {
         Ok(Case { honest_ok_share: Some(found.honest_ok_share()), ..case })
     }
 
-    pub(super) fn echo(&self, server: &Node) -> Result<()> {
-        self.echo_at(server, SERVICE)
-    }
-
-    fn echo_at(&self, server: &Node, vip: SocketAddrV4) -> Result<()> {
-        let this = std::env::current_exe()?;
-        let this = this.to_str().context("the path of the benchmark is not UTF-8")?;
-        server.start("echo", this, &["--echo", &vip.to_string()]).map(drop)
-    }
-
     fn connections(&self) -> usize {
         self.options.connections as usize
+    }
+
+    /// The method, where the case is tried by several.
+    fn method_name(&self) -> Option<&'static str> {
+        self.plan.is_by_method().then(|| self.method.name())
     }
 
     /// A director that is alone, whose table has room for `table` connections and knows `entries`
@@ -313,7 +340,7 @@ impl Run<'_> {
         entries: u32,
         play: impl FnOnce(&Self, &mut Alone, u32) -> Result<StartMs>,
     ) -> Result<Case> {
-        let mut alone = Alone::start_with(&self.lab(), table, |server| self.echo(server))?;
+        let mut alone = Alone::start_with(&self.lab(), table, |server| start_echo(server, SERVICE))?;
         let clients = alone.clients(self.connections(), PACE)?;
         fill(&alone.talk.ha1, "eth0", table, entries)?;
         let took = play(self, &mut alone, table)?;
@@ -332,15 +359,19 @@ impl Run<'_> {
         settings: Settings,
         play: impl FnOnce(&mut Several) -> Result<StartMs>,
     ) -> Result<Case> {
-        let echo = |server: &Node| self.echo(server);
-        let mut several = Several::start_with(&self.lab(), TABLE, settings, "", echo)?;
+        let mut several = self.start_several(TABLE, settings)?;
         let clients = several.clients(self.connections(), PACE)?;
         let took = play(&mut several).with_context(|| several.pair.shown())?;
         self.ends(clients, u64::from(self.options.connections), &took)
     }
 
-    pub(super) fn lab(&self) -> String {
-        format!("bench{}", self.name.replace('-', ""))
+    /// Two directors with such a table, and servers that are reached by the method of the run.
+    pub(super) fn start_several(&self, table: u32, settings: Settings) -> Result<Several> {
+        Several::start_by(self.method, &self.lab(), table, settings, "", start_echo)
+    }
+
+    fn lab(&self) -> String {
+        format!("bench{}", self.plan.name.replace('-', ""))
     }
 
     /// Each connection speaks at least once more.
@@ -351,18 +382,16 @@ impl Run<'_> {
             "the connections did not go on: {blocks} blocks of {connections}"
         );
         Ok(Case {
-            name: self.name,
+            name: self.plan.name,
+            method: self.method_name(),
             connections,
             lost: lost + wrong,
+            younger_lost: None,
             honest_ok_share: None,
             packets_lost: datagrams_lost,
-            gap_ms_worst: tenths(gap.as_secs_f64() * 1e3),
+            gap_ms_worst: round_to(gap.as_secs_f64() * 1e3, 1),
             entries,
             start_ms: took.0.round(),
         })
     }
-}
-
-pub(super) fn tenths(number: f64) -> f64 {
-    (number * 10.0).round() / 10.0
 }

@@ -1,121 +1,107 @@
-//! What connections lose when the process of a director ends and another one begins, alone and in a
-//! cluster: thousands of TCP connections that check every byte, and a datagram each millisecond.
-//! And how long the next `lb` takes to start.
+//! What connections lose when something happens to a director that has them: it ends and begins
+//! again, its machine is gone, it is flooded or reloaded. Thousands of TCP connections check every
+//! byte, a datagram goes each millisecond, and clients connect meanwhile.
+//!
+//! - [`cases`]: what happens to the directors; `cases/plan.rs` lists all of it
+//! - [`sync`]: what it costs that two directors know the same connections
+//! - [`report`]: figures, goals, table and JSON
 
 mod cases;
+mod report;
 mod sync;
 
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Result, ensure};
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
+use lb_lab::scenario::methods::Method;
 use lb_lab::scenario::steady;
-use serde::Serialize;
-use serde_json::json;
 
-use self::cases::{CASES, Run};
-use self::sync::Sync;
+use cases::{CASES, Run};
+use report::Report;
 
-/// What a restart, a crash, an upgrade and another table size cost the connections there are.
+/// What restarts, kills, take-overs, floods and reloads cost the connections there are.
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask bench resilience")]
 struct Options {
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
-    /// TCP connections that are open meanwhile.
+    /// TCP connections that are open meanwhile. Fewer make a quick try; `sync` has its own.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     connections: u32,
     /// Only the case of this name. May be given several times.
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(names()))]
     only: Vec<String>,
+    /// How packets get to the servers in take-overs and `return`. May be given several times;
+    /// without it, these cases are played by each method, one after the other.
+    #[arg(long, value_name = "METHOD", value_parser = PossibleValuesParser::new(methods()))]
+    method: Vec<String>,
     /// The build that the case `upgrade` changes to.
     #[arg(long, value_name = "FILE")]
     other_build: Option<PathBuf>,
     /// Be the server of a node, which this program starts for itself.
-    #[arg(long, hide = true, value_name = "VIP:PORT")]
+    #[arg(long, hide = true, value_name = "ADDRESS:PORT")]
     echo: Option<SocketAddrV4>,
     /// Cargo adds this to every benchmark's arguments.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// The case of connections that two directors know.
-const SYNC: &str = "sync";
-
 /// From one block of a connection to its next.
 const PACE: Duration = Duration::from_secs(2);
 
-#[derive(Debug, Serialize)]
-struct Case {
-    name: &'static str,
-    connections: u64,
-    /// Reset, without an answer for 15 s, or with other bytes than were sent.
-    lost: u64,
-    /// The share of requests over new connections that got their answer, where the case makes any.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    honest_ok_share: Option<f64>,
-    /// Of a flow of one datagram each millisecond.
-    packets_lost: u64,
-    /// The longest time without an answer to a datagram.
-    gap_ms_worst: f64,
-    /// What the next `lb` found in the table.
-    entries: u64,
-    /// From the start of its process to its first answer.
-    start_ms: f64,
+impl Options {
+    fn runs(&self) -> Vec<Run<'_>> {
+        let mut runs = Vec::new();
+        for plan in CASES.iter().filter(|plan| is_wanted(&self.only, plan.name)) {
+            let methods = plan.methods.iter().copied();
+            let wanted =
+                methods.filter(|method| !plan.is_by_method() || is_wanted(&self.method, method.name()));
+            runs.extend(wanted.map(|method| Run { plan, options: self, method }));
+        }
+        runs
+    }
+}
+
+/// Whether the name is one of the chosen ones, or nothing was chosen.
+fn is_wanted(chosen: &[String], name: &str) -> bool {
+    chosen.is_empty() || chosen.iter().any(|one| one == name)
+}
+
+fn names() -> Vec<&'static str> {
+    CASES.iter().map(|plan| plan.name).collect()
+}
+
+fn methods() -> [&'static str; 3] {
+    Method::ALL.map(Method::name)
 }
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    if let Some(vip) = options.echo {
-        return steady::echo_here(vip);
+    if let Some(address) = options.echo {
+        return steady::echo_here(address);
     }
-    let is_wanted = |name: &str| options.only.is_empty() || options.only.iter().any(|only| only == name);
-    let mut cases = Vec::new();
-    for (name, case) in CASES.into_iter().filter(|(name, _)| is_wanted(name)) {
-        eprintln!("{name} …");
-        cases.push(case(Run { name, options: &options }).with_context(|| format!("the case {name}"))?);
+    let runs = options.runs();
+    let minutes = runs.iter().map(|run| run.plan.seconds).sum::<u64>().div_ceil(60);
+    eprintln!("{} connections; about {minutes} min in all", options.connections);
+    let (mut report, mut broken_off) = (Report::default(), Vec::new());
+    for run in &runs {
+        eprintln!("{run}: {}; about {} s", run.plan.does, run.plan.seconds);
+        let begun = Instant::now();
+        match (run.plan.play)(run) {
+            Ok(figures) => report.add(figures),
+            Err(error) => {
+                eprintln!("  broke off: {error:#}");
+                broken_off.push(run.to_string());
+            }
+        }
+        eprintln!("  took {:.0} s", begun.elapsed().as_secs_f64());
     }
-    let sync = is_wanted(SYNC).then(|| {
-        eprintln!("{SYNC} …");
-        sync::measure(&Run { name: SYNC, options: &options }).with_context(|| format!("the case {SYNC}"))
-    });
-    let sync = sync.transpose()?;
-    if options.json {
-        let lines = cases.iter().map(serde_json::to_value).chain(sync.iter().map(serde_json::to_value));
-        let lines = lines.collect::<Result<Vec<_>, _>>()?;
-        println!("{}", serde_json::to_string_pretty(&json!({ "resilience": lines }))?);
-        return Ok(());
-    }
-    if !cases.is_empty() {
-        show(&cases);
-    }
-    if let Some(sync) = sync {
-        let cells = |cells: [&str; 6]| cells.map(|cell| format!("{cell:>14}")).concat();
-        println!("\n{SYNC:<6}{}", cells(Sync::HEAD));
-        println!("{:<6}{}", "", cells(sync.row().each_ref().map(String::as_str)));
-    }
+    report.print(options.json)?;
+    ensure!(broken_off.is_empty(), "not all cases could be played: {}", broken_off.join("; "));
     Ok(())
-}
-
-fn show(cases: &[Case]) {
-    println!(
-        "{:<16}{:>12}{:>8}{:>9}{:>14}{:>15}{:>12}{:>11}",
-        "case", "connections", "lost", "honest", "packets lost", "worst gap, ms", "entries", "start, ms"
-    );
-    for Case { name, connections, lost, honest_ok_share, packets_lost, gap_ms_worst, entries, start_ms } in
-        cases
-    {
-        let honest = honest_ok_share.map_or_else(String::new, |share| format!("{share:.4}"));
-        println!(
-            "{name:<16}{connections:>12}{lost:>8}{honest:>9}{packets_lost:>14}{gap_ms_worst:>15.1}{entries:>12}{start_ms:>11.0}"
-        );
-    }
-}
-
-fn names() -> Vec<&'static str> {
-    CASES.iter().map(|(name, _)| *name).chain([SYNC]).collect()
 }

@@ -6,6 +6,7 @@ pub mod anycast;
 pub mod floods;
 pub mod kept_open;
 pub mod methods;
+pub mod newcomers;
 pub mod one;
 pub mod open_loop;
 pub mod reloads;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use lb_api::status::{ServiceStatus, Status};
 use lb_lab::lab::Director;
 use lb_lab::lab::director::{binary, wait_for};
-use lb_lab::scenario::alone::Alone;
-use lb_lab::scenario::reloads::Newcomers;
+use lb_lab::scenario::alone::{Alone, SERVICE};
+use lb_lab::scenario::newcomers::Newcomers;
 use serde_json::Value;
 
 const TABLE: u32 = 10_000;
@@ -75,7 +75,7 @@ fn split(director: &Director) -> Files {
 fn an_included_file_comes_changes_and_goes_under_traffic() {
     let alone = Alone::start("includes", TABLE).unwrap_or_else(|error| panic!("{error:#}"));
     let clients = alone.clients(CONNECTIONS, PACE).expect("the clients connect");
-    let newcomers = Newcomers::start(&alone.talk.client);
+    let newcomers = Newcomers::start(&alone.talk.client, SERVICE, 1);
     let director = &alone.director;
     let Files { main, included, weight } = split(director);
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use lb_lab::scenario::alone::Alone;
-use lb_lab::scenario::reloads::Newcomers;
+use lb_lab::scenario::alone::{Alone, SERVICE};
+use lb_lab::scenario::newcomers::Newcomers;
 
 const TABLE: u32 = 10_000;
 const CONNECTIONS: usize = 200;
@@ -15,7 +15,7 @@ const ROUNDS: u32 = 40;
 fn no_request_fails_on_what_does_not_change_over_forty_reloads() {
     let alone = Alone::start("reload", TABLE).unwrap_or_else(|error| panic!("{error:#}"));
     let clients = alone.clients(CONNECTIONS, PACE).expect("the clients connect");
-    let newcomers = Newcomers::start(&alone.talk.client);
+    let newcomers = Newcomers::start(&alone.talk.client, SERVICE, 1);
     let reloads = alone.reload_again_and_again(TABLE, ROUNDS);
     let served = newcomers.finish().expect("they asked");
     reloads.unwrap_or_else(|error| panic!("{error:#}"));

@@ -15,6 +15,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use lb_common::tunnel::GUE_PORT;
 use nix::libc;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBufForce;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Node;
@@ -112,8 +114,8 @@ fn sockets() -> Result<Vec<(Socket, Headers)>> {
     sockets.push((gue, Headers { outer: false, shim: SHIM }));
     for (socket, _) in &sockets {
         socket.set_read_timeout(Some(Duration::from_millis(100)))?;
-        // A sender that does not wait must not lose packets here.
-        socket.set_recv_buffer_size(4 << 20)?;
+        // A sender that does not wait must not lose packets here, of which each takes a page.
+        setsockopt(socket, RcvBufForce, &(32 << 20))?;
     }
     Ok(sockets)
 }

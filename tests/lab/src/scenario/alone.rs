@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::methods::Method;
 use super::steady::{self, Steady};
 use crate::cluster::{Talk, VIP};
 use crate::lab::{Director, Node, unique_name};
@@ -26,23 +27,34 @@ pub struct Alone {
 
 /// The director's configuration, for a table of this many connections and these servers.
 pub fn configuration(node: &Node, connections: u32, servers: &str) -> Result<String> {
+    configuration_by(Method::Direct, node, connections, servers)
+}
+
+/// The same for servers that are reached by this method, and have the addresses of it.
+pub fn configuration_by(method: Method, node: &Node, connections: u32, servers: &str) -> Result<String> {
+    let forward = match method {
+        Method::Direct => String::new(),
+        other => format!("    forward: {}\n", other.name()),
+    };
+    let gateway = method.gateway().map_or_else(String::new, |gateway| format!(", {gateway}"));
+    let www1 = method.address(25);
     Ok(format!(
         "\
 interface: eth0
 metrics: off
 connections: {connections}
 maintenance_dir: {}
-groups: [{{ name: web, vips: [211.58.250.6/25] }}]
+groups: [{{ name: web, vips: [211.58.250.6/25{gateway}] }}]
 services:
   - vip: 211.58.250.6:{PORT}
     scheduler: rr
-    drain: 20s
+{forward}    drain: 20s
     check: {{ type: tcp, interval: 500ms, timeout: 2s }}
     servers: {servers}
   - vip: 211.58.250.6:{PORT}
     protocol: udp
-    check: {{ type: tcp, port: {PORT}, interval: 500ms, timeout: 2s }}
-    servers: [{{ name: www1, address: 211.58.250.25 }}]
+{forward}    check: {{ type: tcp, port: {PORT}, interval: 500ms, timeout: 2s }}
+    servers: [{{ name: www1, address: {www1} }}]
 ",
         node.folder()?.join("disabled").display()
     ))

@@ -3,9 +3,7 @@
 
 mod frames;
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, SocketAddrV4, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::net::SocketAddrV4;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,18 +13,16 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use self::frames::Frames;
 pub use self::frames::Kind;
+use super::newcomers::{Newcomers, Served};
 use crate::lab::{Director, Node};
 
-/// How long an honest client waits: TCP sends a SYN that was lost again after 1, 3 and 7 s.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Honest clients that connect at the same time, and how long each waits before the next time.
+/// Honest clients that connect at the same time.
 const HONEST: usize = 4;
-const PAUSE: Duration = Duration::from_millis(10);
 /// How often the director is asked.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
 /// What happened during a flood.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Findings {
     /// Frames that were sent, and how many in a second.
     pub frames: u64,
@@ -56,24 +52,9 @@ pub fn flood(
     length: Duration,
 ) -> Result<Findings> {
     let before = memory_kib(director)?;
-    let over = AtomicBool::new(false);
-    let (honest, served) = (AtomicU64::new(0), AtomicU64::new(0));
-    let (over, honest, served) = (&over, &honest, &served);
-    let mut findings = thread::scope(|scope| -> Result<Findings> {
+    let newcomers = Newcomers::start(client, to, HONEST);
+    let (frames, took, slowest_answer) = thread::scope(|scope| -> Result<_> {
         let sender = scope.spawn(|| client.run(|| send(client, director.node(), to, kind, length))?);
-        let clients: Vec<_> = (0..HONEST)
-            .map(|_| {
-                scope.spawn(|| {
-                    client.run(|| {
-                        while !over.load(Ordering::Relaxed) {
-                            honest.fetch_add(1, Ordering::Relaxed);
-                            served.fetch_add(u64::from(is_served(to)), Ordering::Relaxed);
-                            thread::sleep(PAUSE);
-                        }
-                    })
-                })
-            })
-            .collect();
         let mut slowest = Duration::ZERO;
         let asked = loop {
             let begun = Instant::now();
@@ -86,32 +67,19 @@ pub fn flood(
             }
             thread::sleep(ASK_EVERY);
         };
-        over.store(true, Ordering::Relaxed);
         let (frames, took) = sender.join().expect("the sender has a result")?;
-        for one in clients {
-            one.join().expect("honest clients have no reason to panic")?;
-        }
         asked?;
-        let rate = frames as f64 / took.as_secs_f64();
-        Ok(Findings { frames, rate, slowest_answer: slowest, ..Findings::default() })
+        Ok((frames, took, slowest))
     })?;
-    (findings.honest, findings.served) = (honest.load(Ordering::Relaxed), served.load(Ordering::Relaxed));
-    findings.grown_kib = memory_kib(director)?.saturating_sub(before);
-    Ok(findings)
-}
-
-/// Whether somebody who connects now gets back what it sends.
-fn is_served(to: SocketAddrV4) -> bool {
-    const BLOCK: [u8; 64] = *b"an honest client sends sixty-four bytes and wants them back now.";
-    let speak = || -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::from(to), PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(&BLOCK)?;
-        let mut answer = [0; BLOCK.len()];
-        stream.read_exact(&mut answer)?;
-        Ok(answer == BLOCK)
-    };
-    speak().unwrap_or(false)
+    let Served { requests, failed } = newcomers.finish()?;
+    Ok(Findings {
+        frames,
+        rate: frames as f64 / took.as_secs_f64(),
+        honest: requests,
+        served: requests - failed,
+        slowest_answer,
+        grown_kib: memory_kib(director)?.saturating_sub(before),
+    })
 }
 
 /// Sends as fast as it goes. Returns how many frames, and how long that took.

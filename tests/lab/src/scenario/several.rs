@@ -1,18 +1,22 @@
 //! Two directors on the talk's cluster, and servers that send back what they get: for what outlives
 //! the process of one of them.
 
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::alone::{BOTH, SERVICE, configuration};
+use super::alone::{SERVICE, configuration_by};
+use super::methods::Method;
 use super::steady::{self, Steady};
 use crate::cluster::Talk;
 use crate::cluster::pair::{PATIENCE, Pair, Settings};
-use crate::lab::{Node, unique_name};
+use crate::lab::{Node, TunnelEnd, unique_name};
 
 /// The directors, their servers and their client.
 pub struct Several {
+    /// They end before the lab does.
+    _tunnel_ends: Vec<TunnelEnd>,
     pub talk: Talk,
     pub pair: Pair,
 }
@@ -20,25 +24,32 @@ pub struct Several {
 impl Several {
     /// `purpose` is part of the lab's name; `cluster` is more of the section of that name.
     pub fn start(purpose: &str, connections: u32, settings: Settings, cluster: &str) -> Result<Self> {
-        let echo = |server: &Node| steady::echo(server, SERVICE);
-        Self::start_with(purpose, connections, settings, cluster, echo)
+        Self::start_by(Method::Direct, purpose, connections, settings, cluster, steady::echo)
     }
 
-    /// The same, with another way to start what sends back what it gets.
-    pub fn start_with(
+    /// The same where the servers are reached by this method. `echo` starts on a server, at an
+    /// address and port of it, what sends back what it gets.
+    pub fn start_by(
+        method: Method,
         purpose: &str,
         connections: u32,
         settings: Settings,
         cluster: &str,
-        echo: impl Fn(&Node) -> Result<()>,
+        echo: impl Fn(&Node, SocketAddrV4) -> Result<()>,
     ) -> Result<Self> {
         let talk = Talk::new(&unique_name(purpose))?;
+        let tunnel_ends = method.prepare(&talk)?;
         for server in [talk.www1.node(), talk.www2.node()] {
-            echo(server)?;
+            echo(server, method.destination(SERVICE, server))?;
         }
-        let configuration = configuration(&talk.ha1, connections, BOTH)?;
+        let servers = format!(
+            "[{{ name: www1, address: {} }}, {{ name: www2, address: {} }}]",
+            method.address(25),
+            method.address(27)
+        );
+        let configuration = configuration_by(method, &talk.ha1, connections, &servers)?;
         let pair = Pair::start_in(&talk, settings, &configuration, cluster)?;
-        Ok(Self { talk, pair })
+        Ok(Self { _tunnel_ends: tunnel_ends, talk, pair })
     }
 
     /// So many connections that stay open, each of which sends a block every `pace`.

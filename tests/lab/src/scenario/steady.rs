@@ -1,6 +1,8 @@
 //! Clients with open connections that verify every byte: they show the effect of a director's
 //! restart.
 
+pub mod arrivals;
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
@@ -27,25 +29,28 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const PROBE_EVERY: Duration = Duration::from_millis(1);
 /// How long the last answers to datagrams may take on a busy machine.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// Lost connections that are printed with the reason.
+const TOLD: u32 = 3;
 
-/// Echo servers for TCP and UDP on one port. Answers to datagrams have the VIP as their source,
-/// which the client expects. They end with the process.
-pub fn echo(node: &Node, vip: SocketAddrV4) -> Result<()> {
-    serve(node.run(|| bind(vip))??).map(drop)
+/// Echo servers for TCP and UDP on one port, which end with the process. Answers to datagrams have
+/// `address` as their source: the VIP, which the client expects, or what a director translates to
+/// the VIP.
+pub fn echo(node: &Node, address: SocketAddrV4) -> Result<()> {
+    serve(node.run(|| bind(address))??).map(drop)
 }
 
 /// Runs an echo server as a separate process, inside the node's namespace, because a process's
 /// descriptors are limited.
-pub fn echo_here(vip: SocketAddrV4) -> Result<()> {
+pub fn echo_here(address: SocketAddrV4) -> Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-    let thread = serve(bind(vip)?)?;
+    let thread = serve(bind(address)?)?;
     thread.join().map_err(|_| anyhow!("the servers have panicked"))?.context("the servers have ended")
 }
 
-fn bind(vip: SocketAddrV4) -> io::Result<(std::net::TcpListener, std::net::UdpSocket)> {
-    let tcp = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, vip.port()))?;
-    Ok((tcp, datagrams(vip)?))
+fn bind(address: SocketAddrV4) -> io::Result<(std::net::TcpListener, std::net::UdpSocket)> {
+    let tcp = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port()))?;
+    Ok((tcp, datagrams(address)?))
 }
 
 /// A socket with room for what comes while its thread gets no processor: a frame that went through
@@ -157,8 +162,14 @@ impl Steady {
                     Arc::clone(&noting),
                 )));
             }
-            for one in all {
-                let _ = one.await;
+            let mut told = 0;
+            for (number, one) in (0_u32..).zip(all) {
+                if let Ok(Some(why)) = one.await
+                    && told < TOLD
+                {
+                    told += 1;
+                    eprintln!("connection {number} is lost: {why}");
+                }
             }
             let _ = probing.await;
             Ok(())
@@ -210,6 +221,13 @@ impl Steady {
     }
 }
 
+/// What fails before [`Steady::finish`] leaves no clients behind.
+impl Drop for Steady {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
 fn connect(to: SocketAddrV4) -> io::Result<std::net::TcpStream> {
     let stream = std::net::TcpStream::connect(to)?;
     stream.set_nonblocking(true)?;
@@ -217,6 +235,7 @@ fn connect(to: SocketAddrV4) -> io::Result<std::net::TcpStream> {
     Ok(stream)
 }
 
+/// Returns why the connection was lost; `None`: it went on to the end.
 async fn speak(
     mut stream: TcpStream,
     number: u64,
@@ -224,7 +243,7 @@ async fn speak(
     pace: Duration,
     stop: Arc<AtomicBool>,
     seen: Arc<Seen>,
-) {
+) -> Option<String> {
     sleep(delay).await;
     for round in 0_u64.. {
         let last = stop.load(Ordering::Relaxed);
@@ -234,19 +253,23 @@ async fn speak(
             stream.write_all(&block).await?;
             stream.read_exact(&mut back).await
         };
-        match timeout(PATIENCE, exchange).await {
-            Ok(Ok(_)) if back[..] == block[..] => drop(seen.blocks.fetch_add(1, Ordering::Relaxed)),
-            Ok(Ok(_)) => drop(seen.wrong.fetch_add(1, Ordering::Relaxed)),
-            Ok(Err(_)) | Err(_) => {
-                seen.lost.fetch_add(1, Ordering::Relaxed);
-                return;
-            }
-        }
-        if last {
-            return;
+        let lost = match timeout(PATIENCE, exchange).await {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some(format!("no answer for {PATIENCE:?}")),
+        };
+        let count = match lost {
+            Some(_) => &seen.lost,
+            None if back[..] == block[..] => &seen.blocks,
+            None => &seen.wrong,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        if last || lost.is_some() {
+            return lost;
         }
         sleep(pace).await;
     }
+    None
 }
 
 /// Waits for the answers to the last datagrams.

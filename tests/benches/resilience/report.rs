@@ -1,0 +1,150 @@
+//! The figures of each case, its goals, and all of it as a table or as JSON.
+
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::sync::Sync;
+
+/// The share of requests over new connections that must get their answer.
+const HONEST: f64 = 0.99;
+
+/// What a case has come to.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Figures {
+    Connections(Case),
+    Sync(Sync),
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Case {
+    pub name: &'static str,
+    /// How packets got to the servers, where that was tried in several ways.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<&'static str>,
+    pub connections: u64,
+    /// Reset, without an answer for 15 s, or with other bytes than were sent.
+    pub lost: u64,
+    /// Of connections that were younger than 200 ms when it happened, which do not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub younger_lost: Option<u64>,
+    /// The share of requests over new connections that got their answer, where the case makes any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub honest_ok_share: Option<f64>,
+    /// Of a flow of one datagram each millisecond.
+    pub packets_lost: u64,
+    /// The longest time without an answer to a datagram.
+    pub gap_ms_worst: f64,
+    /// What the next `lb` found in the table.
+    pub entries: u64,
+    /// From the start of its process to its first answer.
+    pub start_ms: f64,
+}
+
+/// A figure with its goal in words, and whether it is met.
+pub(crate) type Goal = (String, bool);
+
+impl Case {
+    fn goals(&self) -> Vec<Goal> {
+        let Self { connections, lost, .. } = self;
+        let mut goals = vec![(format!("lost {lost} of {connections}, goal 0"), *lost == 0)];
+        if let Some(share) = self.honest_ok_share {
+            let goal = format!("served {share:.4} of new ones, goal {HONEST} at least");
+            goals.push((goal, share >= HONEST));
+        }
+        goals
+    }
+
+    fn row(&self) -> String {
+        let Self { name, connections, lost, packets_lost, gap_ms_worst, entries, start_ms, .. } = self;
+        let name = self.method.map_or_else(|| (*name).to_owned(), |method| format!("{name}, {method}"));
+        let younger = self.younger_lost.map_or_else(String::new, |lost| lost.to_string());
+        let honest = self.honest_ok_share.map_or_else(String::new, |share| format!("{share:.4}"));
+        format!(
+            "{name:<23}{connections:>12}{lost:>6}{younger:>9}{honest:>8}{packets_lost:>14}{gap_ms_worst:>15.1}\
+             {entries:>9}{start_ms:>11.0}"
+        )
+    }
+}
+
+impl Figures {
+    fn goals(&self) -> Vec<Goal> {
+        match self {
+            Self::Connections(case) => case.goals(),
+            Self::Sync(sync) => sync.goals(),
+        }
+    }
+}
+
+impl From<Case> for Figures {
+    fn from(case: Case) -> Self {
+        Self::Connections(case)
+    }
+}
+
+impl From<Sync> for Figures {
+    fn from(sync: Sync) -> Self {
+        Self::Sync(sync)
+    }
+}
+
+/// Of all cases that came to an end.
+#[derive(Debug, Default)]
+pub(crate) struct Report(Vec<Figures>);
+
+impl Report {
+    /// Tells the verdict, too.
+    pub(crate) fn add(&mut self, figures: Figures) {
+        for (goal, is_met) in figures.goals() {
+            eprintln!("  {goal}: {}", verdict(is_met));
+        }
+        self.0.push(figures);
+    }
+
+    pub(crate) fn print(&self, json: bool) -> Result<()> {
+        if json {
+            println!("{}", serde_json::to_string_pretty(&json!({ "resilience": self.0 }))?);
+        } else {
+            self.print_table();
+        }
+        Ok(())
+    }
+
+    fn print_table(&self) {
+        let mut rows: Vec<String> = Vec::new();
+        let (mut cases, mut syncs) = (0, 0);
+        for figures in &self.0 {
+            let goals = verdict(figures.goals().iter().all(|(_, is_met)| *is_met));
+            let (count, titles, row) = match figures {
+                Figures::Connections(case) => (&mut cases, head(), case.row()),
+                Figures::Sync(sync) => (&mut syncs, Sync::head(), sync.row()),
+            };
+            if *count == 0 {
+                rows.push(format!("{titles}  goals"));
+            }
+            *count += 1;
+            rows.push(format!("{row}  {goals}"));
+        }
+        println!("{}", rows.join("\n"));
+    }
+}
+
+fn head() -> String {
+    format!(
+        "{:<23}{:>12}{:>6}{:>9}{:>8}{:>14}{:>15}{:>9}{:>11}",
+        "case",
+        "connections",
+        "lost",
+        "younger",
+        "honest",
+        "packets lost",
+        "worst gap, ms",
+        "entries",
+        "start, ms"
+    )
+}
+
+fn verdict(is_met: bool) -> &'static str {
+    if is_met { "met" } else { "missed" }
+}
