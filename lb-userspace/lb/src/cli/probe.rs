@@ -89,11 +89,11 @@ fn render(server: &str, reports: &[ProbeReport]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lb_model::Step;
+    use lb_model::ProbeStep;
 
     #[test]
     fn each_step_has_its_time() {
-        let step = |after_us, what: &'static str| Step { after_us, what: what.into() };
+        let step = |after_us, what: &'static str| ProbeStep { after_us, what: what.into() };
         let report = ProbeReport {
             check: "http".into(),
             target: "192.0.2.21:80".parse().expect("an address"),
