@@ -175,7 +175,7 @@ pub struct ReceiverStatus {
 }
 
 /// What came of a test message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AlertTest {
     pub receiver: String,
     /// Host and port.

@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(assess(&status, &options()).state, State::Critical);
     }
 
-    /// Not at the figure, but above it: as the rule for Prometheus does, and whoever reads the data.
+    /// Not at the figure, but above it: as the rule for Prometheus, and whoever reads the data.
     #[test]
     fn a_filling_table_is_a_warning() {
         let mut status = samples::cluster();
