@@ -63,7 +63,8 @@ fn a_plain_machine_becomes_a_real_server_and_a_plain_one_again() {
         "{said}"
     );
     assert!(said.contains("wrong  net.ipv4.conf.all.arp_ignore is 0"), "{said}");
-    let (_, said) = machine.fails(&["setup", "--no-unit"]);
+    let (code, said) = machine.fails(&["setup", "--no-unit"]);
+    assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("which VIPs? Give each by --vip"), "{said}");
 
     let said = machine.succeeds(&["setup", "--vip", &vip, "--vip", VIP6, "--no-unit"]);

@@ -12,6 +12,7 @@ use lb_api::events::{Level, Record};
 use lb_model::Receiver;
 use serde::Serialize;
 
+use super::names;
 use super::ongoing::{Alert, State};
 use super::pace::Backoff;
 
@@ -211,7 +212,7 @@ fn labels(begun: &Record, director: &str) -> Labels {
         Level::Info => "info",
     };
     let always = [
-        ("alertname", name(&begun.event)),
+        ("alertname", names::name(&begun.event)),
         ("severity", severity.to_owned()),
         ("job", "lb".to_owned()),
         ("instance", director.to_owned()),
@@ -227,15 +228,6 @@ fn labels(begun: &Record, director: &str) -> Labels {
     ];
     let given = fields.into_iter().filter_map(|(label, value)| Some((label, value.clone()?)));
     always.into_iter().chain(given).collect()
-}
-
-/// `server_down` is LbServerDown, as among the rules for Prometheus.
-fn name(event: &str) -> String {
-    let words = event.split('_').map(|word| {
-        let (first, rest) = word.split_at(word.len().min(1));
-        first.to_uppercase() + rest
-    });
-    format!("Lb{}", words.collect::<String>())
 }
 
 #[cfg(test)]

@@ -5,14 +5,15 @@
 //! costs nobody else anything.
 //!
 //! - [`ongoing`]: what an event begins or ends; [`outbox`]: when messages go, and what is in them;
-//!   [`repeats`]: what is told again; [`board`]: what an Alertmanager is told; [`pace`]: limit and
-//!   back-off. All of these are pure.
+//!   [`repeats`]: what is told again; [`board`]: what an Alertmanager is told, and [`names`]: by
+//!   which names; [`pace`]: limit and back-off. All of these are pure.
 //! - [`message`]: in words and as JSON; [`target`]: the ways to SMTP servers and HTTP servers
 //! - [`dispatch`]: the task that hears of all events; [`receiver`]: the task of each receiver
 
 mod board;
 mod dispatch;
 mod message;
+mod names;
 mod ongoing;
 mod outbox;
 mod pace;

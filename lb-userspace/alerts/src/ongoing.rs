@@ -104,6 +104,12 @@ const CONFIG_RELOADED: &str = "config_reloaded";
 /// A life of the director after the first one begins with it.
 const INTERFACE_BACK: &str = "interface_back";
 
+/// All events that begin something.
+#[cfg(test)]
+pub(crate) fn lasting() -> impl Iterator<Item = &'static str> {
+    LASTING.into_iter().map(|(begins, ..)| begins).chain([ROLE])
+}
+
 /// Which one of what lasts: the event that begins it, and its fields.
 type Key = (&'static str, Vec<Option<String>>);
 

@@ -1,6 +1,7 @@
 //! What programs read from `--json`: each object says which shape it has.
 //!
 //! A shape's number rises when a field goes or gets another meaning; fields may come at any time.
+//! `lb config schema SHAPE` prints its JSON schema.
 
 use serde::Serialize;
 

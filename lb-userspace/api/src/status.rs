@@ -7,7 +7,7 @@ mod service;
 
 use std::net::{IpAddr, SocketAddr};
 
-use lb_model::Step;
+use lb_model::ProbeStep;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -175,7 +175,7 @@ pub struct ReceiverStatus {
 }
 
 /// What came of a test message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AlertTest {
     pub receiver: String,
     /// Host and port.
@@ -349,7 +349,7 @@ pub struct ProbeReport {
     /// The probe went to the VIP at the server's MAC.
     pub via_vip: bool,
     pub took_us: u64,
-    pub steps: Vec<Step>,
+    pub steps: Vec<ProbeStep>,
     /// A warning: something that is not a failure yet.
     pub warning: Option<String>,
     /// The advised weight.

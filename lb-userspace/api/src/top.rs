@@ -1,9 +1,10 @@
 //! Clients that do most, or are refused most.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What a client has and does at one service.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TopClient {
     /// An address, or a network whose addresses count as one client: `192.0.2.7`, `192.0.2.0/24`.
     pub client: String,

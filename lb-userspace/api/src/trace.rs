@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Which packets are traced; all conditions hold. The director resolves the names.
@@ -62,7 +63,7 @@ impl Default for Bounds {
 }
 
 /// What was decided for one packet. What its headers do not tell is left out.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Packet {
     /// UTC, RFC 3339 with microseconds.
     pub time: String,
@@ -107,7 +108,7 @@ pub struct Packet {
 }
 
 /// How a packet's server was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Way {
     /// Its connection is in the table.
@@ -123,7 +124,7 @@ pub enum Way {
 }
 
 /// What became of a packet.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// To the server.

@@ -160,7 +160,7 @@ impl ServerRequest {
 }
 
 /// What was changed at run time.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Overlay {
     /// The configuration file that it stands above.
     pub config: PathBuf,
@@ -171,7 +171,7 @@ pub struct Overlay {
 
 /// What `lb save` writes. The director makes it, because references in the files stand for what its
 /// own environment has.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Saving {
     pub files: Vec<ChangedFile>,
     /// Changes that change nothing, by number, counted over all sources whose changes are saved

@@ -33,7 +33,7 @@ use lb_model::Config;
 
 pub use error::{ConfigError, Mistake};
 pub use files::{Files, Sources};
-pub use overlay::{Base, Changed, Step};
+pub use overlay::{Base, Changed, ServiceChange};
 pub use schema::SCHEMA;
 
 use self::files::Document;

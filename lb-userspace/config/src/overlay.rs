@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use lb_model::overlay::{Change, ChangedFile};
 use lb_model::{Config, Fallback, Service, ServiceNames};
 
-pub use self::base::{Base, Step};
+pub use self::base::{Base, ServiceChange};
 
 use self::plan::{Plan, Taken};
 use super::ConfigError;

@@ -19,6 +19,7 @@ mod realserver;
 mod reload;
 mod run;
 mod servers;
+mod shapes;
 mod status;
 mod stop;
 mod top;
@@ -51,7 +52,8 @@ A director forwards what comes for a virtual IP address (VIP) to the real server
   lb status                    services, servers, connections, and what is wrong, if anything is
 All commands but `run`, `check`, `import`, `realserver`, `config`, `completions` and `man` ask the director that runs on this
 machine, by its control socket; `doctor` and `stop --release` do without it where none runs.
-Exit codes: 0 done, 1 failed or refused, 2 wrong use, 3 no director runs, 4 no permission; `lb health` has those of monitoring plugins.
+Exit codes: 0 done, 1 failed or refused, 2 wrong use, 3 no director runs, 4 no permission; `lb health` has those of monitoring
+plugins, `lb ipvsadm` those of ipvsadm.
 Colours are for terminals; NO_COLOR=1 switches them off. LB_SOCKET names another control socket.";
 
 #[derive(Debug, Subcommand)]
@@ -92,7 +94,7 @@ enum Command {
     Overlay(overlay::OverlayOptions),
     /// Write what was changed at run time into the configuration file; its comments stay
     Save(output::Director),
-    /// Tell what the configuration file may have
+    /// Tell what the configuration file may have, and what commands print with --json
     Config(config::Options),
     /// Show services, servers, events and the cluster live, with rates; drain, enable and probe
     /// servers

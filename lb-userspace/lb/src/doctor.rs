@@ -15,12 +15,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use lb_api::findings::Finding;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::realserver::{self, Condition};
 
 /// How it is with a thing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Level {
     Ok,
@@ -31,7 +32,8 @@ pub(crate) enum Level {
 /// What is safe to do about it.
 type Fix = Box<dyn FnOnce() -> Result<()>>;
 
-#[derive(Serialize)]
+/// A thing that was looked at.
+#[derive(Serialize, JsonSchema)]
 pub(crate) struct Line {
     pub level: Level,
     /// What was looked at and found, a sentence without a full stop.

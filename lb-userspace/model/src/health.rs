@@ -62,7 +62,7 @@ impl Totals {
 
 /// A completed step of a probe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Step {
+pub struct ProbeStep {
     /// Microseconds since the probe began.
     pub after_us: u64,
     /// In the past tense: `connected`, `sent GET /`.

@@ -44,7 +44,7 @@ pub use self::config::*;
 pub use self::events::{EVENTS, is_event, message_id};
 pub use self::forwarding::{Forwarding, MOST_OF_A_BACKEND, MOST_SOURCE_LISTS, MOST_SOURCES};
 pub use self::group::{Anycast, GroupKind};
-pub use self::health::{Health, Step, Totals, millis};
+pub use self::health::{Health, ProbeStep, Totals, millis};
 pub use self::interfaces::MAX_INTERFACES;
 pub use self::names::{LONGEST_NAME, ServiceNames, canonical};
 pub use self::ports::{PortKey, PortRange, Ports};

@@ -32,7 +32,7 @@ pub fn is_name_of_program(source: &str) -> bool {
 pub type Overlays = BTreeMap<String, Vec<Change>>;
 
 /// One change. Services go by their name, servers by name or address.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum Change {
     AddServer {
@@ -160,7 +160,7 @@ const fn is_off(switch: &bool) -> bool {
 }
 
 /// A file of the configuration that changes are to be written into.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChangedFile {
     pub path: PathBuf,
     /// Its text as it was read.

@@ -7,8 +7,8 @@ use std::fs;
 use anyhow::ensure;
 use serde_json::Value;
 
-use super::deployed;
 use super::monitor::{Monitor, wait};
+use super::{TABLE_FILLS, deployed};
 
 const NAMES: [&str; 2] = ["lb-overview", "lb-cluster"];
 
@@ -94,4 +94,15 @@ fn each_panel_says_what_it_shows_in_which_unit_and_where_it_comes_from() {
             }
         }
     }
+}
+
+/// Where the rules and `lb health` warn, the figure changes its colour.
+#[test]
+fn the_table_is_orange_where_somebody_is_warned() {
+    let dashboard = dashboard("lb-overview");
+    let table = |panel: &&Value| panel["title"] == "Connection table" && panel["type"] == "stat";
+    let panel = panels(&dashboard).into_iter().find(table).expect("the panel");
+    let steps = list(&panel["fieldConfig"]["defaults"]["thresholds"], "steps");
+    let orange = steps.iter().find(|step| step["color"] == "orange").expect("a step");
+    assert_eq!(orange["value"].as_f64(), Some(TABLE_FILLS), "{steps:?}");
 }

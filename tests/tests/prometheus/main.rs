@@ -12,8 +12,13 @@ mod scrape;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lb_api::status::TableStatus;
+
 /// Programs start, and scrape every second or every five.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The part of a table's slots that may be in use before somebody is warned.
+const TABLE_FILLS: f64 = TableStatus::FILLS_ABOVE_PERCENT as f64 / 100.0;
 
 /// A file or folder of `deploy`.
 fn deployed(path: &str) -> PathBuf {

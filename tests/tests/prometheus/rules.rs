@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
-use super::deployed;
+use super::{TABLE_FILLS, deployed};
 
 /// What promtool says; it must be content.
 fn promtool(words: &[&str]) -> String {
@@ -50,5 +50,17 @@ fn each_alert_has_a_test_that_fires_and_one_that_does_not() {
         };
         assert_eq!(named(" fires\""), count, "tests of {name} that fire");
         assert_eq!(named(" does not fire\""), count, "tests of {name} that do not fire");
+    }
+}
+
+/// `lb health` warns at the same figure.
+#[test]
+fn the_table_fills_up_where_lb_health_says_so() {
+    let rules = fs::read_to_string(deployed("prometheus/rules.yml")).expect("the rules");
+    let (_, rule) = rules.split_once("- alert: LbTableFilling\n").expect("the rule");
+    let rule = rule.split("- alert: ").next().unwrap_or_default();
+    for family in ["", "ipv6_"] {
+        let wanted = format!("lb_table_{family}used_slots / lb_table_{family}slots > {TABLE_FILLS}\n");
+        assert!(rule.contains(&wanted), "no {wanted:?} in:\n{rule}");
     }
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use lb_model::{Health, canonical};
 
-use super::{ClusterStatus, FindingStatus, GroupStatus, ServerStatus, ServiceStatus, Status};
+use super::{ClusterStatus, FindingStatus, GroupStatus, ServerStatus, ServiceStatus, Status, TableStatus};
 
 impl Status {
     /// Whether the server takes connections in each service that has it: its checks succeed, and
@@ -70,5 +70,18 @@ impl ServiceStatus {
         self.name == text
             || canonical(text).parse::<IpAddr>().is_ok_and(|vip| vip == self.vip)
             || text.parse() == Ok(SocketAddr::new(self.vip, self.port))
+    }
+}
+
+impl TableStatus {
+    /// Whoever watches the table warns if more of its slots are in use than this, in percent. The
+    /// table is made for half of its slots (`lb_common::table`), and this is 80 % of that: beyond
+    /// half a new connection has a growing chance to find all places taken that it could have. The
+    /// rules for Prometheus and the dashboards have the same figure.
+    pub const FILLS_ABOVE_PERCENT: u64 = 40;
+
+    /// [`Self::FILLS_ABOVE_PERCENT`] as slots, of so many.
+    pub const fn fills_above(slots: u64) -> u64 {
+        slots * Self::FILLS_ABOVE_PERCENT / 100
     }
 }

@@ -30,9 +30,9 @@ struct Single {
     places: HashMap<ServiceKey, (usize, usize)>,
 }
 
-/// A change of a configuration that has others already.
+/// What one change more does to a service of a configuration that has others already.
 #[derive(Debug)]
-pub enum Step<'a> {
+pub enum ServiceChange<'a> {
     /// A service comes that is not the files'; or is another one now, at this index.
     Put(&'a NewService, Option<usize>),
     /// The one at this index goes.
@@ -57,14 +57,14 @@ impl Base {
     pub fn with(
         &self,
         config: &Config,
-        step: &Step<'_>,
+        change: &ServiceChange<'_>,
         is_new: impl Fn(&ServiceKey) -> bool,
     ) -> Option<Config> {
         let single = self.single.get_or_init(|| Single::of(&self.files)).as_ref()?;
         let mut with_one_more = config.clone();
         let services = &mut with_one_more.services;
-        match *step {
-            Step::Put(new, index) => {
+        match *change {
+            ServiceChange::Put(new, index) => {
                 // It would stand there.
                 single.cuts.first().is_some_and(Cut::is_possible).then_some(())?;
                 let change = Change::AddService { service: new.clone() };
@@ -82,14 +82,14 @@ impl Base {
                     }
                 }
             }
-            Step::Remove(index) => {
+            ServiceChange::Remove(index) => {
                 let gone = (index < services.len()).then(|| services.remove(index))?;
                 let can_be_cut =
                     |(file, _): &(usize, usize)| single.cuts.get(*file).is_some_and(Cut::is_possible);
                 let can_go = is_new(&gone.key) || single.places.get(&gone.key).is_some_and(can_be_cut);
                 (can_go && stands_alone(&gone)).then_some(())?;
             }
-            Step::Change(index, ref changes) => {
+            ServiceChange::Change(index, ref changes) => {
                 let known = services.get_mut(index)?;
                 let place = single.places.get(&known.key).filter(|_| !is_new(&known.key))?;
                 let mut changed = single.service(Some(*place), changes)?;

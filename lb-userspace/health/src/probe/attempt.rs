@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lb_model::{Check, ServiceKey};
-use lb_model::{Step, millis};
+use lb_model::{ProbeStep, millis};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
@@ -89,7 +89,7 @@ pub enum Advice {
 #[derive(Debug)]
 pub struct Report {
     pub took: Duration,
-    pub steps: Vec<Step>,
+    pub steps: Vec<ProbeStep>,
     /// Something that is not a failure yet, such as a certificate that expires soon.
     pub warning: Option<String>,
     pub result: Result<Answer, Failure>,
@@ -100,7 +100,7 @@ impl Report {
     /// expected 200-299`.
     pub fn explain(&self, failure: &str) -> String {
         let mut text = String::new();
-        for Step { after_us, what } in &self.steps {
+        for ProbeStep { after_us, what } in &self.steps {
             let _ = write!(text, "{what} after {}, ", millis(*after_us));
         }
         if text.is_empty() { failure.to_owned() } else { format!("{text}then {failure}") }
@@ -137,7 +137,7 @@ impl Received {
 
 #[derive(Debug, Default)]
 struct Progress {
-    steps: Vec<Step>,
+    steps: Vec<ProbeStep>,
     warning: Option<String>,
 }
 
@@ -229,7 +229,7 @@ impl<'a> Attempt<'a> {
     /// Records a completed step.
     pub fn step(&self, what: impl Into<Cow<'static, str>>) {
         let after_us = micros(self.begin.elapsed());
-        self.progress().steps.push(Step { after_us, what: what.into() });
+        self.progress().steps.push(ProbeStep { after_us, what: what.into() });
     }
 
     /// Records a warning.

@@ -18,7 +18,7 @@ use pcap_file::pcapng::blocks::interface_description::{
 };
 use pcap_file::{DataLink, Endianness, PcapError};
 
-use super::output::Director;
+use super::output::{Director, Usage};
 use super::trace::{Which, comment, stop_when_interrupted};
 
 #[derive(Debug, Args)]
@@ -53,7 +53,9 @@ pub(super) fn run(options: Options) -> Result<()> {
     let bounds = Bounds { count, seconds, sample, snaplen: Some(snaplen) };
     let to_standard_output = write.as_os_str() == "-";
     if to_standard_output && io::stdout().is_terminal() {
-        bail!("standard output is a terminal: name a file, or pipe it to a program such as `tcpdump -r -`");
+        let why =
+            "standard output is a terminal: name a file, or pipe it to a program such as `tcpdump -r -`";
+        return Err(Usage(why.to_owned()).into());
     }
     let mut trace = Trace::begin(&director.socket, which.filter(), bounds)?;
     stop_when_interrupted(trace.stop()?)?;

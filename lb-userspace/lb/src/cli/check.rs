@@ -10,6 +10,7 @@ use lb_api::schema;
 use lb_config::{ConfigError, Files, Mistake};
 use lb_model::{Anycast, Config, Group, Scheduler, Service, Stray};
 use lb_net::links::Links;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::output::{json_line, print};
@@ -28,7 +29,7 @@ pub(super) struct Options {
 }
 
 /// Something in a configuration, as programs get it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Place {
     file: String,
     /// Counted from 1.
@@ -45,14 +46,15 @@ impl From<Mistake> for Place {
 }
 
 /// A warning about what the configuration says and this machine is, which stands in no line.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Advice {
     text: String,
     mend: String,
 }
 
-#[derive(Debug, Serialize)]
-struct Checked {
+/// A configuration, as programs get it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Checked {
     valid: bool,
     mistakes: Vec<Place>,
     warnings: Vec<Place>,

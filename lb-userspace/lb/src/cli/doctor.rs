@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Args;
 use lb_api::schema;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::output;
 use crate::doctor::{self, Level, Line, Places};
@@ -29,6 +30,12 @@ pub(super) struct Options {
     director: output::Director,
 }
 
+/// All that was looked at.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Seen<'a> {
+    doctor: &'a [Line],
+}
+
 pub(super) fn run(options: Options) -> Result<()> {
     let Options { fix, json, config, record, director } = options;
     let places = Places { config, record, socket: director.socket };
@@ -38,7 +45,7 @@ pub(super) fn run(options: Options) -> Result<()> {
         lines = runtime.block_on(doctor::look(&places));
     }
     if json {
-        output::print(&(schema::pretty(schema::DOCTOR, &json!({ "doctor": lines }))? + "\n"))?;
+        output::print(&(schema::pretty(schema::DOCTOR, &Seen { doctor: &lines })? + "\n"))?;
     } else {
         output::print(&text(&lines))?;
     }

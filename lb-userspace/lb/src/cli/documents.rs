@@ -81,6 +81,14 @@ fn codes(command: &str) -> &'static [(&'static str, &'static str)] {
             ("2", "CRITICAL: also if no director runs"),
             ("3", "UNKNOWN: also if the command line makes no sense, or the control socket cannot be used"),
         ],
+        "lb-ipvsadm" => &[
+            ("0", "It is done."),
+            ("1", "It has failed, or what only lb refuses was refused."),
+            ("2", "The options do not go together, or lb does not do that."),
+            ("3", "No director listens on the control socket."),
+            ("4", "No permission to use the control socket."),
+            ("255", "There is no such option, or the kernel's IPVS would refuse it."),
+        ],
         _ => &[
             ("0", "It is done."),
             ("1", "It has failed, or was refused: a configuration has a mistake, a server does not exist."),
@@ -110,6 +118,7 @@ mod tests {
         let read = |name: &str| fs::read_to_string(folder.path().join(name)).expect(name);
         assert!(read("lb-connections.8").contains("\\-\\-client"));
         assert!(read("lb-health.8").contains("CRITICAL: also if"));
+        assert!(read("lb-ipvsadm.8").contains("IPVS would refuse it"));
         let pages = fs::read_dir(folder.path()).expect("a folder").count();
         assert_eq!(pages, command.get_subcommands().filter(|one| !one.is_hide_set()).count() + 2);
     }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use lb_api::client::{self, NoDirector};
 use lb_api::events::Level;
-use lb_api::status::{ServiceStatus, Status};
+use lb_api::status::{ServiceStatus, Status, TableStatus};
 use lb_model::Health;
 
 use super::output::{Director, print};
@@ -143,13 +143,14 @@ fn assess(status: &Status, options: &Options) -> Found {
     for (used, slots, family) in
         [(table.used, table.capacity, "ipv4"), (table.used_v6, table.capacity_v6, "ipv6")]
     {
-        // Twice as many slots as connections that are configured.
-        if used * 10 >= slots * 4 && slots > 0 {
+        let most = TableStatus::fills_above(slots);
+        if used > most {
+            // The table is made for half of its slots.
             let text =
                 format!("the connection table has room for few more: {used} of {} for {family}", slots / 2);
             reasons.push((State::Warning, text));
         }
-        let _ = write!(data, " connections_{family}={used};;;0;{slots}");
+        let _ = write!(data, " connections_{family}={used};{most};;0;{slots}");
     }
     let up: usize = services.iter().map(|service| up(service)).sum();
     let all: usize = services.iter().map(|service| servers(service).count()).sum();
@@ -227,7 +228,7 @@ mod tests {
         assert_eq!(
             found.line(),
             "LB OK: 1 services, 2 of 2 servers up | 'web_up'=2;2:;0:;0;2 'web_active'=6;;;0 'web_connections'=200c;;;0 \
-             connections_ipv4=1024;;;0;2097152 connections_ipv6=512;;;0;1048576"
+             connections_ipv4=1024;838860;;0;2097152 connections_ipv6=512;419430;;0;1048576"
         );
         assert_eq!(found.state as u8, 0);
     }
@@ -282,6 +283,22 @@ mod tests {
             cluster.groups[0].holder = None;
         }
         assert_eq!(assess(&status, &options()).state, State::Critical);
+    }
+
+    /// Not at the figure, but above it: as the rule for Prometheus, and whoever reads the data.
+    #[test]
+    fn a_filling_table_is_a_warning() {
+        let mut status = samples::cluster();
+        status.table.used = 838_860;
+        assert_eq!(assess(&status, &options()).state, State::Ok);
+        status.table.used += 1;
+        let line = assess(&status, &options()).line();
+        let wanted = "LB WARNING: the connection table has room for few more: 838861 of 1048576 for ipv4 |";
+        assert!(line.starts_with(wanted), "{line}");
+        assert!(line.contains(" connections_ipv4=838861;838860;;0;2097152"), "{line}");
+        // A table that is not there is not full.
+        (status.table.used, status.table.capacity) = (0, 0);
+        assert_eq!(assess(&status, &options()).state, State::Ok);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use clap::Args;
 use lb_api::client::{NoDirector, NoPermission};
 use lb_api::schema;
 use lb_api::wire;
+use lb_config::ConfigError;
 use serde::Serialize;
 
 /// The running director that a command is for.
@@ -49,7 +50,12 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn of(error: &anyhow::Error) -> Self {
         let denied = |cause: &(dyn Error + 'static)| {
-            cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::PermissionDenied)
+            let error = match cause.downcast_ref::<ConfigError>() {
+                // It has the cause in its words, so it does not name it as its source.
+                Some(ConfigError::Unreadable { cause, .. }) => Some(cause),
+                _ => cause.downcast_ref::<io::Error>(),
+            };
+            error.is_some_and(|error| error.kind() == ErrorKind::PermissionDenied)
         };
         if error.is::<Usage>() {
             Self::Usage
@@ -63,7 +69,7 @@ impl Failure {
     }
 }
 
-/// Words of the command line that each make sense, and together do not.
+/// Words of the command line that each make sense, and together, or where they were given, do not.
 #[derive(Debug)]
 pub(super) struct Usage(pub String);
 
@@ -111,11 +117,17 @@ mod tests {
     #[test]
     fn each_failure_has_its_exit_code() {
         let denied = io::Error::from(ErrorKind::PermissionDenied);
+        let unreadable = |kind: ErrorKind| ConfigError::Unreadable {
+            origin: "/etc/lb/lb.yaml".into(),
+            cause: io::Error::from(kind),
+        };
         for (error, code) in [
             (anyhow::anyhow!("refused"), 1),
             (Usage("neither".into()).into(), 2),
             (anyhow::Error::from(denied).context("reading /etc/lb/lb.yaml"), 4),
             (io::Error::from(ErrorKind::NotFound).into(), 1),
+            (unreadable(ErrorKind::PermissionDenied).into(), 4),
+            (unreadable(ErrorKind::NotFound).into(), 1),
         ] {
             assert_eq!(Failure::of(&error) as u8, code, "{error:#}");
         }

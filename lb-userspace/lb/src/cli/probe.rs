@@ -9,6 +9,8 @@ use lb_api::schema;
 use lb_api::status::ProbeReport;
 use lb_model::Health;
 use lb_model::millis;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::output::{Director, json_line, print};
 
@@ -35,7 +37,8 @@ pub(super) fn run(Options { service, server, json, director }: Options) -> Resul
     for server in &servers {
         let reports = client::request_probe(&director.socket, &service, server)?;
         failed += usize::from(reports.iter().any(|report| report.failure.is_some()));
-        print(&if json { as_json(server, &reports)? } else { render(server, &reports) })?;
+        let probed = Probed { server, checks: &reports };
+        print(&if json { json_line(schema::PROBE, &probed)? } else { render(server, &reports) })?;
     }
     match failed {
         0 => Ok(()),
@@ -58,8 +61,12 @@ fn servers(director: &Director, name: &str) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn as_json(server: &str, reports: &[ProbeReport]) -> Result<String> {
-    json_line(schema::PROBE, &serde_json::json!({ "server": server, "checks": reports }))
+/// What came of a server's checks.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Probed<'a> {
+    /// As it was asked for: its name or address.
+    server: &'a str,
+    checks: &'a [ProbeReport],
 }
 
 fn render(server: &str, reports: &[ProbeReport]) -> String {
@@ -89,11 +96,11 @@ fn render(server: &str, reports: &[ProbeReport]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lb_model::Step;
+    use lb_model::ProbeStep;
 
     #[test]
     fn each_step_has_its_time() {
-        let step = |after_us, what: &'static str| Step { after_us, what: what.into() };
+        let step = |after_us, what: &'static str| ProbeStep { after_us, what: what.into() };
         let report = ProbeReport {
             check: "http".into(),
             target: "192.0.2.21:80".parse().expect("an address"),

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use lb_common::tunnel::GUE_PORT;
 
+use super::output::Usage;
 use crate::realserver::{self, State, Tunnel, Unit, Wanted};
 
 #[derive(Debug, Args)]
@@ -66,8 +67,9 @@ impl Machine {
         if !vip.is_empty() {
             return Ok(Wanted { vips: vip.clone(), tunnels: tunnel.clone(), gue_port: *gue_port });
         }
-        realserver::recorded(&recorded.record)?
-            .context("which VIPs? Give each by --vip: setup has not run here before")
+        realserver::recorded(&recorded.record)?.ok_or_else(|| {
+            Usage("which VIPs? Give each by --vip: setup has not run here before".to_owned()).into()
+        })
     }
 }
 

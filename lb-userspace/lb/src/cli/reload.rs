@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use lb_api::difference::Difference;
 use lb_api::{client, schema};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::output::{Director, json_line, print};
@@ -19,8 +20,9 @@ pub(super) struct Options {
     director: Director,
 }
 
-#[derive(Debug, Serialize)]
-struct Found<'a> {
+/// What the file changes, or would change.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Found<'a> {
     differences: &'a [Difference],
 }
 

@@ -10,6 +10,7 @@ use lb_api::client::{self, NoDirector, NoPermission};
 use lb_api::rates::{Rate, Rates};
 use lb_api::schema::{self, Versioned};
 use lb_api::status::{ServiceStatus, Status};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::output::{Director, go_on, wants_colour};
@@ -110,16 +111,17 @@ fn frame(options: &Options, status: &Status, rates: Option<&Rates>) -> Result<St
     Ok(text.context("writing the status as JSON")? + "\n")
 }
 
-/// With its rates, which the first one lacks.
-#[derive(Serialize)]
-struct Watched<'a> {
+/// With its rates, which the first one lacks, and one that is not watched.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Watched<'a> {
     #[serde(flatten)]
     status: &'a Status,
+    /// Since the one before; of `--watch` alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     rates: Option<Vec<ServiceRates<'a>>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct ServiceRates<'a> {
     service: &'a str,
     #[serde(flatten)]
@@ -127,7 +129,7 @@ struct ServiceRates<'a> {
     servers: Vec<ServerRate<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct ServerRate<'a> {
     server: &'a str,
     #[serde(flatten)]

@@ -47,7 +47,10 @@ pub(super) fn run(options: &Options) -> Result<()> {
             print(&(controller::release(&lb_config::load(config)?)? + "\n"))
         }
         // In the words of all commands.
-        Err(_) => client::request_status(&director.socket).map(drop),
+        Err(_) => match client::request_status(&director.socket) {
+            Ok(_) => bail!("a director has only just begun to listen, and goes on: give the order again"),
+            Err(error) => Err(error),
+        },
     }
 }
 

@@ -122,18 +122,23 @@ fn name(change: &mut Change, config: &Config) {
     }
 }
 
-/// The step that one change more is, unless it is about a service that has come by a change.
-fn step<'a>(made: &'a [Change], config: &Config, new: &HashSet<ServiceKey>) -> Option<Step<'a>> {
+/// What one change more does to a service, unless it is about a service that has come by a change.
+fn service_change<'a>(
+    made: &'a [Change],
+    config: &Config,
+    new: &HashSet<ServiceKey>,
+) -> Option<ServiceChange<'a>> {
     let names = ServiceNames::of(&config.services);
     match made.last()? {
-        Change::AddService { service } => Some(Step::Put(service, None)),
-        Change::RemoveService { service } => names.index(service).map(Step::Remove),
+        Change::AddService { service } => Some(ServiceChange::Put(service, None)),
+        Change::RemoveService { service } => names.index(service).map(ServiceChange::Remove),
         Change::AddServer { service, .. }
         | Change::RemoveServer { service, .. }
         | Change::EditService { service, .. } => {
             let index = names.index(service)?;
             let about = made.iter().filter(|change| is_within(change, &names, index));
-            (!new.contains(&config.services[index].key)).then(|| Step::Change(index, about.collect()))
+            (!new.contains(&config.services[index].key))
+                .then(|| ServiceChange::Change(index, about.collect()))
         }
     }
 }
@@ -165,8 +170,8 @@ proptest! {
                 there.pop();
                 continue;
             }
-            if let Some(step) = step(&there, &config, &new) {
-                let with = base.with(&config, &step, |key| new.contains(key));
+            if let Some(one) = service_change(&there, &config, &new) {
+                let with = base.with(&config, &one, |key| new.contains(key));
                 prop_assert_eq!(with.as_ref(), Some(&all.config), "{:?}", there);
             }
             let keys = |config: &Config| -> HashSet<ServiceKey> {
@@ -194,9 +199,13 @@ fn a_change_costs_what_it_changes_and_many_cost_a_look_at_the_files() {
         changes.push(Change::RemoveServer { service: name, server: "192.0.2.21".to_owned() });
         let index = usize::from(port - 1000);
         let about = changes[2 * index..].iter().collect();
-        for step in [Step::Change(index, about), Step::Put(&own, None), Step::Remove(config.services.len())] {
-            let (cost, with) = work::of(|| base.with(&config, &step, none));
-            if !matches!(step, Step::Remove(_)) {
+        for one in [
+            ServiceChange::Change(index, about),
+            ServiceChange::Put(&own, None),
+            ServiceChange::Remove(config.services.len()),
+        ] {
+            let (cost, with) = work::of(|| base.with(&config, &one, none));
+            if !matches!(one, ServiceChange::Remove(_)) {
                 config = with.expect("it can be made");
             }
             assert!(port == 1000 || cost < 2000, "{cost} of {}", text.len());
@@ -233,21 +242,29 @@ fn new_services_come_together_into_a_file_that_cannot_be_cut() {
 fn what_is_not_certain_is_left_to_all_changes() {
     let base = Base::new(files(&shared()));
     let config = base.files().clone().config().expect("it is valid");
-    assert_eq!(base.with(&config, &Step::Remove(2), |_| false), None, "its files share a list");
+    assert_eq!(base.with(&config, &ServiceChange::Remove(2), |_| false), None, "its files share a list");
     let base = Base::new(files(FILE));
     let config = base.files().clone().config().expect("it is valid");
     let taken = service(80, "tcp", vec![]);
-    assert_eq!(base.with(&config, &Step::Put(&taken, None), |_| false), None, "it is there");
+    assert_eq!(base.with(&config, &ServiceChange::Put(&taken, None), |_| false), None, "it is there");
     let circle = service(83, "tcp", vec![server(10)]);
-    assert_eq!(base.with(&config, &Step::Put(&circle, None), |_| false), None, "its server is a VIP");
+    assert_eq!(
+        base.with(&config, &ServiceChange::Put(&circle, None), |_| false),
+        None,
+        "its server is a VIP"
+    );
     let wrong = NewService { check: Some("no".to_owned()), ..service(83, "tcp", vec![]) };
-    assert_eq!(base.with(&config, &Step::Put(&wrong, None), |_| false), None);
-    assert_eq!(base.with(&config, &Step::Remove(3), |_| false), None);
+    assert_eq!(base.with(&config, &ServiceChange::Put(&wrong, None), |_| false), None);
+    assert_eq!(base.with(&config, &ServiceChange::Remove(3), |_| false), None);
     let mut strange = config.clone();
     let key = ServiceKey { port: 99, ..config.services[0].key };
     strange.services.push(Service::new("strange".to_owned(), key));
-    assert_eq!(base.with(&strange, &Step::Remove(3), |_| false), None, "nobody knows where it came from");
-    assert_eq!(base.with(&strange, &Step::Remove(3), |_| true).as_ref(), Some(&config));
+    assert_eq!(
+        base.with(&strange, &ServiceChange::Remove(3), |_| false),
+        None,
+        "nobody knows where it came from"
+    );
+    assert_eq!(base.with(&strange, &ServiceChange::Remove(3), |_| true).as_ref(), Some(&config));
     let right = service(83, "tcp", vec![server(23)]);
-    assert!(base.with(&config, &Step::Put(&right, None), |_| false).is_some());
+    assert!(base.with(&config, &ServiceChange::Put(&right, None), |_| false).is_some());
 }

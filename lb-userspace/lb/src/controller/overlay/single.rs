@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use lb_config::Step;
+use lb_config::ServiceChange;
 use lb_model::overlay::Change;
 use lb_model::{Config, ServiceKey, ServiceNames};
 
@@ -26,8 +26,8 @@ impl Overlay {
         if self.sources.keys().next_back().is_some_and(|last| last.as_str() > source) {
             return None;
         }
-        let step = self.step(config, source, change, joined)?;
-        let mut config = base.with(config, &step, |key| self.is_new(key))?;
+        let one = self.service_change(config, source, change, joined)?;
+        let mut config = base.with(config, &one, |key| self.is_new(key))?;
         let mut sources = self.sources.clone();
         match joined.changes.is_empty() {
             true => drop(sources.remove(source)),
@@ -47,19 +47,19 @@ impl Overlay {
         self.added.services.contains_key(key)
     }
 
-    fn step<'a>(
+    fn service_change<'a>(
         &'a self,
         config: &Config,
         source: &str,
         change: &'a Change,
         joined: &'a Joined,
-    ) -> Option<Step<'a>> {
+    ) -> Option<ServiceChange<'a>> {
         let names = ServiceNames::of(&config.services);
         match change {
             Change::AddService { service } => {
-                names.index_of_new(service).is_none().then_some(Step::Put(service, None))
+                names.index_of_new(service).is_none().then_some(ServiceChange::Put(service, None))
             }
-            Change::RemoveService { service } => names.index(service).map(Step::Remove),
+            Change::RemoveService { service } => names.index(service).map(ServiceChange::Remove),
             Change::AddServer { service, .. }
             | Change::RemoveServer { service, .. }
             | Change::EditService { service, .. } => {
@@ -68,7 +68,7 @@ impl Overlay {
                     && let Some(Change::AddService { service: new }) = joined.changes.get(number)
                 {
                     let is_it = names.index_of_new(new) == Some(index);
-                    return is_it.then_some(Step::Put(new, Some(index)));
+                    return is_it.then_some(ServiceChange::Put(new, Some(index)));
                 }
                 let known = config.services.get(index).filter(|known| !self.is_new(&known.key))?;
                 let mut about = Vec::new();
@@ -87,7 +87,7 @@ impl Overlay {
                         Change::AddService { .. } | Change::RemoveService { .. } => {}
                     }
                 }
-                Some(Step::Change(index, about))
+                Some(ServiceChange::Change(index, about))
             }
         }
     }

@@ -1,10 +1,14 @@
 //! The command line as operators and their scripts use it, on the talk's cluster with a real
 //! director, real servers and clients.
+//!
+//! - `exit_codes`: how commands end; `json`: what they print for programs, by its JSON schema
+
+mod exit_codes;
+mod json;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -135,77 +139,6 @@ fn a_million_connections_keep_nobody_waiting() {
     let second = printed(director, &["connections", "--json", "--limit", "1000", "--from", next]);
     let both: BTreeSet<&str> = first.lines().chain(second.lines()).collect();
     assert_eq!((second.lines().count(), both.len()), (1000, 2000), "the parts have nothing in common");
-}
-
-#[test]
-fn commands_end_with_documented_exit_codes() {
-    let (talk, director) = start("exits");
-    let code = |words: &[&str]| ended(&director, words).0;
-    for words in
-        [&["status"] as &[&str], &["connections"], &["events"], &["diff"], &["health"], &["ipvsadm", "-Ln"]]
-    {
-        assert_eq!(code(words), Some(0), "{words:?}");
-    }
-    for words in [
-        &["disable", "www9"] as &[&str],
-        &["status", "mail"],
-        &["connections", "--server", "www9"],
-        &["connections", "--client", "everybody"],
-        &["probe", "mail"],
-        &["failover"],
-    ] {
-        let (code, _, said) = ended(&director, words);
-        assert_eq!(code, Some(1), "{words:?}: {said}");
-        assert!(said.starts_with("lb: "), "{said}");
-    }
-    for words in [
-        &["status", "--colour"] as &[&str],
-        &["status", "--watch", "never"],
-        &["connections", "--state", "sleeping"],
-        &["events", "--since", "yesterday"],
-        &["ipvsadm", "-L", "-c", "--stats"],
-        &["ipvsadm", "-A", "-f", "1"],
-        &["ipvsadm", "--set", "1", "2", "3"],
-    ] {
-        let (code, out, said) = ended(&director, words);
-        assert_eq!((code, out.as_str()), (Some(2), ""), "{words:?}");
-        assert!(!said.is_empty(), "{words:?}");
-    }
-    assert_eq!(code(&["health", "--colour"]), Some(3), "UNKNOWN of monitoring plugins");
-    assert_eq!(code(&["health", "mail"]), Some(3));
-
-    let lb = binary().expect("lb");
-    let folder = tempfile::tempdir().expect("a folder");
-    let socket = folder.path().join("lb.sock");
-    let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
-    fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its mode");
-    fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .expect("its mode");
-    let readable = folder.path().join("lb");
-    fs::copy(&lb, &readable).expect("a copy that everybody may run");
-    for (word, expected) in [("status", 4), ("connections", 4), ("reload", 4), ("health", 3)] {
-        let mut command = Command::new(&readable);
-        let output = command.arg(word).arg("--socket").arg(&socket).uid(65_534).gid(65_534).output();
-        let output = output.expect("lb runs");
-        assert_eq!(output.status.code(), Some(expected), "{word}: {}", text(&output.stderr));
-    }
-
-    director.stop().expect("lb stops");
-    for words in [
-        &["status"] as &[&str],
-        &["connections"],
-        &["reload"],
-        &["diff"],
-        &["events", "--follow"],
-        &["ipvsadm"],
-    ] {
-        let (code, _, said) = ended(&director, words);
-        assert_eq!(code, Some(3), "{words:?}: {said}");
-    }
-    let (code, out, _) = ended(&director, &["health"]);
-    assert_eq!(code, Some(2), "{out}");
-    assert!(out.starts_with("LB CRITICAL: no lb is listening"), "{out}");
-    drop(talk);
 }
 
 #[test]
