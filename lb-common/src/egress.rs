@@ -24,7 +24,8 @@ pub struct Egress {
     pub mac: Mac,
     /// Index of the other interface, its key in the map `DEVICES`; 0: none.
     pub device: u32,
-    /// The most bytes of an IP packet by direct routing. A tunnel has its own.
+    /// The most bytes of an IP packet by direct routing or address translation. A tunnel has its
+    /// own.
     pub mtu: u32,
     /// The VLAN that packets must have come from; `Vlan::AS_IT_CAME`: any.
     pub from: Vlan,

@@ -1,4 +1,5 @@
-//! Interfaces that clients' packets come in by, besides the main one.
+//! Interfaces that clients' packets come in by, besides the main one, or what servers send that are
+//! reached by address translation.
 //!
 //! A packet that comes in by one of them is treated as if it had come in by the main interface: a
 //! program at its beginning puts the main interface's MAC in place of this one's, and whoever ends

@@ -1,5 +1,6 @@
 //! Servers that are reached by address translation, with real clients: near ones and those behind
-//! a router, both families, other ports than the services', closes by either side, a restart.
+//! a router, both families, other ports than the services', closes by either side, a restart;
+//! servers beside the clients, and behind another interface of the director.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
@@ -11,7 +12,7 @@ use lb_lab::cluster::VIP;
 use lb_lab::cluster::pair::PATIENCE;
 use lb_lab::lab::director::wait_for;
 use lb_lab::lab::echo;
-use lb_lab::lab::{Director, Lab, Node, Responder, WebServer, unique_name};
+use lb_lab::lab::{Director, Lab, Link, Node, Prefix, Responder, WebServer, unique_name};
 
 const VIP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 6);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 20, 0, 25);
@@ -25,10 +26,67 @@ const CLOSED: (u16, u16) = (7009, 7999);
 /// Each way.
 const BYTES: usize = 12 << 20;
 
-/// The server's network is a segment's with the clients', but another one of IP; its gateway is a
-/// VIP of the group.
+/// Where the servers' network is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Servers {
+    /// On the clients' segment; their gateway is a VIP of the group.
+    BesideClients,
+    /// Behind eth1; their gateway is the director's own address there.
+    BehindEth1,
+}
+
+impl Servers {
+    const fn interface(self) -> &'static str {
+        match self {
+            Self::BesideClients => "eth0",
+            Self::BehindEth1 => "eth1",
+        }
+    }
+
+    /// Of both families.
+    const fn gateways(self) -> [&'static str; 2] {
+        match self {
+            Self::BesideClients => ["10.20.0.6", "fd20::6"],
+            Self::BehindEth1 => ["10.20.0.5", "fd20::5"],
+        }
+    }
+
+    /// Gives the director its place in the servers' network.
+    fn join(self, lab: &Lab, director: &Node) {
+        match self {
+            Self::BesideClients => drop(director.ip("address add 10.20.0.5/24 dev eth0").expect("ip works")),
+            Self::BehindEth1 => {
+                let own = "10.20.0.5/24".parse().expect("a prefix");
+                lab.join_heartbeat_segment(director, own).expect("an eth1");
+            }
+        }
+        director.add_ipv6_to(self.interface(), "fd20::5/64").expect("an address");
+    }
+
+    /// A machine of that network alone: 10.20.0.`last`.
+    fn node(self, lab: &Lab, name: &str, last: u8) -> Node {
+        let prefix = |text: String| text.parse::<Prefix>().expect("a prefix");
+        let own = format!("10.20.0.{last}/24");
+        let node = match self {
+            Self::BesideClients => lab.node(name, prefix(own)).expect("the node comes up"),
+            Self::BehindEth1 => {
+                let node = lab.node(name, prefix(format!("198.18.0.{last}/24"))).expect("the node comes up");
+                node.set_link("eth0", Link::Down).expect("ip works");
+                lab.join_heartbeat_segment(&node, prefix(own)).expect("an eth1");
+                node
+            }
+        };
+        node.add_ipv6_to(self.interface(), &format!("fd20::{last}/64")).expect("an address");
+        let [gateway, gateway6] = self.gateways();
+        node.ip(&format!("route add default via {gateway}")).expect("a route");
+        node.ip(&format!("-6 route add default via {gateway6}")).expect("a route");
+        node
+    }
+}
+
+/// The server's network is another one of IP than the clients'.
 struct Masqueraded {
-    _lab: Lab,
+    lab: Lab,
     /// On the director's own network, and behind a router.
     clients: [Node; 2],
     director: Node,
@@ -38,7 +96,7 @@ struct Masqueraded {
 }
 
 impl Masqueraded {
-    fn new(purpose: &str) -> Self {
+    fn new(purpose: &str, servers: Servers) -> Self {
         let lab = Lab::new(&unique_name(purpose)).expect("the lab comes up");
         let node = |name: &str, prefix: &str| {
             lab.node(name, prefix.parse().expect(prefix)).expect("the node comes up")
@@ -47,20 +105,18 @@ impl Masqueraded {
         let far = node("far", "192.0.2.100/24");
         let router = node("router", "211.58.250.99/25");
         let director = node("ha1", "211.58.250.5/25");
-        let server = node("www1", "10.20.0.25/24");
-        let neighbour = node("www2", "10.20.0.27/24");
         for (node, address) in [
             (&near, "fd00::100/64"),
             (&far, "fd99::100/64"),
             (&router, "fd00::99/64"),
             (&router, "fd99::1/64"),
             (&director, "fd00::5/64"),
-            (&director, "fd20::5/64"),
-            (&server, "fd20::25/64"),
-            (&neighbour, "fd20::27/64"),
         ] {
             node.add_ipv6(address).expect("an address");
         }
+        servers.join(&lab, &director);
+        let server = servers.node(&lab, "www1", 25);
+        let neighbour = servers.node(&lab, "www2", 27);
         for (key, value) in [
             ("net/ipv4/ip_forward", "1"),
             ("net/ipv6/conf/all/forwarding", "1"),
@@ -73,20 +129,22 @@ impl Masqueraded {
             (&router, "address add 192.0.2.1/24 dev eth0"),
             (&far, "route add default via 192.0.2.1"),
             (&far, "-6 route add default via fd99::1"),
-            (&director, "address add 10.20.0.5/24 dev eth0"),
             (&director, "route add default via 211.58.250.99"),
             (&director, "-6 route add default via fd00::99"),
-            (&server, "route add default via 10.20.0.6"),
-            (&server, "-6 route add default via fd20::6"),
-            (&neighbour, "route add default via 10.20.0.6"),
-            (&neighbour, "-6 route add default via fd20::6"),
         ] {
             node.ip(command).expect(command);
         }
         echo::serve(&server, ECHO.1).expect("it starts");
         let web = server.web_server("Behind address translation").expect("a web server");
         web.start().expect("nginx starts");
-        Self { _lab: lab, clients: [near, far], director, neighbour, web }
+        Self { lab, clients: [near, far], director, neighbour, web }
+    }
+
+    fn answer_names(&self) -> [Responder; 2] {
+        [IpAddr::from(SERVER), SERVER6.into()].map(|address| {
+            let answer = |question: &[u8]| question.to_ascii_uppercase();
+            Responder::start(self.web.node(), (address, NAMES.1), answer).expect("a free port")
+        })
     }
 }
 
@@ -97,6 +155,12 @@ fn configuration() -> String {
 /// Clients' packets come from addresses that move with the VIP, in the server's network.
 fn with_source_nat(connections: u32) -> String {
     configuration_with("[10.20.0.7]", "['fd20::7']", connections)
+}
+
+/// With the server behind eth1, which the file says with these words.
+fn behind_eth1(words: &str) -> String {
+    let gateways = ", 10.20.0.6/24, 'fd20::6/64', 10.20.0.7/24, 'fd20::7/64'";
+    configuration().replace(gateways, "").replace("' }]", &format!("'{words} }}]"))
 }
 
 /// The addresses of `source_nat` of both families, if there are any.
@@ -157,21 +221,14 @@ fn echo_service(status: &Status, vip: IpAddr) -> &ServerStatus {
     &service.expect("the service is listed").servers[0]
 }
 
-#[test]
-fn clients_near_and_far_are_served_through_both_halves() {
-    let lab = Masqueraded::new("nat");
-    let _responders = [IpAddr::from(SERVER), SERVER6.into()].map(|address| {
-        let answer = |question: &[u8]| question.to_ascii_uppercase();
-        Responder::start(lab.web.node(), (address, NAMES.1), answer).expect("a free port")
-    });
-    let mut director = Director::start(&lab.director, &configuration()).expect("lb starts");
-    let all_in_use =
-        |status: &Status| status.services.iter().all(|service| service.servers.iter().all(in_use));
-    wait_for(&director, "servers up", all_in_use);
-    assert_eq!(echo_service(&director.status().expect("a status"), VIP.into()).method.name(), "Masq");
+fn all_in_use(status: &Status) -> bool {
+    status.services.iter().all(|service| service.servers.iter().all(in_use))
+}
+
+/// Clients near and far, of both families.
+fn all_are_served(lab: &Masqueraded) {
     let vips = [IpAddr::from(VIP), VIP6.into()];
-    let sides = || lab.clients.iter().flat_map(|client| vips.map(|vip| (client, vip)));
-    for (client, vip) in sides() {
+    for (client, vip) in lab.clients.iter().flat_map(|client| vips.map(|vip| (client, vip))) {
         let page = client.get(&format!("http://{}/index.html", SocketAddr::new(vip, WEB.0))).expect("a page");
         assert!(page.contains("Behind address translation"), "{page}");
         // All of it once for each family: behind the router.
@@ -184,16 +241,67 @@ fn clients_near_and_far_are_served_through_both_halves() {
         let unreachable = ask(client, vip, CLOSED.0).expect_err("nobody listens");
         assert_eq!(unreachable.kind(), ErrorKind::ConnectionRefused, "{vip}: an ICMP error");
     }
-    either_side_closes(&lab, &director);
-    outlives_restarts(&lab, &mut director);
-    // A client in the server's own network would get answers from the server itself.
+}
+
+/// A client in the server's own network would get answers from the server itself.
+fn the_neighbour_is_refused(lab: &Masqueraded, director: &Director) {
     let near = lab
         .neighbour
         .run(|| TcpStream::connect_timeout(&SocketAddr::new(VIP.into(), ECHO.0), Duration::from_millis(300)));
     assert!(near.expect("the neighbour runs").is_err());
-    wait_for(&director, "the neighbour is told of", |status| {
+    wait_for(director, "the neighbour is told of", |status| {
         status.findings.iter().any(|finding| finding.finding == "client_near_server")
     });
+}
+
+#[test]
+fn clients_near_and_far_are_served_through_both_halves() {
+    let lab = Masqueraded::new("nat", Servers::BesideClients);
+    let _responders = lab.answer_names();
+    let mut director = Director::start(&lab.director, &configuration()).expect("lb starts");
+    wait_for(&director, "servers up", all_in_use);
+    assert_eq!(echo_service(&director.status().expect("a status"), VIP.into()).method.name(), "Masq");
+    all_are_served(&lab);
+    either_side_closes(&lab, &director);
+    outlives_restarts(&lab, &mut director);
+    the_neighbour_is_refused(&lab, &director);
+}
+
+/// The director is between two networks: its program is on both interfaces, and nobody forwards IP.
+#[test]
+fn servers_behind_another_interface_serve_clients_near_and_far() {
+    let lab = Masqueraded::new("nat2", Servers::BehindEth1);
+    let _responders = lab.answer_names();
+    let mut director = Director::start(&lab.director, &behind_eth1("")).expect("lb starts");
+    // Nobody has said that what comes in there is to be translated.
+    wait_for(&director, "the server is out of reach", |status| {
+        let found = status.findings.iter().find(|finding| finding.finding == "tunnel_unusable");
+        found.is_some_and(|found| found.text.contains("an interface that lb takes no packets from"))
+    });
+    director.stop().expect("lb ends");
+    director.reconfigure(&behind_eth1(", interface: eth1")).expect("a new file");
+    director.restart().expect("lb starts again");
+    let is_well = |status: &Status| all_in_use(status) && status.findings.is_empty();
+    let status = wait_for(&director, "servers up, and nothing is wrong", is_well);
+    let others = status.other_interfaces.iter().map(|other| (&*other.name, &*other.mode));
+    assert_eq!((&*status.mode, Vec::from_iter(others)), ("native", vec![("eth1", "native")]));
+    all_are_served(&lab);
+    either_side_closes(&lab, &director);
+    outlives_restarts(&lab, &mut director);
+    the_neighbour_is_refused(&lab, &director);
+
+    // Connections outlive the interface, too.
+    let connection = connect(&lab.clients[0], VIP.into(), ECHO.0).expect("it serves");
+    echo::exchange(&connection, 1000);
+    lab.director.ip("link delete eth1").expect("ip works");
+    wait_for(&director, "eth1 is gone", |status| {
+        status.findings.iter().any(|finding| finding.finding == "ingress_gone")
+    });
+    Servers::BehindEth1.join(&lab.lab, &lab.director);
+    director.wait_for_logged("interface_back", 1, PATIENCE).expect("it begins anew");
+    director.wait_until_ready().expect("it answers");
+    wait_for(&director, "servers up again", all_in_use);
+    echo::exchange(&connection, 1000);
 }
 
 fn either_side_closes(lab: &Masqueraded, director: &Director) {
@@ -255,20 +363,15 @@ fn download(client: &Node, url: &str) -> Vec<u8> {
 #[test]
 fn with_source_nat_the_server_may_be_anywhere() {
     const LARGE: usize = 100 << 20;
-    let lab = Masqueraded::new("snat");
+    let lab = Masqueraded::new("snat", Servers::BesideClients);
     for command in ["route del default", "-6 route del default"] {
         lab.web.node().ip(command).expect(command);
     }
     let page: Vec<u8> = (0..LARGE).map(|index| (index * 31 / 7) as u8).collect();
     let file = lab.web.node().folder().expect("a folder").join("html/large.bin");
     std::fs::write(file, &page).expect("a page");
-    let _responders = [IpAddr::from(SERVER), SERVER6.into()].map(|address| {
-        let answer = |question: &[u8]| question.to_ascii_uppercase();
-        Responder::start(lab.web.node(), (address, NAMES.1), answer).expect("a free port")
-    });
+    let _responders = lab.answer_names();
     let mut director = Director::start(&lab.director, &with_source_nat(100_000)).expect("lb starts");
-    let all_in_use =
-        |status: &Status| status.services.iter().all(|service| service.servers.iter().all(in_use));
     wait_for(&director, "servers up", all_in_use);
     let vips = [IpAddr::from(VIP), VIP6.into()];
     let clients = [&lab.neighbour, &lab.clients[0], &lab.clients[1]];

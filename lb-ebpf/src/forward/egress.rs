@@ -2,7 +2,7 @@
 //! rules are `lb_common::egress`.
 //!
 //! A program of its own, so that packets of direct routing know nothing of it. One that goes into a
-//! tunnel comes here afterwards.
+//! tunnel comes here afterwards, and so does one that is rewritten for its server.
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
@@ -61,11 +61,24 @@ fn send(context: &XdpContext) -> Result<Action, Reason> {
     Ok(action)
 }
 
+/// Whether the packet does not fit where it leaves by another interface. What is rewritten is asked
+/// before: who has sent it is told of it as it came.
+#[inline(always)]
+pub fn is_too_long(parcel: &Parcel) -> bool {
+    parcel.next_hop.has_egress()
+        && EGRESSES.get(u32::from(parcel.server)).is_some_and(|egress| exceeds(parcel, egress))
+}
+
+#[inline(always)]
+const fn exceeds(parcel: &Parcel, egress: &Egress) -> bool {
+    egress.mtu != 0 && parcel.length > egress.mtu
+}
+
 /// What a tunnel looks at before, or need not: whether the packet fits, and whether it goes back to
 /// where it came from.
 #[inline(always)]
 fn check_direct(context: &XdpContext, parcel: &Parcel, egress: &Egress) -> Result<(), Reason> {
-    if egress.mtu != 0 && parcel.length > egress.mtu {
+    if exceeds(parcel, egress) {
         let least = if parcel.is_ipv4 != 0 { 0 } else { LEAST_MTU_V6 };
         let told = if egress.mtu > least { egress.mtu } else { least };
         return Err(parcel::too_big(context.ctx, parcel, told));

@@ -18,18 +18,19 @@ use lb_common::nat::{Hop, MOST_ROUTES, Translation};
 use lb_common::reason::Reason;
 use lb_common::server::ServerId;
 use lb_common::service::Protocol;
+use lb_common::stage::Stage;
 
 pub use self::plain::{plain_way_to, readdress, send_plain};
 use self::rewrite::OFFSET_MASK;
 pub use self::rewrite::{forward, forward_again, forward_later};
-use super::{Action, direct, parcel};
+use super::{Action, direct, egress, parcel};
 use crate::family::Family;
 use crate::lookup::{backend, source};
 use crate::maps::{CONTROL, ROUTES, STATIONS, TRANSLATIONS};
 use crate::path::related::{QUOTE_MASK, with_forgotten};
 use crate::sys::opaque;
 use crate::sys::packet::{self, Packet};
-use crate::{stats, trace};
+use crate::{path, stats, trace};
 
 /// Which of a packet's ends gets another address and port.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,12 +72,19 @@ pub struct New<A> {
 /// Sends the packet that [`parcel::leave`] has told of to its server. Returns the XDP action.
 #[inline(always)]
 pub fn take<A: Family>(context: &XdpContext) -> u32 {
-    trace::finish(send::<A>(context))
+    match send::<A>(context) {
+        Ok(Action::Egress) => path::call(context, Stage::Egress),
+        result => trace::finish(result),
+    }
 }
 
 #[inline(always)]
 fn send<A: Family>(context: &XdpContext) -> Result<Action, Reason> {
     let Some(parcel) = parcel::left() else { return Err(Reason::MapInconsistency) };
+    if egress::is_too_long(parcel) {
+        // It is refused there, as its sender knows it: nothing is rewritten yet.
+        return Ok(Action::Egress);
+    }
     let Some(translation) = TRANSLATIONS.get(u32::from(parcel.server)).filter(|found| found.is_set()) else {
         return Err(Reason::MapInconsistency);
     };
@@ -118,7 +126,19 @@ fn send<A: Family>(context: &XdpContext) -> Result<Action, Reason> {
         let new = New { address: A::of_this(&source.address), port: source.port };
         forward_again(&packet, &head, quoted.as_ref(), End::Source, &new, to)?;
     }
-    stats::forwarded(ServerId(parcel.server), network + parcel.length as usize, parcel.opens != 0);
+    sent()
+}
+
+/// What becomes of a packet that is rewritten. The parcel is looked up anew, so that none of it is
+/// kept meanwhile: there is little of the stack left.
+#[inline(always)]
+fn sent() -> Result<Action, Reason> {
+    let Some(parcel) = parcel::left() else { return Err(Reason::MapInconsistency) };
+    if parcel.next_hop.has_egress() {
+        return Ok(Action::Egress);
+    }
+    let bytes = usize::from(parcel.network) + parcel.length as usize;
+    stats::forwarded(ServerId(parcel.server), bytes, parcel.opens != 0);
     Ok(Action::Transmit)
 }
 

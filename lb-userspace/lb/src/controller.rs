@@ -321,6 +321,7 @@ impl Controller {
             let interface = neighbourhood::name(route.exit.interface);
             tracing::info!("{server} is reached by way of {} on {interface}", route.next_hop);
         }
+        self.routes.want_table(self.runtime.ways.translated());
         self.want_neighbours();
         if let Some(mac) = mac {
             self.set_mac(server, mac);

@@ -126,7 +126,7 @@ pub(crate) async fn prepare(config: &Config, findings: &Findings) {
 }
 
 fn keep_tags(config: &Config, links: &Links, findings: &Findings) {
-    config.interfaces().for_each(|interface| keep_tags_on(interface, config, links, findings));
+    config.ingresses().iter().for_each(|interface| keep_tags_on(interface, config, links, findings));
 }
 
 fn keep_tags_on(interface: &str, config: &Config, links: &Links, findings: &Findings) {
@@ -152,7 +152,7 @@ pub(crate) fn findings(
     offloads: impl Fn(&str) -> VlanOffloads,
 ) -> Vec<Finding> {
     let mut found = Vec::new();
-    for link in config.interfaces().filter_map(|name| links.named(name)) {
+    for link in config.ingresses().into_iter().filter_map(|name| links.named(name)) {
         let mut tell = |kind, (text, mend)| {
             found.push(Finding { kind, subject: link.name.clone(), text, mend });
         };
@@ -161,7 +161,10 @@ pub(crate) fn findings(
         {
             tell(Kind::VlanTagsStripped, stripped(&link.name, &by));
         }
-        if let Some(told) = unsuited(link, links) {
+        // What servers of `forward: masq` send comes out of their VLAN nowhere else.
+        let of_servers = !config.interfaces().any(|name| name == link.name);
+        let is_their_vlan = of_servers && matches!(link.kind, links::Kind::Vlan { .. });
+        if !is_their_vlan && let Some(told) = unsuited(link, links) {
             tell(Kind::InterfaceUnsuited, told);
         }
     }
@@ -308,6 +311,17 @@ mod tests {
         let found = findings(&config("eth0", ", vlan: 120"), &[veth.clone(), far].into_iter().collect(), on);
         assert_eq!(told(&found), [(Kind::VlanTagsStripped, "ethtool -K port txvlan off")]);
         assert_eq!(findings(&config("eth0", ", vlan: 120"), &[veth].into_iter().collect(), on), []);
+    }
+
+    /// There is no better one: their packets would keep the tag.
+    #[test]
+    fn a_vlan_device_with_servers_of_address_translation_is_suited() {
+        let eth1 = link(3, "eth1", links::Kind::Device);
+        let vlan = Link { below: Some(3), ..link(4, "eth1.120", VLAN) };
+        let links: Links = [link(2, "eth0", links::Kind::Device), eth1, vlan].into_iter().collect();
+        let off = |_: &str| VlanOffloads::default();
+        assert_eq!(findings(&config("eth0", ", forward: masq, interface: eth1.120"), &links, off), []);
+        assert_eq!(findings(&config("eth1.120", ""), &links, off).len(), 1);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //!   `cluster`: its part about directors that stand in for each other
 //! - `alerts`: its part about who is told of events; [`EVENTS`]: their names
 //! - `digest`: a hash of every value that must be equal on all nodes of a cluster
-//! - [`ids`]: ids of nodes and groups; `interfaces`: those that clients' packets come in by
+//! - [`ids`]: ids of nodes and groups; `interfaces`: those that packets come in by
 //! - [`GroupKind`]: whether one director serves a group of VIPs, or all
 //! - `forwarding`: the method by which packets get to a server
 //! - [`canonical`]: names of servers, as operators write them; [`ServiceNames`]: services by theirs

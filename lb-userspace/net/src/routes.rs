@@ -2,8 +2,8 @@
 //! kernel's routing tables have them.
 //!
 //! Packets to servers with tunnels, or behind address translation, go by their routes; what the
-//! latter send goes by all routes by the interface (`table`). A server of direct routing is on the
-//! main interface's segment, unless another interface is named for it, or only another one's
+//! latter send goes by all routes by the main interface (`table`). A server of direct routing is on
+//! the main interface's segment, unless another interface is named for it, or only another one's
 //! network has its address.
 //!
 //! The kernel is asked for each address again whenever a route, an address or the interface
@@ -11,7 +11,7 @@
 
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -67,12 +67,13 @@ pub struct Event {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Wanted {
     addresses: BTreeMap<IpAddr, Want>,
-    table: bool,
+    /// All routes by the main interface, with the networks of these others.
+    table: Option<BTreeSet<u32>>,
 }
 
 impl Wanted {
     fn is_nothing(&self) -> bool {
-        self.addresses.is_empty() && !self.table
+        self.addresses.is_empty() && self.table.is_none()
     }
 }
 
@@ -123,9 +124,14 @@ impl Routes {
         });
     }
 
-    /// Whether all routes by the interface are followed.
-    pub fn want_table(&self, table: bool) {
-        self.wanted.send_if_modified(|wanted| std::mem::replace(&mut wanted.table, table) != table);
+    /// All routes by the main interface are followed, and the networks of the interfaces with these
+    /// indices; `None`: they are not.
+    pub fn want_table(&self, others: Option<BTreeSet<u32>>) {
+        self.wanted.send_if_modified(|wanted| {
+            let changed = wanted.table != others;
+            wanted.table = others;
+            changed
+        });
     }
 }
 
@@ -167,8 +173,8 @@ impl Follower {
     /// Asks the kernel for every address and tells what has changed.
     async fn look(&mut self) {
         let Wanted { addresses: wanted, table } = self.wanted.borrow_and_update().clone();
-        if table {
-            self.look_at_table().await;
+        if let Some(others) = table {
+            self.look_at_table(&others).await;
         }
         self.known.retain(|address, _| wanted.contains_key(address));
         if wanted.is_empty() {
@@ -202,8 +208,8 @@ impl Follower {
         }
     }
 
-    async fn look_at_table(&mut self) {
-        match table::read(&self.handle, self.index).await {
+    async fn look_at_table(&mut self, others: &BTreeSet<u32>) {
+        match table::read(&self.handle, self.index, others).await {
             Ok(table) if self.table.as_ref() != Some(&table) => {
                 self.table = Some(table.clone());
                 let _ = self.tables.send(table);

@@ -1,4 +1,6 @@
-//! The interfaces that clients' packets come in by.
+//! The interfaces that packets come in by.
+
+use std::collections::BTreeSet;
 
 use lb_model::{Config, MAX_INTERFACES};
 
@@ -58,5 +60,47 @@ impl Validator {
                 self.mistake(services.item(index).key("vip").at(), message);
             }
         }
+    }
+
+    /// What servers send that are reached by address translation comes in by the interfaces that
+    /// they are behind, too.
+    pub(super) fn ingresses_are_few(&mut self, config: &Config, services: SourceSpan<'_>) {
+        let mut known: BTreeSet<&str> = config.interfaces().collect();
+        for (index, service) in config.services.iter().enumerate() {
+            for (number, server) in service.servers.iter().enumerate().filter(|(_, server)| server.masq) {
+                let Some(interface) = server.interface.as_deref() else { continue };
+                if known.insert(interface) && known.len() == MAX_INTERFACES + 1 {
+                    let span = services.item(index).key("servers").item(number).key("interface");
+                    let wrong = format!(
+                        "expected one of {MAX_INTERFACES}: packets come in by those of `interfaces` and by those that servers \
+                         of `forward: masq` are behind, and there are at most so many"
+                    );
+                    self.wrong_at(span.at(), "interface", interface, &wrong);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn packets_come_in_where_servers_of_masq_are_said_to_be() {
+        let text = "
+interfaces: [eth0, eth1]
+services:
+  - vip: 192.0.2.10:80
+    forward: masq
+    servers:
+      - { address: 10.20.0.21, interface: eth1 }
+      - { address: 10.20.0.22, interface: eth0 }
+      - { address: 10.30.0.21, interface: eth2 }
+      - { address: 10.30.0.22, interface: eth2 }
+      - { address: 10.40.0.21 }
+      - { address: 10.50.0.21, interface: eth3, forward: direct }
+";
+        let config = crate::parse(text, "test.yaml").unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(config.ingresses(), ["eth0", "eth1", "eth2"]);
+        assert_eq!(Vec::from_iter(config.interfaces()), ["eth0", "eth1"], "where VIPs may be");
     }
 }

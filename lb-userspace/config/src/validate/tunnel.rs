@@ -194,13 +194,10 @@ impl Validator {
             let wrong = "expected direct or a tunnel: the service has several ports, and a server of `forward: masq` has one";
             self.wrong_once(value, "masq", wrong);
         }
-        for (text, key) in [(&server.interface, "interface"), (&server.vlan, "vlan")] {
-            let wrong = "expected none: packets to a server of `forward: masq`, and what it sends, go by the interface of the \
-                         VIPs, with the tags that they have";
-            let value = Value::of(text, key, span);
-            if value.text.is_some() {
-                self.wrong(value, wrong);
-            }
+        let vlan = Value::of(&server.vlan, "vlan", span);
+        if vlan.text.is_some() {
+            let wrong = "expected none: packets to a server of `forward: masq`, and what it sends, keep the tags that they have";
+            self.wrong(vlan, wrong);
         }
     }
 

@@ -85,7 +85,7 @@ pub(super) fn run(Options { file, json }: Options) -> Result<()> {
         "{}: ok, {} on {} with {}\n",
         file.display(),
         count(config.services.len(), "service"),
-        config.interfaces().collect::<Vec<_>>().join(", "),
+        config.ingresses().join(", "),
         count(servers, "server")
     );
     told += &told_of;
@@ -115,7 +115,7 @@ fn advice(config: &Config) -> Result<Vec<Advice>> {
     let links = runtime.block_on(Links::look()).unwrap_or_default();
     let of_interface = device::findings(config, &links, device::offloads);
     let found = [sources::findings(config), placement::findings(config), masq::findings(config)].concat();
-    let all = found.into_iter().chain(of_interface);
+    let all = found.into_iter().chain(masq::astray(config)).chain(of_interface);
     let all = all.map(|Finding { text, mend, .. }| Advice { text, mend });
     Ok(all.chain(config.groups.iter().filter_map(|group| breaks_connections(config, group))).collect())
 }

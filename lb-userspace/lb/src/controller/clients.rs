@@ -1,6 +1,9 @@
 //! The ways back to clients of what servers send that are reached by address translation: the
 //! host's routes by the interface, and the MACs of their gateways. Pure; `lb_net` finds out.
 //!
+//! There is no way to clients in the networks of servers behind another interface: what is sent to
+//! them would leave by the wrong one.
+//!
 //! Of a client on the segment the kernel need not know the MAC, because its packets do not reach
 //! the kernel: the program remembers it.
 
@@ -30,7 +33,8 @@ impl Clients {
         let mut kept: Vec<TableRoute> = Vec::new();
         for route in routes {
             let shorter = longest(&kept, route.prefix);
-            if shorter.is_none_or(|shorter| shorter.gateway != route.gateway) {
+            let way = |route: &TableRoute| (route.gateway, route.elsewhere);
+            if shorter.is_none_or(|shorter| way(shorter) != way(&route)) {
                 kept.push(route);
             }
         }
@@ -70,6 +74,7 @@ impl Clients {
             return None;
         }
         let hop = |route: &TableRoute| match route.gateway {
+            None if route.elsewhere => Hop::NONE,
             None => Hop::ON_LINK,
             Some(gateway) => self.macs.get(&gateway).map_or(Hop::NONE, |mac| Hop::by(*mac)),
         };
@@ -133,7 +138,7 @@ mod tests {
     }
 
     fn route(prefix: &str, length: u8, gateway: Option<&str>) -> TableRoute {
-        TableRoute { prefix: address(prefix), length, gateway: gateway.map(address) }
+        TableRoute { prefix: address(prefix), length, gateway: gateway.map(address), elsewhere: false }
     }
 
     const ROUTER: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
@@ -189,6 +194,29 @@ mod tests {
         assert!(near("192.0.2.21", "192.0.2.99") && !near("192.0.2.21", "192.0.3.1"));
         assert!(!near("10.1.0.7", "10.1.0.8") && near("10.1.0.7", "10.1.0.7"), "behind a router");
         assert!(near("2001:db8::7", "2001:db8::8") && !near("2001:db8::7", "2001:db8:1::8"));
+    }
+
+    #[test]
+    fn the_network_of_a_server_behind_another_interface_is_near_it_and_no_way_leads_there() {
+        let elsewhere = |prefix, length| TableRoute { elsewhere: true, ..route(prefix, length, None) };
+        let mut clients = Clients::default();
+        clients.set_table(Table(vec![
+            route("0.0.0.0", 0, Some("192.0.2.1")),
+            route("10.0.0.0", 8, None),
+            elsewhere("10.20.0.0", 16),
+            route("192.0.2.0", 24, None),
+        ]));
+        clients.set_mac(address("192.0.2.1"), Some(ROUTER));
+        let server = address("10.20.0.21");
+        let translation = lb_datapath::plan::nat::translation(server, 80, clients.subnet(server));
+        let is_near = |client| translation.is_near(address(client).into());
+        assert_eq!(["10.20.9.9", "10.21.0.1", "198.51.100.1"].map(is_near), [true, false, false]);
+        let routes = clients.take_changed().expect("it is new");
+        for (to, expected) in
+            [("10.20.9.9", Hop::NONE), ("10.21.0.1", Hop::ON_LINK), ("198.51.100.1", Hop::by(ROUTER))]
+        {
+            assert_eq!(hop(&routes, to), expected, "{to}");
+        }
     }
 
     #[test]

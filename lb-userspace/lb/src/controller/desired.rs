@@ -176,13 +176,16 @@ impl Way {
     pub(super) fn to(clients: Option<Vlan>, server: &lb_model::Server, runtime: &impl RuntimeState) -> Self {
         let address = server.address;
         let mac = runtime.mac(address);
+        let exit = runtime.exit(address);
         if server.masq {
             // Whoever has no way keeps its place, for what the server still sends.
             let translation = nat::translation(address, server.port, runtime.subnet(address));
             let mac = mac.filter(|_| runtime.route(address).is_some());
-            return Self { address, mac, tunnel: None, translation: Some(translation), egress: None };
+            // By the interface of the VIPs packets leave with the tags that they came with.
+            let egress = exit.other.and_then(|_| egress(clients, None, exit));
+            return Self { address, mac, tunnel: None, translation: Some(translation), egress };
         }
-        let egress = egress(clients, server.vlan, runtime.exit(address));
+        let egress = egress(clients, server.vlan, exit);
         let Some(config) = &server.tunnel else {
             return Self { address, mac, tunnel: None, translation: None, egress };
         };

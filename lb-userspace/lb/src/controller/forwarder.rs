@@ -177,7 +177,7 @@ impl Forwarder {
         self.data_path.executor.set_directors(macs)
     }
 
-    /// Clients' packets come in by these interfaces, too, see [`Executor::set_ingresses`].
+    /// Packets come in by these interfaces, too, see [`Executor::set_ingresses`].
     ///
     /// [`Executor::set_ingresses`]: lb_datapath::executor::Executor::set_ingresses
     pub(super) fn set_ingresses(&mut self, main: u32, others: &[(u32, Mac)]) -> Result<()> {
@@ -189,7 +189,7 @@ impl Forwarder {
         self.data_path.executor.set_answers(answers)
     }
 
-    /// The AF_XDP socket of a queue, of the interface with this place in `Config::interfaces`.
+    /// The AF_XDP socket of a queue, of the interface with this place in `Config::ingresses`.
     pub(super) fn set_xsk(&mut self, place: u32, queue: u32, socket: BorrowedFd<'_>) -> Result<()> {
         self.data_path.executor.set_xsk(place, queue, socket)
     }

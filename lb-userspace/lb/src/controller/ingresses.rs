@@ -1,4 +1,5 @@
-//! The interfaces that clients' packets come in by besides the main one.
+//! The interfaces that packets come in by besides the main one: clients', and what servers send
+//! that are reached by address translation.
 
 use anyhow::Result;
 use lb_api::events::Record;
@@ -20,8 +21,8 @@ pub(super) struct Ingresses(Vec<Interface>);
 impl Ingresses {
     /// Nobody else can have these interfaces from now on.
     pub(super) fn claim(config: &Config, findings: &Findings) -> Result<Self> {
-        let others = config.other_interfaces.iter();
-        let claim = |name: &String| Interface::claim(Role::Other, name, findings.clone());
+        let others = config.ingresses().into_iter().skip(1);
+        let claim = |name| Interface::claim(Role::Other, name, findings.clone());
         others.map(claim).collect::<Result<_>>().map(Self)
     }
 
@@ -53,7 +54,7 @@ impl Ingresses {
         forwarder.set_ingresses(main, &others)
     }
 
-    /// The interface of this index has this MAC now. Returns its place in `Config::interfaces`;
+    /// The interface of this index has this MAC now. Returns its place in `Config::ingresses`;
     /// `None`: it is none of these.
     pub(super) fn set_mac(&mut self, index: u32, mac: Mac) -> Option<usize> {
         let place = self.0.iter().position(|other| other.index() == index)?;
@@ -111,19 +112,19 @@ fn finding(name: &str) -> Finding {
         kind: Kind::IngressGone,
         subject: name.to_owned(),
         text: format!(
-            "interface {name} is gone: clients that come in by it are not served, and its VIPs are not there"
+            "interface {name} is gone: what comes in by it is not served, and its VIPs are not there"
         ),
         mend: "once it is back lb goes on with it by itself".to_owned(),
     }
 }
 
 /// Takes programs off other interfaces of this network namespace that an `lb` before this one had
-/// clients' packets come in by, and that the configuration does not name any more.
+/// packets come in by, and that the configuration does not name any more.
 pub(super) fn remove_left(config: &Config) {
     let Ok(pins) = Pins::of(&config.interface) else { return };
     for (name, link) in pins.without_maps() {
         // Another lb may have it.
-        if config.interfaces().any(|known| known == name) || Instance::claim(&name).is_err() {
+        if config.ingresses().contains(&name.as_str()) || Instance::claim(&name).is_err() {
             continue;
         }
         match attach::detach_pinned(&link) {

@@ -23,7 +23,7 @@ use super::instance::Instance;
 pub(super) enum Role {
     /// Servers are reached by it, unless it is said or found to be otherwise.
     Main,
-    /// Clients' packets come in by it, too.
+    /// Packets come in by it, too.
     Other,
 }
 

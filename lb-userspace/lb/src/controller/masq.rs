@@ -1,5 +1,5 @@
-//! What can be wrong with address translation: servers where clients are, addresses of `source_nat`
-//! that nobody holds, or that have too few ports.
+//! What can be wrong with address translation: servers where clients are, or where nothing comes
+//! in, addresses of `source_nat` that nobody holds, or that have too few ports.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use lb_common::nat::source::{FIRST_PORT, LAST_PORT};
 use lb_common::nat::{Route, mask};
 use lb_model::{Config, GroupVip, Service};
 
-use super::sources::addresses;
+use super::sources::{Own, addresses};
 
 /// What is wrong as far as the configuration and this host's addresses tell.
 pub(crate) fn findings(config: &Config) -> Vec<Finding> {
@@ -42,6 +42,40 @@ fn is_beside(vip: &GroupVip, address: IpAddr) -> bool {
     let mask = mask(vip.address, vip.prefix);
     let route = Route { prefix: vip.address.into(), mask, hop: lb_common::nat::Hop::NONE };
     vip.address.is_ipv4() == address.is_ipv4() && route.leads_to(address.into())
+}
+
+/// Servers behind interfaces that nothing comes in by, as far as this host's addresses tell; a
+/// running director finds out by its routes. Nothing on a machine on which a configuration is
+/// merely checked.
+pub(crate) fn astray(config: &Config) -> Vec<Finding> {
+    if addresses(|name| name == config.interface).is_none() {
+        return Vec::new();
+    }
+    let ingresses = config.ingresses();
+    let own = |comes_in| addresses(|name| ingresses.contains(&name) == comes_in).unwrap_or_default();
+    behind(config, &own(true), &own(false))
+}
+
+/// One server for each network. `here` are the addresses of interfaces that packets come in by,
+/// `there` those of the others.
+fn behind(config: &Config, here: &[Own], there: &[Own]) -> Vec<Finding> {
+    let servers = config.services.iter().flat_map(|service| &service.servers);
+    let mut told = BTreeSet::new();
+    let found = servers.filter(|server| server.masq && server.interface.is_none()).filter_map(|server| {
+        let beside = |own: &[Own]| own.iter().copied().find(|own| own.is_beside(server.address));
+        let own = beside(there).filter(|_| beside(here).is_none())?.address;
+        told.insert(own).then(|| Finding {
+            kind: Kind::TunnelUnusable,
+            subject: server.address.to_string(),
+            text: format!(
+                "the server {} of `forward: masq` is in the network of another interface, the one with {own}, and what comes \
+                 in there is not translated back",
+                server.name
+            ),
+            mend: "name that interface as `interface` of the server, or in `interfaces`".to_owned(),
+        })
+    });
+    found.collect()
 }
 
 /// Addresses of `source_nat` that move with no group, and are not this host's. `own`: its
@@ -106,6 +140,23 @@ services:
         ] {
             assert_eq!(near_vips(&config(rest)).count(), 0, "{rest}");
         }
+    }
+
+    #[test]
+    fn a_server_behind_an_interface_that_nothing_comes_in_by_is_told() {
+        let own = |address: [u8; 4]| [Own { address: address.into(), prefix: 24 }];
+        let told = |servers: &str, here, there| {
+            let config = config(&format!(", servers: [{servers}]"));
+            let found = behind(&config, &own(here), &own(there));
+            found.into_iter().map(|finding| finding.subject).collect::<Vec<_>>()
+        };
+        let (front, back) = ([192, 0, 2, 5], [10, 20, 0, 5]);
+        let two = "{ address: 10.20.0.21 }, { address: 10.20.0.22 }";
+        assert_eq!(told(two, front, back), ["10.20.0.21"], "once for each network");
+        assert_eq!(told(two, back, front), [""; 0]);
+        assert_eq!(told("{ address: 10.30.0.21 }", front, back), [""; 0], "behind a router, it seems");
+        assert_eq!(told("{ address: 10.20.0.21, interface: eth1 }", front, back), [""; 0]);
+        assert_eq!(told("{ address: 10.20.0.21, forward: direct }", front, back), [""; 0]);
     }
 
     #[test]

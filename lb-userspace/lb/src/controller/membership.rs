@@ -76,7 +76,7 @@ pub(super) struct Alone {
 
 /// What the membership finds where the director runs.
 pub(super) struct Surrounding {
-    /// The interfaces of the VIPs, in the order of `Config::interfaces`.
+    /// The interfaces of the VIPs, and behind them others: in the order of `Config::ingresses`.
     pub stations: Vec<Station>,
     pub leases: Leases,
     pub findings: Findings,

@@ -19,16 +19,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Returns what was done, in words.
 pub(crate) fn release(config: &Config) -> Result<String> {
-    let _instances = config.interfaces().map(Instance::claim).collect::<Result<Vec<_>>>()?;
+    let ingresses = config.ingresses();
+    let _instances = ingresses.iter().map(|name| Instance::claim(name)).collect::<Result<Vec<_>>>()?;
     let stations = config.interfaces().map(station).collect::<Result<Vec<_>>>()?;
     give_up_vips(config, &stations)?;
     let (mut found, mut mounted) = (false, None);
-    for interface in config.interfaces() {
+    for interface in &ingresses {
         let pins = Pins::of(interface)?;
         mounted = mounted.or(pins.mounted().map(|mounted| host::mounted(mounted).text + "\n"));
         found |= attach::remove_what_is_left(&pins)?;
     }
-    let interface = &config.interfaces().collect::<Vec<_>>().join(", ");
+    let interface = &ingresses.join(", ");
     let done = match found {
         true => {
             let untold = match config.cluster {

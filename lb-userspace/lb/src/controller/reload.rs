@@ -187,7 +187,7 @@ impl Controller {
         let addresses = all().map(|server| server.address).chain(nodes.iter().copied()).collect();
         self.runtime.follow_addresses(&addresses, now);
         self.routes.want(self.runtime.ways.follow(all(), &nodes));
-        self.routes.want_table(servers().any(|server| server.masq));
+        self.routes.want_table(self.runtime.ways.translated());
         self.checks.set(&watched);
         let notifications = self.runtime.follow(&watched, now);
         drop(watched);

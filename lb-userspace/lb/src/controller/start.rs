@@ -124,7 +124,8 @@ impl Controller {
             confinement,
             config,
         };
-        controller.runtime.ways.set_main(index);
+        let others = controller.ingresses.iter().map(Interface::index).collect();
+        controller.runtime.ways.set_interfaces(index, others);
         let observations = Observations { verdicts, neighbours, routes, tables };
         let mut inputs = Inputs { observations, requests: waiting, cluster };
         match controller.begin(&mut inputs.observations, requests, &mut predecessor).await {

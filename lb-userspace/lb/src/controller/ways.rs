@@ -17,6 +17,8 @@ use lb_net::routes::{Event, Route, Want};
 pub(super) struct Ways {
     /// Index of the interface of the VIPs.
     main: u32,
+    /// Those of the others that packets come in by.
+    others: BTreeSet<u32>,
     /// All servers but other directors.
     wanted: BTreeMap<IpAddr, Want>,
     /// Servers that go by their routes, and that other services reach directly.
@@ -34,9 +36,9 @@ pub(super) struct Ways {
 pub(super) type NextHops = BTreeMap<u32, BTreeSet<IpAddr>>;
 
 impl Ways {
-    /// The interface of the VIPs has this index.
-    pub(super) const fn set_main(&mut self, index: u32) {
-        self.main = index;
+    /// The interface of the VIPs has this index, and the others that packets come in by have these.
+    pub(super) fn set_interfaces(&mut self, main: u32, others: BTreeSet<u32>) {
+        (self.main, self.others) = (main, others);
     }
 
     /// From now on these are the servers. Returns what is to be found out about them.
@@ -94,15 +96,41 @@ impl Ways {
                 "the route to {address} leads by {}, but another service reaches this server directly",
                 route.next_hop
             )),
-            // What it sends comes in where its clients' packets do, without a tag of its own.
-            _ if self.masq.contains(&address) && route.exit.interface != self.main => Err(format!(
-                "the route to {address} leaves by another interface than that of the VIPs, and address translation \
-                 goes by that one alone"
-            )),
-            _ => Ok(route),
+            _ => match self.untranslated(address, &route.exit) {
+                Some(why) => Err(format!("the route to {address} {why}")),
+                None => Ok(route),
+            },
         });
         self.presumed.remove(&address);
         self.routes.insert(address, found);
+    }
+
+    /// Why what a server that is reached by address translation sends would not be translated back;
+    /// `None` also of any other server.
+    fn untranslated(&self, server: IpAddr, exit: &links::Exit) -> Option<&'static str> {
+        let links::Exit { interface, device, .. } = *exit;
+        if !self.masq.contains(&server) || interface == self.main {
+            return None;
+        }
+        if !self.others.contains(&interface) {
+            return Some(
+                "leaves by an interface that lb takes no packets from: name that one as `interface` of the server, \
+                 or in `interfaces`, and restart lb",
+            );
+        }
+        // There the program sees its packets with a tag, and leaves them in their VLAN.
+        let is_tagged = device != interface && (device == self.main || self.others.contains(&device));
+        is_tagged.then_some(
+            "leaves into a VLAN of an interface that lb takes packets from, and what comes back stays in that VLAN",
+        )
+    }
+
+    /// The interfaces besides the main one that servers of address translation are behind; `None`:
+    /// there are no such servers.
+    pub(super) fn translated(&self) -> Option<BTreeSet<u32>> {
+        let routes = self.masq.iter().filter_map(|server| self.routes.get(server)?.as_ref().ok());
+        let others = routes.map(|route| route.exit.interface).filter(|interface| *interface != self.main);
+        (!self.masq.is_empty()).then(|| others.collect())
     }
 
     /// The addresses that packets are handed to, but for servers on the segment of the VIPs.
@@ -301,7 +329,7 @@ mod tests {
 
     fn ways(servers: &[Server]) -> Ways {
         let mut ways = Ways::default();
-        ways.set_main(MAIN);
+        ways.set_interfaces(MAIN, BTreeSet::new());
         ways.follow(servers.iter(), &BTreeSet::new());
         ways
     }
@@ -348,7 +376,7 @@ mod tests {
     fn a_server_of_direct_routing_may_be_behind_another_interface() {
         let (here, there, node) = ("192.0.2.21", "203.0.113.21", "192.0.2.6");
         let mut ways = Ways::default();
-        ways.set_main(MAIN);
+        ways.set_interfaces(MAIN, BTreeSet::new());
         let servers = [here, there, node].map(|one| server(one, false));
         let wanted = ways.follow(servers.iter(), &[address(node)].into());
         assert_eq!(wanted.len(), 2, "another director is on the segment");
@@ -368,16 +396,35 @@ mod tests {
         assert!(ways.is_elsewhere(address(there)), "its MAC is asked for on the VLAN device");
     }
 
+    /// What the server sends comes in where packets to it leave.
     #[test]
-    fn address_translation_goes_by_the_interface_of_the_vips_alone() {
-        let (near, far) = ("10.20.0.21", "10.30.0.21");
+    fn address_translation_goes_by_interfaces_that_packets_come_in_by() {
+        const ELSEWHERE: u32 = 4;
+        let [near, far, lost, tagged] = ["10.20.0.21", "10.30.0.21", "10.40.0.21", "10.50.0.21"];
         let masq = |text| Server { masq: true, ..server(text, false) };
-        let mut ways = ways(&[near, far].map(masq));
+        let mut ways = ways(&[near, far, lost, tagged].map(masq));
+        ways.set_interfaces(MAIN, [OTHER, 9, 10].into());
+        assert_eq!(ways.translated(), Some(BTreeSet::new()), "nothing is known yet");
         ways.set_route(found(near, near));
         ways.set_route(found_by(OTHER, far, far));
-        assert_eq!([near, far].map(|one| ways.route(address(one)).is_some()), [true, false]);
-        assert!(ways.trouble(address(far)).is_some_and(|text| text.contains("another interface")));
-        assert_eq!(ways.next_hops(), hops(&[(MAIN, &[near])]));
+        ways.set_route(found_by(ELSEWHERE, lost, lost));
+        let in_vlan = |interface, device| {
+            let exit = links::Exit { interface, vlan: Some(lb_model::Vlan(20)), ..exit(device) };
+            let Event { address, found } = found_by(MAIN, tagged, tagged);
+            Event { address, found: found.map(|route| Route { exit, ..route }) }
+        };
+        ways.set_route(in_vlan(9, MAIN));
+        let reached = |ways: &Ways, one| ways.route(address(one)).is_some();
+        assert_eq!([near, far, lost, tagged].map(|one| reached(&ways, one)), [true, true, false, false]);
+        assert!(ways.trouble(address(lost)).is_some_and(|text| text.contains("takes no packets from")));
+        assert!(ways.trouble(address(tagged)).is_some_and(|text| text.contains("into a VLAN")));
+        assert_eq!(ways.next_hops(), hops(&[(MAIN, &[near]), (OTHER, &[far])]));
+        assert_eq!(ways.exit(address(far)).other, Some((OTHER, MAC)));
+        // On a device that has no program of its own the tag is taken off before.
+        ways.set_route(in_vlan(10, ELSEWHERE));
+        assert_eq!(ways.exit(address(tagged)).other, Some((ELSEWHERE, MAC)));
+        assert_eq!(ways.translated(), Some([OTHER, 10].into()));
+        assert_eq!(self::ways(&[server(near, false)]).translated(), None, "there is no such server");
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(super) async fn look(places: &Places) -> Vec<Line> {
     let mut lines = vec![Line::ok(format!("configuration: {file} is right"))];
     lines.extend(warnings.iter().map(|warning| Line::warning(format!("configuration: {warning}"), "")));
     let found = [sources::findings(&config), placement::findings(&config), masq::findings(&config)].concat();
-    lines.extend(found.into_iter().map(Line::of_finding));
+    lines.extend(found.into_iter().chain(masq::astray(&config)).map(Line::of_finding));
     match Links::look().await {
         Ok(links) => {
             lines.extend(interfaces::look(&config, &links));

@@ -1,4 +1,4 @@
-//! The interfaces that clients' packets come by.
+//! The interfaces that packets come in by.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::Line;
 use crate::device;
 
 pub(super) fn look(config: &Config, links: &Links) -> Vec<Line> {
-    let mut lines: Vec<Line> = config.interfaces().flat_map(|name| one(name, links)).collect();
+    let mut lines: Vec<Line> = config.ingresses().into_iter().flat_map(|name| one(name, links)).collect();
     lines.extend(device::findings(config, links, device::offloads).into_iter().map(Line::of_finding));
     lines
 }

@@ -1,5 +1,6 @@
-//! All routes by an interface, as the kernel's main table has them.
+//! All routes by an interface, as the kernel's main table has them, and the networks of others.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, Result};
@@ -20,10 +21,12 @@ pub struct TableRoute {
     pub length: u8,
     /// `None`: the prefix is on the segment.
     pub gateway: Option<IpAddr>,
+    /// It is on the segment of another interface.
+    pub elsewhere: bool,
 }
 
-/// Asks the kernel.
-pub(super) async fn read(handle: &Handle, index: u32) -> Result<Table> {
+/// Asks the kernel. Of `others` the networks on their segments are told.
+pub(super) async fn read(handle: &Handle, index: u32, others: &BTreeSet<u32>) -> Result<Table> {
     let messages =
         [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
     let mut found = Vec::new();
@@ -31,16 +34,16 @@ pub(super) async fn read(handle: &Handle, index: u32) -> Result<Table> {
         let answers = handle.route().get(message).execute();
         let routes = tokio::time::timeout(ANSWER_WITHIN, answers.try_collect::<Vec<_>>());
         let routes = routes.await.context("the kernel's answer was lost")??;
-        found.extend(routes.iter().filter_map(|route| parse(route, index)));
+        found.extend(routes.iter().filter_map(|route| parse(route, index, others)));
     }
-    // The kernel takes the one of the smallest metric.
-    found.sort_by_key(|(route, metric)| (route.prefix, route.length, *metric));
+    // The kernel takes the one of the smallest metric. A link-local network is on every interface.
+    found.sort_by_key(|(route, metric)| (route.prefix, route.length, route.elsewhere, *metric));
     found.dedup_by_key(|(route, _)| (route.prefix, route.length));
     Ok(Table(found.into_iter().map(|(route, _)| route).collect()))
 }
 
-/// A route by the interface, and its metric.
-fn parse(message: &RouteMessage, index: u32) -> Option<(TableRoute, u32)> {
+/// A route by the interface or to a network of one of the others, and its metric.
+fn parse(message: &RouteMessage, index: u32, others: &BTreeSet<u32>) -> Option<(TableRoute, u32)> {
     let mut table = u32::from(message.header.table);
     let (mut out, mut gateway, mut prefix, mut metric) = (None, None, None, 0);
     for attribute in &message.attributes {
@@ -57,9 +60,11 @@ fn parse(message: &RouteMessage, index: u32) -> Option<(TableRoute, u32)> {
             _ => {}
         }
     }
+    let gateway = gateway_of(&message.attributes).or(gateway);
+    let elsewhere = gateway.is_none() && out.is_some_and(|out| others.contains(&out));
     if table != u32::from(RouteHeader::RT_TABLE_MAIN)
         || message.header.kind != RouteType::Unicast
-        || out != Some(index)
+        || out != Some(index) && !elsewhere
     {
         return None;
     }
@@ -70,7 +75,8 @@ fn parse(message: &RouteMessage, index: u32) -> Option<(TableRoute, u32)> {
     let route = TableRoute {
         prefix: prefix.unwrap_or(any),
         length: message.header.destination_prefix_length,
-        gateway: gateway_of(&message.attributes).or(gateway),
+        gateway,
+        elsewhere: elsewhere && out != Some(index),
     };
     Some((route, metric))
 }
@@ -106,14 +112,17 @@ mod tests {
         let gateway = RouteAttribute::Gateway(RouteAddress::Inet(ROUTER));
         let default = message(vec![RouteAttribute::Oif(7), gateway.clone(), RouteAttribute::Priority(5)], 0);
         let any = Ipv4Addr::UNSPECIFIED.into();
-        let by_router = TableRoute { prefix: any, length: 0, gateway: Some(ROUTER.into()) };
+        let by_router = TableRoute { prefix: any, length: 0, gateway: Some(ROUTER.into()), elsewhere: false };
+        let parse = |message: &RouteMessage, index| super::parse(message, index, &[7].into());
         assert_eq!(parse(&default, 7), Some((by_router, 5)));
         assert_eq!(parse(&default, 8), None, "of another interface");
         let prefix = Ipv4Addr::new(192, 0, 2, 0);
         let destination = RouteAttribute::Destination(RouteAddress::Inet(prefix));
         let near = message(vec![RouteAttribute::Oif(7), destination], 24);
-        let on_link = TableRoute { prefix: prefix.into(), length: 24, gateway: None };
+        let on_link = TableRoute { prefix: prefix.into(), length: 24, gateway: None, elsewhere: false };
         assert_eq!(parse(&near, 7), Some((on_link, 0)));
+        let elsewhere = TableRoute { elsewhere: true, ..on_link };
+        assert_eq!(parse(&near, 8), Some((elsewhere, 0)), "the network of an interface that is asked for");
         let mut local = near.clone();
         local.header.table = 255;
         assert_eq!(parse(&local, 7), None);

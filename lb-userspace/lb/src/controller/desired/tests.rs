@@ -11,6 +11,7 @@ struct Facts {
     quorum: bool,
     mac: Option<Mac>,
     route: Option<Route>,
+    other: Option<(u32, Mac)>,
     draining: Vec<IpAddr>,
     departed: Vec<lb_model::Service>,
 }
@@ -20,6 +21,7 @@ const UP: Facts = Facts {
     quorum: true,
     mac: Some(MAC),
     route: None,
+    other: None,
     draining: Vec::new(),
     departed: Vec::new(),
 };
@@ -28,6 +30,7 @@ const DOWN: Facts = Facts {
     quorum: false,
     mac: Some(MAC),
     route: None,
+    other: None,
     draining: Vec::new(),
     departed: Vec::new(),
 };
@@ -43,7 +46,7 @@ impl RuntimeState for Facts {
         self.mac
     }
     fn exit(&self, _: IpAddr) -> Exit {
-        Exit { other: None, vlan: None, tpid: 0x8100, mtu: 1500 }
+        Exit { other: self.other, vlan: None, tpid: 0x8100, mtu: 1500 }
     }
     fn is_gone(&self, _: IpAddr) -> bool {
         self.mac.is_none()
@@ -168,6 +171,20 @@ fn address_translation_needs_a_route_too_and_may_change_the_port() {
     assert_eq!((found.address, found.port, server.tunnel), (WWW2.into(), 8080_u16.to_be(), None));
     assert!(found.is_near(WWW1.into()) && !found.is_near(IpAddr::from([10, 0, 0, 1]).into()));
     assert_eq!(server.forwarding(Mac::new([2; 6])), lb_model::Forwarding::Masq);
+    assert_eq!(server.egress, None);
+    // Behind another interface, and untagged on either side.
+    let own = Mac::new([2, 0, 0, 0, 0, 9]);
+    for vlan in [None, Some(Vlan::UNTAGGED)] {
+        service.vlan = vlan;
+        let here = self::state(&config(&service), &facts).services[&service.key].servers[0];
+        assert_eq!(here.egress, None, "by the interface of the VIPs they leave as they came");
+        let away = Facts { other: Some((3, own)), route: Some(route), ..UP };
+        let there = self::state(&config(&service), &away).services[&service.key].servers[0];
+        let egress = there.egress.expect("they leave by another interface");
+        assert_eq!((egress.device, egress.mac, egress.mtu), (3, own, 1500));
+        assert_eq!((egress.from, egress.to), (Vlan::UNTAGGED, Vlan::UNTAGGED));
+        assert_eq!(there.translation, here.translation);
+    }
 }
 
 #[test]
