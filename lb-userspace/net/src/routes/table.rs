@@ -113,7 +113,7 @@ mod tests {
         let default = message(vec![RouteAttribute::Oif(7), gateway.clone(), RouteAttribute::Priority(5)], 0);
         let any = Ipv4Addr::UNSPECIFIED.into();
         let by_router = TableRoute { prefix: any, length: 0, gateway: Some(ROUTER.into()), elsewhere: false };
-        let parse = |message: &RouteMessage, index| super::parse(message, index, &[7].into());
+        let parse = |message: &RouteMessage, index| parse(message, index, &[7].into());
         assert_eq!(parse(&default, 7), Some((by_router, 5)));
         assert_eq!(parse(&default, 8), None, "of another interface");
         let prefix = Ipv4Addr::new(192, 0, 2, 0);

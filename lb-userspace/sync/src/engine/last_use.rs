@@ -34,8 +34,8 @@
 //! that were older news of what both know alike. By these rules at most one of two directors does
 //! so: they never answer each other for ever. With different time-outs, as while one of them is
 //! being reloaded, both may if they know different things, for some seconds after the last packet.
-//! Both may give way, if what they tell crosses on its way. Then each has what the other had, nobody
-//! owns it, and the next comparison of digests has both tell it by hearsay.
+//! Both may give way, if what they tell crosses on its way. Then each has what the other had,
+//! nobody owns it, and the next comparison of digests has both tell it by hearsay.
 
 use std::cmp::Ordering;
 
