@@ -44,6 +44,14 @@ fn page(command: Command) -> Result<Vec<u8>> {
     let mut page = Vec::new();
     Man::new(command).section("8").manual("lb").render(&mut page).context("writing the page")?;
     let mut roff = Roff::new();
+    roff.control("SH", ["EXIT STATUS"]);
+    for (code, text) in
+        [("0", "It was told to end."), ("1", "It has failed."), ("2", "The command line makes no sense.")]
+    {
+        roff.control("TP", []);
+        roff.text([roman(code)]);
+        roff.text([roman(text)]);
+    }
     roff.control("SH", ["SEE ALSO"]);
     roff.text([roman("lb(8), lb.yaml(5)")]);
     roff.to_writer(&mut page).context("writing the page")?;

@@ -16,7 +16,7 @@ use lb_lab::scenario::alone::{Alone, BOTH, SERVICE};
 use lb_lab::scenario::anycast::{self, Anycast};
 use lb_lab::scenario::floods::{self, Findings, Kind};
 use lb_lab::scenario::methods::Method;
-use lb_lab::scenario::newcomers::Newcomers;
+use lb_lab::scenario::newcomers::{AT_ONCE, Newcomers};
 use lb_lab::scenario::several::Several;
 use lb_lab::scenario::steady::arrivals::Arrivals;
 use lb_lab::scenario::steady::{Outcome, Steady};
@@ -35,9 +35,6 @@ const FLOOD: Duration = Duration::from_secs(60);
 
 /// How old a connection must be for the other director to know it.
 const KNOWN_AFTER: Duration = Duration::from_millis(200);
-
-/// Clients that connect again and again at the same time.
-const HONEST: usize = 4;
 
 /// Connections that the table has room for.
 const TABLE: u32 = 50_000;
@@ -249,7 +246,7 @@ fn start_echo(server: &Node, address: SocketAddrV4) -> Result<()> {
 /// Clients that connect again and again to the service.
 fn start_newcomers(client: &Node, service: SocketAddrV4) -> Result<Newcomers> {
     make_room(client)?;
-    Ok(Newcomers::start(client, service, HONEST))
+    Ok(Newcomers::start(client, service, AT_ONCE))
 }
 
 /// The ports of connections that have ended are taken for a minute, so clients that connect again
@@ -280,6 +277,11 @@ impl Run<'_> {
         let happened = arrivals.begin_no_more();
         let took = play(&mut several).with_context(|| several.pair.shown())?;
         let ages = arrivals.finish(happened, KNOWN_AFTER)?;
+        ensure!(ages.older > 0, "no connection had been open for {KNOWN_AFTER:?} when it happened");
+        eprintln!(
+            "  {} more connections were older than {KNOWN_AFTER:?}, {} younger",
+            ages.older, ages.younger
+        );
         let served = newcomers.finish()?;
         let case = self.ends(clients, connections, &took)?;
         Ok(Case {
@@ -287,6 +289,7 @@ impl Run<'_> {
             lost: case.lost + ages.older_lost + ages.wrong,
             younger_lost: Some(ages.younger_lost),
             honest_ok_share: Some(served.share()),
+            connect_ms_worst: Some(round_to(served.slowest.as_secs_f64() * 1e3, 1)),
             ..case
         })
     }
@@ -387,6 +390,7 @@ impl Run<'_> {
             connections,
             lost: lost + wrong,
             younger_lost: None,
+            connect_ms_worst: None,
             honest_ok_share: None,
             packets_lost: datagrams_lost,
             gap_ms_worst: round_to(gap.as_secs_f64() * 1e3, 1),

@@ -1,5 +1,6 @@
 //! How commands end: 0 done, 1 failed or refused, 2 wrong use, 3 no director runs, 4 no permission.
 
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
@@ -241,4 +242,38 @@ fn what_needs_no_director_ends_by_what_came_of_it() {
         let (code, said) = end(place.command(&lb, words));
         assert_eq!(code, Some(wanted), "{words:?}: {said}");
     }
+}
+
+/// Commands that need no director, or have exit codes of their own.
+const OTHERS: [&str; 11] = [
+    "check",
+    "completions",
+    "config",
+    "doctor",
+    "health",
+    "import",
+    "man",
+    "realserver",
+    "run",
+    "stop",
+    "top",
+];
+
+#[test]
+fn every_command_was_looked_at() {
+    let (place, lb) = (Place::new(), binary().expect("lb"));
+    let pages = place.path("pages");
+    let words = ["man", "--out", pages.to_str().expect("UTF-8")];
+    assert_eq!(end(place.command(&lb, &words)).0, Some(0));
+    let mut commands = BTreeSet::new();
+    for page in fs::read_dir(&pages).expect("pages") {
+        let name = page.expect("a page").file_name().to_string_lossy().into_owned();
+        if let Some(command) = name.strip_prefix("lb-").and_then(|name| name.strip_suffix(".8")) {
+            commands.insert(command.to_owned());
+        }
+    }
+    // `disable` is another name of `drain`.
+    let asking = ASKING.into_iter().map(|words| words[0]).filter(|word| *word != "disable");
+    let looked_at: BTreeSet<String> = asking.chain(OTHERS).map(str::to_owned).collect();
+    assert_eq!(commands, looked_at);
 }

@@ -52,7 +52,7 @@ struct Advice {
     mend: String,
 }
 
-/// A configuration, as programs get it.
+/// Whether the configuration is valid, with its mistakes and warnings.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Checked {
     valid: bool,

@@ -30,7 +30,7 @@ pub(super) struct Options {
     director: output::Director,
 }
 
-/// All that was looked at.
+/// What `lb doctor` has looked at on this machine, and how it is.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Seen<'a> {
     doctor: &'a [Line],

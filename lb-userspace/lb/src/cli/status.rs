@@ -111,7 +111,8 @@ fn frame(options: &Options, status: &Status, rates: Option<&Rates>) -> Result<St
     Ok(text.context("writing the status as JSON")? + "\n")
 }
 
-/// With its rates, which the first one lacks, and one that is not watched.
+/// What the director says of itself: services, servers, connections, the cluster, findings. With
+/// --watch the second object and those after it have rates, too.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Watched<'a> {
     #[serde(flatten)]

@@ -6,6 +6,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Instant;
 
+use anyhow::{Context as _, Result};
 use lb_api::findings::{Findings, Kind};
 use lb_common::mac::Mac;
 use lb_datapath::attach::Mode;
@@ -33,10 +34,15 @@ pub(super) struct Inspections {
 impl Inspections {
     /// # Errors
     /// The threads that look at the host's firewall and at the interface cannot be started.
-    pub(super) fn start(findings: Findings) -> io::Result<Self> {
+    pub(super) fn start(findings: Findings) -> Result<Self> {
+        let threads = || -> io::Result<_> {
+            Ok((Firewall::start(findings.clone())?, Device::start(findings.clone())?))
+        };
+        let (firewall, device) =
+            threads().context("cannot start the threads that look at the host's firewall and device")?;
         Ok(Self {
-            firewall: Firewall::start(findings.clone())?,
-            device: Device::start(findings.clone())?,
+            firewall,
+            device,
             findings,
             sources: Sources::default(),
             topology: Topology::default(),

@@ -95,7 +95,6 @@ impl Controller {
         let (route_sender, routes) = mpsc::unbounded_channel();
         let (table_sender, tables) = mpsc::unbounded_channel();
         let (requests, waiting) = Requests::new();
-        let firewall = "cannot start the thread that looks at the host's firewall";
         let mut controller = Self {
             config_file: ConfigFile::new(file),
             started: Instant::now(),
@@ -110,7 +109,7 @@ impl Controller {
             routes: Routes::start(index, route_sender, table_sender)?,
             segment: BTreeSet::new(),
             membership,
-            inspections: Inspections::start(findings.clone()).context(firewall)?,
+            inspections: Inspections::start(findings.clone())?,
             notifier: Notifier::new(events, findings),
             alerts,
             maintenance: Maintenance::default(),

@@ -13,11 +13,9 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use self::frames::Frames;
 pub use self::frames::Kind;
-use super::newcomers::{Newcomers, Served};
+use super::newcomers::{AT_ONCE, Newcomers, Served};
 use crate::lab::{Director, Node};
 
-/// Honest clients that connect at the same time.
-const HONEST: usize = 4;
 /// How often the director is asked.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
@@ -52,7 +50,7 @@ pub fn flood(
     length: Duration,
 ) -> Result<Findings> {
     let before = memory_kib(director)?;
-    let newcomers = Newcomers::start(client, to, HONEST);
+    let newcomers = Newcomers::start(client, to, AT_ONCE);
     let (frames, took, slowest_answer) = thread::scope(|scope| -> Result<_> {
         let sender = scope.spawn(|| client.run(|| send(client, director.node(), to, kind, length))?);
         let mut slowest = Duration::ZERO;
@@ -71,7 +69,7 @@ pub fn flood(
         asked?;
         Ok((frames, took, slowest))
     })?;
-    let Served { requests, failed } = newcomers.finish()?;
+    let Served { requests, failed, slowest: _ } = newcomers.finish()?;
     Ok(Findings {
         frames,
         rate: frames as f64 / took.as_secs_f64(),

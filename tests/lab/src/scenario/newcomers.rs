@@ -6,7 +6,7 @@ use std::net::{Shutdown, SocketAddr, SocketAddrV4, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
@@ -17,6 +17,8 @@ use crate::lab::Node;
 const ANSWER: Duration = Duration::from_secs(10);
 /// From the end of a client's request to its next one.
 const PAUSE: Duration = Duration::from_millis(10);
+/// Clients that ask at the same time, in floods and benchmarks.
+pub const AT_ONCE: usize = 4;
 /// Failures of each client that are printed.
 const TOLD: u64 = 3;
 
@@ -33,12 +35,14 @@ pub struct Served {
     pub requests: u64,
     /// Refused, reset, without an answer for 10 s, or with another one than wanted.
     pub failed: u64,
+    /// The longest time until a connection was there, or was given up.
+    pub slowest: Duration,
 }
 
 impl Served {
     /// The share that got its answer.
     pub fn share(&self) -> f64 {
-        let Self { requests, failed } = *self;
+        let Self { requests, failed, slowest: _ } = *self;
         if requests == 0 { 0.0 } else { 1.0 - failed as f64 / requests as f64 }
     }
 }
@@ -60,9 +64,11 @@ impl Newcomers {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Served::default();
         for thread in self.threads.drain(..) {
-            let Served { requests, failed } = thread.join().ok().context("the requests broke off")??;
+            let Served { requests, failed, slowest } =
+                thread.join().ok().context("the requests broke off")??;
             all.requests += requests;
             all.failed += failed;
+            all.slowest = all.slowest.max(slowest);
         }
         Ok(all)
     }
@@ -78,7 +84,7 @@ fn ask_until(to: SocketAddrV4, ending: &AtomicBool) -> Served {
     let mut served = Served::default();
     while !ending.load(Ordering::Relaxed) {
         served.requests += 1;
-        if let Err(error) = ask(to, served.requests) {
+        if let Err(error) = ask(to, served.requests, &mut served.slowest) {
             served.failed += 1;
             if served.failed <= TOLD {
                 eprintln!("request {}: {error}", served.requests);
@@ -90,8 +96,11 @@ fn ask_until(to: SocketAddrV4, ending: &AtomicBool) -> Served {
 }
 
 /// A connection that sends a block, gets it back, and ends.
-fn ask(to: SocketAddrV4, number: u64) -> io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::from(to), ANSWER)?;
+fn ask(to: SocketAddrV4, number: u64, slowest: &mut Duration) -> io::Result<()> {
+    let begun = Instant::now();
+    let stream = TcpStream::connect_timeout(&SocketAddr::from(to), ANSWER);
+    *slowest = (*slowest).max(begun.elapsed());
+    let mut stream = stream?;
     stream.set_read_timeout(Some(ANSWER))?;
     let block: Vec<u8> = (0..64).map(|byte| (number * 31 + byte) as u8).collect();
     stream.write_all(&block)?;
@@ -107,7 +116,7 @@ mod tests {
 
     #[test]
     fn the_share_is_of_all_requests() {
-        assert_eq!(Served { requests: 4, failed: 1 }.share(), 0.75);
+        assert_eq!(Served { requests: 4, failed: 1, ..Served::default() }.share(), 0.75);
         assert_eq!(Served::default().share(), 0.0, "nobody has asked");
     }
 }
