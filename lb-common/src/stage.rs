@@ -104,6 +104,7 @@ impl Stage {
             self,
             Self::SlowIpv6
                 | Self::AdmitIpv6
+                | Self::KnownIpv6
                 | Self::RelatedIpv6
                 | Self::RefuseIpv6
                 | Self::TranslateIpv6
@@ -114,7 +115,7 @@ impl Stage {
 
     /// Whether a packet of IPv6 may come to it that is for none of our services.
     pub const fn has_stand_in(self) -> bool {
-        matches!(self, Self::SlowIpv6 | Self::AdmitIpv6 | Self::TranslateBackIpv6)
+        matches!(self, Self::SlowIpv6 | Self::AdmitIpv6 | Self::KnownIpv6 | Self::TranslateBackIpv6)
     }
 }
 

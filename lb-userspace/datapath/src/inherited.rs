@@ -223,7 +223,9 @@ impl Inherited {
                 let server = lb_model::Server::new(address, port.unwrap_or(known.service.port));
                 let tunnel = known.tunnel.as_ref().and_then(tunnel::config);
                 let named = |vlan: Vlan| (!vlan.is_as_it_came()).then_some(vlan);
-                let interface = known.egress.filter(|egress| egress.device != 0);
+                // Others go by their route, which may lead into a VLAN of that device.
+                let is_routed = port.is_some() || tunnel.is_some();
+                let interface = known.egress.filter(|egress| egress.device != 0 && !is_routed);
                 let interface = interface.and_then(|egress| link::name_of(egress.device));
                 let pool = known.translation.and_then(|known| self.pools.get(usize::from(known.pool)));
                 if let Some(pool) = pool.filter(|pool| pool.count != 0) {

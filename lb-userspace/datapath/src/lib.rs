@@ -146,7 +146,8 @@ impl DataPath {
         stages: impl IntoIterator<Item = Stage>,
         loaded: &(dyn Fn() + Sync),
     ) -> Result<()> {
-        let new: Vec<Stage> = stages.into_iter().filter(|stage| !self.executor.is_callable(*stage)).collect();
+        let mut new: Vec<Stage> =
+            stages.into_iter().filter(|stage| !self.executor.is_callable(*stage)).collect();
         let is_unloaded = |name: &&str| self.ebpf.program(name).is_some_and(|program| program.fd().is_err());
         let stages = new.iter().map(|stage| stage.program()).filter(is_unloaded);
         let stands_in = entry.is_some() && !new.contains(&Stage::SlowIpv6);
@@ -156,7 +157,10 @@ impl DataPath {
             true => Ok(()),
             false => object::load_programs(&mut self.ebpf, &names, loaded),
         };
-        for stage in new {
+        let complete = done.is_ok();
+        // What calls others comes after these; until all are there the stand-in goes on.
+        new.sort_by_key(|stage| stage.has_stand_in());
+        for stage in new.into_iter().filter(|stage| complete || *stage != Stage::SlowIpv6) {
             if let Ok(descriptor) = object::program(&mut self.ebpf, stage.program())?.fd() {
                 self.executor.set_stage(stage, descriptor)?;
                 self.related.set(stage, descriptor)?;

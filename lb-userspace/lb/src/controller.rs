@@ -357,7 +357,7 @@ impl Controller {
         let findings = notifier.findings();
         checks.publish_stations(&Needs { config, runtime, forwarder, interface, ingresses, findings });
         self.inspections.check_own_vips(&self.config, &self.runtime, &self.forwarder);
-        let main = (!self.ingresses.is_empty()).then(|| self.interface.index());
+        let main = self.ingresses.is_any_native().then(|| self.interface.index());
         self.inspections.follow_exits(&self.runtime.ways, main, self.interface.mode());
         let unusable = self.runtime.ways.findings(&self.config);
         for kind in [Kind::TunnelUnusable, Kind::InterfaceUnusable] {

@@ -23,7 +23,6 @@ struct Wanted {
     config: Option<Config>,
     /// Indices of other devices that packets leave by.
     exits: BTreeSet<u32>,
-    native: bool,
 }
 
 /// Looks at the interface now and then, on a thread of its own: the kernel answers under a lock
@@ -47,11 +46,11 @@ impl Device {
         self.wanted.send_modify(|wanted| wanted.config = Some(config.clone()));
     }
 
-    /// Packets leave by these other devices, from a program in native mode or not.
-    pub(crate) fn follow_exits(&self, exits: BTreeSet<u32>, native: bool) {
+    /// Packets leave by these devices from a program in native mode on another one.
+    pub(crate) fn follow_exits(&self, exits: BTreeSet<u32>) {
         self.wanted.send_if_modified(|wanted| {
-            let changed = wanted.exits != exits || wanted.native != native;
-            (wanted.exits, wanted.native) = (exits, native);
+            let changed = wanted.exits != exits;
+            wanted.exits = exits;
             changed
         });
     }
@@ -60,11 +59,11 @@ impl Device {
 async fn follow(mut wanted: watch::Receiver<Wanted>, findings: Findings) {
     let mut changed = wanted.changed().await;
     while changed.is_ok() {
-        let Wanted { config, exits, native } = wanted.borrow_and_update().clone();
+        let Wanted { config, exits } = wanted.borrow_and_update().clone();
         if let (Some(config), Ok(links)) = (config, Links::look().await) {
             keep_tags(&config, &links, &findings);
             let mut found = self::findings(&config, &links, offloads);
-            let exits = exits.iter().filter(|_| native).filter_map(|index| links.get(*index));
+            let exits = exits.iter().filter_map(|index| links.get(*index));
             found.extend(exits.filter_map(|link| loses(link, takes(link.index))));
             for kind in [Kind::VlanTagsStripped, Kind::InterfaceUnsuited, Kind::RedirectsLost] {
                 let of_kind = found.iter().filter(|finding| finding.kind == kind);
@@ -161,14 +160,36 @@ pub(crate) fn findings(
         {
             tell(Kind::VlanTagsStripped, stripped(&link.name, &by));
         }
+        let below = link.below.and_then(|below| links.get(below)).map(|below| below.name.as_str());
+        if let (links::Kind::Vlan { .. }, Some(below)) = (&link.kind, below)
+            && config.ingresses().contains(&below)
+        {
+            tell(Kind::InterfaceUnsuited, seen_below(&link.name, below));
+            continue;
+        }
         // What servers of `forward: masq` send comes out of their VLAN nowhere else.
-        let of_servers = !config.interfaces().any(|name| name == link.name);
+        let names_it = |server: &lb_model::Server| {
+            server.masq && server.interface.as_deref() == Some(link.name.as_str())
+        };
+        let mut servers = config.services.iter().flat_map(|service| &service.servers);
+        let of_servers = link.name != config.interface && servers.any(names_it);
         let is_their_vlan = of_servers && matches!(link.kind, links::Kind::Vlan { .. });
         if !is_their_vlan && let Some(told) = unsuited(link, links) {
             tell(Kind::InterfaceUnsuited, told);
         }
     }
     found
+}
+
+/// The program on `below` takes what is for the VLAN device `name` on it.
+fn seen_below(name: &str, below: &str) -> (String, String) {
+    (
+        format!(
+            "packets come in by {below}, too, on which {name} stands: the program there sees them first, with their \
+             tag, and forwards none of them"
+        ),
+        format!("have clients and servers on VLAN devices of {below}, and name {below} nowhere"),
+    )
 }
 
 /// As the driver says; what cannot be asked has none.

@@ -16,22 +16,31 @@ use super::forwarder::Forwarder;
 use super::instance::Instance;
 use super::interface::{Interface, ModeChange, Role};
 
-pub(super) struct Ingresses(Vec<Interface>);
+pub(super) struct Ingresses {
+    here: Vec<Interface>,
+    /// Servers alone name these, and they are not there: nothing waits for them.
+    absent: Vec<String>,
+}
 
 impl Ingresses {
     /// Nobody else can have these interfaces from now on.
     pub(super) fn claim(config: &Config, findings: &Findings) -> Result<Self> {
+        let is_wanted =
+            |name: &&str| config.interfaces().any(|one| one == *name) || if_nametoindex(*name).is_ok();
         let others = config.ingresses().into_iter().skip(1);
+        let (wanted, absent): (Vec<&str>, Vec<&str>) = others.partition(is_wanted);
         let claim = |name| Interface::claim(Role::Other, name, findings.clone());
-        others.map(claim).collect::<Result<_>>().map(Self)
+        let here = wanted.into_iter().map(claim).collect::<Result<_>>()?;
+        Ok(Self { here, absent: absent.into_iter().map(str::to_owned).collect() })
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Whether what comes in by one of them is redirected by its driver.
+    pub(super) fn is_any_native(&self) -> bool {
+        self.here.iter().any(|other| other.mode() == Some(Mode::Native))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Interface> {
-        self.0.iter()
+        self.here.iter()
     }
 
     pub(super) fn status(&self) -> Vec<InterfaceStatus> {
@@ -41,24 +50,24 @@ impl Ingresses {
         };
         let status =
             |other| InterfaceStatus { name: Interface::name(other).to_owned(), mode: mode(other).to_owned() };
-        self.0.iter().map(status).collect()
+        self.here.iter().map(status).collect()
     }
 
     pub(super) fn stations(&self) -> impl Iterator<Item = Station> {
-        self.0.iter().map(Interface::station)
+        self.here.iter().map(Interface::station)
     }
 
     /// Tells the data path of them; `main` is the index of the main interface.
     pub(super) fn tell(&self, main: u32, forwarder: &mut Forwarder) -> Result<()> {
-        let others: Vec<_> = self.0.iter().map(|other| (other.index(), other.mac())).collect();
+        let others: Vec<_> = self.here.iter().map(|other| (other.index(), other.mac())).collect();
         forwarder.set_ingresses(main, &others)
     }
 
-    /// The interface of this index has this MAC now. Returns its place in `Config::ingresses`;
-    /// `None`: it is none of these.
+    /// The interface of this index has this MAC now. Returns its place behind the main one among
+    /// [`Self::stations`]; `None`: it is none of these.
     pub(super) fn set_mac(&mut self, index: u32, mac: Mac) -> Option<usize> {
-        let place = self.0.iter().position(|other| other.index() == index)?;
-        self.0[place].set_mac(mac);
+        let place = self.here.iter().position(|other| other.index() == index)?;
+        self.here[place].set_mac(mac);
         Some(place + 1)
     }
 
@@ -69,7 +78,7 @@ impl Ingresses {
         in_cluster: bool,
     ) -> Result<Vec<Record>> {
         let attach = |other: &mut Interface| other.attach(forwarder, wanted, in_cluster);
-        Ok(self.0.iter_mut().map(attach).collect::<Result<Vec<_>>>()?.concat())
+        Ok(self.here.iter_mut().map(attach).collect::<Result<Vec<_>>>()?.concat())
     }
 
     /// Each goes over to the best mode that it can have now; with `lossy` those alone that lose
@@ -82,7 +91,7 @@ impl Ingresses {
         lossy: bool,
     ) -> Result<Vec<Record>> {
         let mut records = Vec::new();
-        for other in self.0.iter_mut().filter(|other| !lossy || other.loses_frames()) {
+        for other in self.here.iter_mut().filter(|other| !lossy || other.loses_frames()) {
             let ModeChange { is_anew: _, records: told } = other.change_mode(forwarder, wanted, why)?;
             other.watch(wanted)?;
             records.extend(told);
@@ -92,14 +101,15 @@ impl Ingresses {
 
     /// Tells which are gone. `true`: one of them is there again, and all must begin anew with it.
     pub(super) fn look(&self, findings: &Findings) -> bool {
-        let gone: Vec<&Interface> = self.0.iter().filter(|other| other.is_gone()).collect();
-        findings.set(Kind::IngressGone, gone.iter().map(|other| finding(other.name())).collect());
-        gone.iter().any(|other| if_nametoindex(other.name()).is_ok())
+        let gone = self.here.iter().filter(|other| other.is_gone()).map(Interface::name);
+        let gone: Vec<&str> = gone.chain(self.absent.iter().map(String::as_str)).collect();
+        findings.set(Kind::IngressGone, gone.iter().map(|name| finding(name)).collect());
+        gone.into_iter().any(|name| if_nametoindex(name).is_ok())
     }
 
     /// Takes the programs off; with `stays` they are left to the next `lb`.
     pub(super) fn leave(&mut self, stays: bool) {
-        for attachment in self.0.iter_mut().filter_map(Interface::take_attachment).filter(|_| !stays) {
+        for attachment in self.here.iter_mut().filter_map(Interface::take_attachment).filter(|_| !stays) {
             if let Err(error) = attachment.detach_for_good() {
                 tracing::warn!("{error:#}");
             }
@@ -112,7 +122,7 @@ fn finding(name: &str) -> Finding {
         kind: Kind::IngressGone,
         subject: name.to_owned(),
         text: format!(
-            "interface {name} is gone: what comes in by it is not served, and its VIPs are not there"
+            "interface {name} is gone: what comes in by it is not served, and VIPs on it are not there"
         ),
         mend: "once it is back lb goes on with it by itself".to_owned(),
     }

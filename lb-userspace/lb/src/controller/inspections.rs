@@ -56,10 +56,11 @@ impl Inspections {
         self.device.follow_configuration(config);
     }
 
-    /// Packets leave by other devices, too, and by `main` from others.
+    /// Packets leave by other devices, too, and by `main` from others in native mode; `mode` is that
+    /// of the main interface.
     pub(super) fn follow_exits(&self, ways: &Ways, main: Option<u32>, mode: Option<Mode>) {
-        let exits = ways.other_devices().into_iter().chain(main).collect();
-        self.device.follow_exits(exits, mode == Some(Mode::Native));
+        let by_main = if mode == Some(Mode::Native) { ways.other_devices() } else { BTreeSet::new() };
+        self.device.follow_exits(by_main.into_iter().chain(main).collect());
     }
 
     /// What the data path saw, and what source the host's own packets have.

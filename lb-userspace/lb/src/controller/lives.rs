@@ -102,7 +102,7 @@ async fn live(mut estate: Estate, signals: &mut Signals, again: bool) -> Result<
     match Controller::start(estate).await {
         Ok((controller, inputs)) => controller.run(inputs, signals).await,
         // It has gone while all was made; what was made is gone too.
-        Err(error) if config.ingresses().into_iter().any(|name| if_nametoindex(name).is_err()) => {
+        Err(error) if config.interfaces().any(|name| if_nametoindex(name).is_err()) => {
             tracing::warn!("the start came to nothing: {error:#}");
             let (file, mut events) = (Watched::new(path), Events::default());
             alerts.listen(&mut events);
@@ -184,7 +184,7 @@ struct Missing {
 
 /// `patient`: a key file with a mistake is waited for as well, because it may be on its way.
 fn missing(config: &Config, patient: bool) -> Option<Missing> {
-    if let Some(interface) = config.ingresses().into_iter().find(|name| if_nametoindex(*name).is_err()) {
+    if let Some(interface) = config.interfaces().find(|name| if_nametoindex(*name).is_err()) {
         let what = format!("interface {interface}; `ip link` lists those there are");
         return Some(Missing { event: "waiting_for_interface", what });
     }

@@ -68,8 +68,8 @@ fn behind(config: &Config, here: &[Own], there: &[Own]) -> Vec<Finding> {
             kind: Kind::TunnelUnusable,
             subject: server.address.to_string(),
             text: format!(
-                "the server {} of `forward: masq` is in the network of another interface, the one with {own}, and what comes \
-                 in there is not translated back",
+                "the server {} of `forward: masq` seems to be in the network of another interface, the one with {own}, and what \
+                 comes in there is not translated back",
                 server.name
             ),
             mend: "name that interface as `interface` of the server, or in `interfaces`".to_owned(),

@@ -29,6 +29,7 @@ pub(crate) fn release(config: &Config) -> Result<String> {
         mounted = mounted.or(pins.mounted().map(|mounted| host::mounted(mounted).text + "\n"));
         found |= attach::remove_what_is_left(&pins)?;
     }
+    super::ingresses::remove_left(config);
     let interface = &ingresses.join(", ");
     let done = match found {
         true => {

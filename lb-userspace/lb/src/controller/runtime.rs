@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lb_common::addr::V6;
 use lb_common::mac::Mac;
+use lb_common::nat::mask;
 use lb_datapath::plan::egress::Exit;
 use lb_health::Verdict;
 use lb_health::machine::State;
@@ -318,7 +319,12 @@ impl desired::RuntimeState for Runtime {
         self.ways.exit(server)
     }
     fn subnet(&self, server: IpAddr) -> V6 {
-        self.clients.subnet(server)
+        match self.ways.route(server) {
+            // Of one behind a router its own address alone: the table knows routers of the main
+            // interface only.
+            Some(route) if route.next_hop != server => mask(server, 128),
+            _ => self.clients.subnet(server),
+        }
     }
     fn draining(&self, service: &ServiceKey) -> Vec<Server> {
         self.draining.of(service).cloned().collect()

@@ -213,9 +213,16 @@ impl Controller {
         let Self { config, interface, ingresses, forwarder, .. } = self;
         ingresses.tell(interface.index(), forwarder)?;
         let in_cluster = config.cluster.is_some();
-        let mut records = interface.attach(forwarder, config.xdp_mode, in_cluster)?;
-        records.extend(ingresses.attach(forwarder, config.xdp_mode, in_cluster)?);
-        records.into_iter().for_each(|record| self.notifier.record(record));
+        // The main interface last: until all can be had, what an lb before this one has left there
+        // goes on.
+        let attached = ingresses.attach(forwarder, config.xdp_mode, in_cluster).and_then(|others| {
+            let main = interface.attach(forwarder, config.xdp_mode, in_cluster)?;
+            Ok([main, others].concat())
+        });
+        if attached.is_err() {
+            ingresses.leave(false);
+        }
+        attached?.into_iter().for_each(|record| self.notifier.record(record));
         report::missing_vips(&self.config);
         self.inspections.follow_configuration(&self.config);
         Ok(())

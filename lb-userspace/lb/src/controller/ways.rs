@@ -114,8 +114,8 @@ impl Ways {
         }
         if !self.others.contains(&interface) {
             return Some(
-                "leaves by an interface that lb takes no packets from: name that one as `interface` of the server, \
-                 or in `interfaces`, and restart lb",
+                "leaves by an interface that lb takes no packets from yet: restart lb; if nothing names that one, name it \
+                 as `interface` of the server, or in `interfaces`",
             );
         }
         // There the program sees its packets with a tag, and leaves them in their VLAN.
