@@ -56,8 +56,8 @@ impl Inspections {
         self.device.follow_configuration(config);
     }
 
-    /// Packets leave by other devices, too, and by `main` from others in native mode; `mode` is that
-    /// of the main interface.
+    /// Packets leave by other devices, too, and by `main` from others in native mode; `mode` is
+    /// that of the main interface.
     pub(super) fn follow_exits(&self, ways: &Ways, main: Option<u32>, mode: Option<Mode>) {
         let by_main = if mode == Some(Mode::Native) { ways.other_devices() } else { BTreeSet::new() };
         self.device.follow_exits(by_main.into_iter().chain(main).collect());
