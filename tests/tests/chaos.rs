@@ -28,7 +28,7 @@ fn a_kernel_without_memory_moves_no_group() {
     let talk = Talk::new(&unique_name("nomemory")).expect("the cluster comes up");
     let settings =
         Settings { interval: Duration::from_millis(50), dead: Duration::from_secs(5), serial: false };
-    let configuration = configuration(&talk.ha1, 10_000, BOTH).expect("a configuration");
+    let configuration = configuration(10_000, BOTH);
     for server in [talk.www1.node(), talk.www2.node()] {
         lb_lab::lab::echo::serve(server, 7777).expect("a server");
     }

@@ -102,10 +102,7 @@ fn start(purpose: &str) -> (Talk, Director) {
     for node in [talk.www1.node(), talk.www2.node()] {
         node.lose_vip(VIP).expect("it had the VIP");
     }
-    // Changes at run time are kept beside it, where no other director's are.
-    let disabled = talk.ha1.folder().expect("a folder").join("disabled");
-    let file = format!("{FILE}maintenance_dir: {}\n", disabled.display());
-    let director = Director::start(&talk.ha1, &file).expect("lb starts on ha1");
+    let director = Director::start(&talk.ha1, FILE).expect("lb starts on ha1");
     (talk, director)
 }
 

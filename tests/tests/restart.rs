@@ -169,7 +169,7 @@ fn a3_a_fresh_start_and_a_release_leave_nothing() {
 #[test]
 fn a3_a_start_that_fails_leaves_no_maps_pinned() {
     let talk = Talk::new(&unique_name("nostart")).expect("the cluster comes up");
-    let configuration = configuration(&talk.ha1, 10_000, BOTH).expect("a folder");
+    let configuration = configuration(10_000, BOTH);
     // lo has no native XDP.
     let (_, services) = configuration.split_once("services:").expect("services");
     let wrong = format!("interface: lo\nxdp_mode: native\nmetrics: off\nservices:{services}");

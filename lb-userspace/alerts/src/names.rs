@@ -43,6 +43,14 @@ mod tests {
 
     const FILE: &str = include_str!("../../../deploy/prometheus/rules.yml");
 
+    #[test]
+    fn the_page_has_the_names() {
+        const PAGE: &str = include_str!("../../../docs/alerts.md");
+        for (event, rule) in OF_RULES {
+            assert!(PAGE.contains(&format!("| `{event}` | `{rule}` |")), "{event}");
+        }
+    }
+
     /// What no event tells: it takes figures over a time, several directors, or one that does not
     /// answer.
     const RULES_ALONE: [&str; 15] = [

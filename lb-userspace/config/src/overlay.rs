@@ -167,6 +167,7 @@ impl Making {
             (Ok(texts), _) => self.files.put(texts, has_so_many),
             (Err(_), [(index, change)]) => {
                 if let Err(why) = self.files.make_alone(change, &mut self.config) {
+                    self.cuts = Some(cuts);
                     self.unused.insert(*index, why);
                 }
                 return 1;

@@ -230,7 +230,7 @@ impl DataPath {
         let is_tried = |(at, stages): &(Instant, Vec<Stage>)| {
             at.elapsed() < LOAD_AGAIN && lacking.iter().all(|stage| stages.contains(stage))
         };
-        if self.refused.as_ref().is_some_and(is_tried) {
+        if lacking.is_empty() || self.refused.as_ref().is_some_and(is_tried) {
             return Ok(());
         }
         let loaded = self.load(None, lacking.iter().copied(), &|| {});

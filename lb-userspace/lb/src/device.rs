@@ -151,7 +151,8 @@ pub(crate) fn findings(
     offloads: impl Fn(&str) -> VlanOffloads,
 ) -> Vec<Finding> {
     let mut found = Vec::new();
-    for link in config.ingresses().into_iter().filter_map(|name| links.named(name)) {
+    let ingresses = config.ingresses();
+    for link in ingresses.iter().filter_map(|name| links.named(name)) {
         let mut tell = |kind, (text, mend)| {
             found.push(Finding { kind, subject: link.name.clone(), text, mend });
         };
@@ -162,7 +163,7 @@ pub(crate) fn findings(
         }
         let below = link.below.and_then(|below| links.get(below)).map(|below| below.name.as_str());
         if let (links::Kind::Vlan { .. }, Some(below)) = (&link.kind, below)
-            && config.ingresses().contains(&below)
+            && ingresses.contains(&below)
         {
             tell(Kind::InterfaceUnsuited, seen_below(&link.name, below));
             continue;
@@ -172,8 +173,9 @@ pub(crate) fn findings(
             server.masq && server.interface.as_deref() == Some(link.name.as_str())
         };
         let mut servers = config.services.iter().flat_map(|service| &service.servers);
-        let of_servers = link.name != config.interface && servers.any(names_it);
-        let is_their_vlan = of_servers && matches!(link.kind, links::Kind::Vlan { .. });
+        let is_their_vlan = matches!(link.kind, links::Kind::Vlan { .. })
+            && link.name != config.interface
+            && servers.any(names_it);
         if !is_their_vlan && let Some(told) = unsuited(link, links) {
             tell(Kind::InterfaceUnsuited, told);
         }
@@ -343,6 +345,18 @@ mod tests {
         let off = |_: &str| VlanOffloads::default();
         assert_eq!(findings(&config("eth0", ", forward: masq, interface: eth1.120"), &links, off), []);
         assert_eq!(findings(&config("eth1.120", ""), &links, off).len(), 1);
+    }
+
+    /// The program on the device below sees all its packets first, and leaves them in their VLAN.
+    #[test]
+    fn a_vlan_device_over_an_interface_that_packets_come_in_by_is_told() {
+        let vlan = Link { below: Some(2), ..link(3, "eth0.10", VLAN) };
+        let links: Links = [link(2, "eth0", links::Kind::Device), vlan].into_iter().collect();
+        let off = |_: &str| VlanOffloads::default();
+        let found = findings(&config("eth0.10", ", forward: masq, interface: eth0"), &links, off);
+        let [found] = &found[..] else { panic!("{found:?}") };
+        assert_eq!((found.kind, found.subject.as_str()), (Kind::InterfaceUnsuited, "eth0.10"));
+        assert!(found.text.contains("forwards none of them"), "{}", found.text);
     }
 
     #[test]

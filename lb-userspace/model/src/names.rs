@@ -63,8 +63,10 @@ impl Server {
 impl Service {
     /// By its name, or by `VIP:PORTS`; by its first port, too.
     pub fn is_called(&self, text: &str) -> bool {
-        let address = self.key.address().to_string();
-        self.name == text || self.ports.after(self.key.vip) == text || address == canonical(text)
+        let place = canonical(text);
+        self.name == text
+            || self.ports.after(self.key.vip) == place
+            || self.key.address().to_string() == place
     }
 }
 
@@ -202,6 +204,7 @@ mod tests {
             ("192.0.2.10:53", Some(0)),
             ("tcp/192.0.2.10:53", Some(1)),
             ("192.0.2.10:8000-8010", Some(2)),
+            ("192.0.2.10:8000 - 8010", Some(2)),
             ("192.0.2.10:8000", Some(3)),
             ("192.0.2.10:80", Some(3)),
             ("192.0.2.10:81", None),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Protocol;
+use crate::{Config, Protocol};
 
 /// The source of `lb add` and `lb remove`.
 pub const CLI: &str = "cli";
@@ -184,6 +184,13 @@ impl fmt::Display for Change {
             Self::EditService { service, .. } => write!(f, "~ service {service}"),
             Self::RemoveService { service } => write!(f, "- service {service}"),
         }
+    }
+}
+
+impl Config {
+    /// The file that stores what was changed at run time. Each director has its own.
+    pub fn overlay_file(&self) -> PathBuf {
+        self.maintenance.with_file_name(format!("overlay.{}.json", self.interface))
     }
 }
 

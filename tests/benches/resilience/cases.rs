@@ -316,14 +316,14 @@ impl Run<'_> {
         let found = floods::flood(client, ha1, SERVICE, kind, FLOOD)?;
         let status = ha1.status()?;
         ensure!(status.held_by("ha1"), "the group has moved during the flood: {}", several.pair.shown());
-        let Findings { frames, rate, honest, slowest_answer, grown_kib, .. } = found;
+        let Findings { frames, rate, served, slowest_answer, grown_kib } = found;
         eprintln!(
-            "  {frames} frames, {rate:.0} a second; {honest} honest clients; slowest answer {slowest_answer:?}; memory \
+            "  {frames} frames, {rate:.0} a second; {} honest requests; slowest answer {slowest_answer:?}; memory \
              grew by {grown_kib} KiB; {} evicted",
-            status.table.evicted
+            served.requests, status.table.evicted
         );
         let case = self.ends(clients, u64::from(self.options.connections), &StartMs(0.0))?;
-        Ok(Case { honest_ok_share: Some(found.honest_ok_share()), ..case })
+        Ok(Case { honest_ok_share: Some(served.share()), ..case })
     }
 
     fn connections(&self) -> usize {

@@ -124,17 +124,17 @@ impl Report {
 
     fn print_table(&self) {
         let mut rows: Vec<String> = Vec::new();
-        let (mut cases, mut syncs) = (0, 0);
+        let mut above = String::new();
         for figures in &self.0 {
             let goals = verdict(figures.goals().iter().all(|(_, is_met)| *is_met));
-            let (count, titles, row) = match figures {
-                Figures::Connections(case) => (&mut cases, head(), case.row()),
-                Figures::Sync(sync) => (&mut syncs, Sync::head(), sync.row()),
+            let (titles, row) = match figures {
+                Figures::Connections(case) => (head(), case.row()),
+                Figures::Sync(sync) => (Sync::head(), sync.row()),
             };
-            if *count == 0 {
+            if titles != above {
                 rows.push(format!("{titles}  goals"));
+                above = titles;
             }
-            *count += 1;
             rows.push(format!("{row}  {goals}"));
         }
         println!("{}", rows.join("\n"));

@@ -94,7 +94,7 @@ impl Chaos {
         let begin = Instant::now();
         let (launchers, disks) = (fault::launchers(&talk)?, fault::disks(&talk)?);
         let settings = Settings { interval: Duration::from_millis(50), dead: DEAD, serial: false };
-        let configuration = servers::configuration(&talk.ha1)?;
+        let configuration = servers::configuration();
         let pair = Pair::start_behind_each(&launchers, &talk, settings, &configuration, "")?;
         let clients = Clients::start(&talk.client)?;
         let owners = OwnerWatch::start(&talk.client)?;

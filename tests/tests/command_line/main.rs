@@ -382,7 +382,7 @@ fn an_overlay_that_cannot_be_read_is_put_aside_and_told() {
     const WEB: &str = "tcp/211.58.250.6:7777";
     let mut alone = Alone::start("unreadable", 10_000).unwrap_or_else(|error| panic!("{error:#}"));
     let folder = alone.talk.ha1.folder().expect("a folder");
-    let [file, aside] = ["overlay.json", "overlay.json.unreadable"].map(|name| folder.join(name));
+    let [file, aside] = ["overlay.eth0.json", "overlay.eth0.json.unreadable"].map(|name| folder.join(name));
     printed(&alone.director, &["remove", "server", WEB, "www2"]);
     let shown = format!("cli: - server {WEB}/www2\n");
     assert_eq!(printed(&alone.director, &["overlay", "show"]), shown);

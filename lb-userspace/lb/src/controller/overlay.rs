@@ -59,7 +59,7 @@ pub(super) fn load(path: &Path) -> (Result<Loaded, ConfigError>, Sources) {
 
 fn load_files(files: &mut Files) -> Result<Loaded, ConfigError> {
     let config = files.config()?;
-    let overlay = config.maintenance.with_file_name("overlay.json");
+    let overlay = config.overlay_file();
     let (sources, unreadable) = match file::read(&overlay) {
         Ok(sources) => (sources, None),
         Err(error) => (Overlays::new(), Some(error.to_string())),

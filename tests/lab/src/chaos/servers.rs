@@ -25,13 +25,12 @@ pub const GREETING: usize = 5;
 /// Both web servers' echo.
 pub(super) struct Servers([watch::Sender<bool>; 2]);
 
-pub(super) fn configuration(node: &Node) -> Result<String> {
-    Ok(format!(
+pub(super) fn configuration() -> String {
+    format!(
         "\
 interface: eth0
 metrics: off
 connections: 20000
-maintenance_dir: {}
 groups: [{{ name: web, vips: [211.58.250.6/25] }}]
 services:
   - name: echo
@@ -39,9 +38,8 @@ services:
     scheduler: rr
     check: {{ type: tcp, interval: 500ms, timeout: 2s }}
     servers: [{{ name: www1, address: 211.58.250.25 }}, {{ name: www2, address: 211.58.250.27 }}]
-",
-        node.folder()?.join("disabled").display()
-    ))
+"
+    )
 }
 
 impl Servers {

@@ -28,7 +28,8 @@ pub struct Director {
 impl Director {
     /// Starts `lb run` with `configuration` on `node` and waits until `lb status` answers.
     ///
-    /// Replaces a `control:` section of the configuration, because labs must not share a socket.
+    /// Replaces a `control:` section of the configuration, and adds a `maintenance_dir` where there
+    /// is none: labs must not share a socket, nor orders or changes at run time.
     pub fn start(node: &Node, configuration: &str) -> Result<Self> {
         Self::start_behind(&[] as &[&str], node, configuration)
     }
@@ -68,7 +69,7 @@ impl Director {
         options: &[&str],
     ) -> Result<Self> {
         let file = configuration_of(node)?;
-        fs::write(&file, with_socket(configuration, &socket(node)))?;
+        fs::write(&file, with_own_places(configuration, &socket(node), &node.folder()?))?;
         let program = binary.to_str().context("the path of lb is not UTF-8")?;
         let file = file.to_str().context("the lab's folder is not UTF-8")?;
         let launcher = launcher.iter().map(AsRef::as_ref);
@@ -338,7 +339,7 @@ impl Director {
 
     /// Changes the configuration file, which `lb` reloads by itself.
     pub fn reconfigure(&self, configuration: &str) -> Result<()> {
-        let text = with_socket(configuration, &self.socket());
+        let text = with_own_places(configuration, &self.socket(), &self.node.folder()?);
         fs::write(self.configuration()?, text).context("cannot write the configuration")
     }
 
@@ -435,8 +436,8 @@ pub fn binary() -> Result<PathBuf> {
 }
 
 /// `configuration` with its top-level `control:` section, if any, replaced by one that names
-/// `socket`.
-fn with_socket(configuration: &str, socket: &Path) -> String {
+/// `socket`, and with a `maintenance_dir` in `folder` unless it has one.
+fn with_own_places(configuration: &str, socket: &Path, folder: &Path) -> String {
     let mut kept = String::new();
     let mut inside = false;
     for line in configuration.lines() {
@@ -450,6 +451,9 @@ fn with_socket(configuration: &str, socket: &Path) -> String {
             kept.push('\n');
         }
     }
+    if !kept.lines().any(|line| line.starts_with("maintenance_dir:")) {
+        kept += &format!("maintenance_dir: {}\n", folder.join("disabled").display());
+    }
     kept + &format!("control: {{ socket: {} }}\n", socket.display())
 }
 
@@ -457,16 +461,27 @@ fn with_socket(configuration: &str, socket: &Path) -> String {
 mod tests {
     use super::*;
 
+    fn own(text: &str) -> String {
+        with_own_places(text, Path::new("/x.sock"), Path::new("/x"))
+    }
+
     #[test]
     fn the_control_section_is_replaced_however_it_is_written() {
-        let wanted = "interface: eth0\nservices: []\ncontrol: { socket: /x.sock }\n";
+        let wanted =
+            "interface: eth0\nservices: []\nmaintenance_dir: /x/disabled\ncontrol: { socket: /x.sock }\n";
         for control in [
             "",
             "control: { socket: /run/lb/lb.sock }\n",
             "control:\n  # where\n\n  socket: /run/lb/lb.sock\n",
         ] {
             let text = format!("interface: eth0\n{control}services: []\n");
-            assert_eq!(with_socket(&text, Path::new("/x.sock")), wanted, "of {text:?}");
+            assert_eq!(own(&text), wanted, "of {text:?}");
         }
+    }
+
+    #[test]
+    fn a_folder_that_is_named_stays() {
+        let text = "maintenance_dir: /y\nservices: []\n";
+        assert_eq!(own(text), text.to_owned() + "control: { socket: /x.sock }\n");
     }
 }

@@ -26,24 +26,23 @@ pub struct Alone {
 }
 
 /// The director's configuration, for a table of this many connections and these servers.
-pub fn configuration(node: &Node, connections: u32, servers: &str) -> Result<String> {
-    configuration_by(Method::Direct, node, connections, servers)
+pub fn configuration(connections: u32, servers: &str) -> String {
+    configuration_by(Method::Direct, connections, servers)
 }
 
 /// The same for servers that are reached by this method, and have the addresses of it.
-pub fn configuration_by(method: Method, node: &Node, connections: u32, servers: &str) -> Result<String> {
+pub fn configuration_by(method: Method, connections: u32, servers: &str) -> String {
     let forward = match method {
         Method::Direct => String::new(),
         other => format!("    forward: {}\n", other.name()),
     };
     let gateway = method.gateway().map_or_else(String::new, |gateway| format!(", {gateway}"));
     let www1 = method.address(25);
-    Ok(format!(
+    format!(
         "\
 interface: eth0
 metrics: off
 connections: {connections}
-maintenance_dir: {}
 groups: [{{ name: web, vips: [211.58.250.6/25{gateway}] }}]
 services:
   - vip: 211.58.250.6:{PORT}
@@ -55,9 +54,8 @@ services:
     protocol: udp
 {forward}    check: {{ type: tcp, port: {PORT}, interval: 500ms, timeout: 2s }}
     servers: [{{ name: www1, address: {www1} }}]
-",
-        node.folder()?.join("disabled").display()
-    ))
+"
+    )
 }
 
 impl Alone {
@@ -72,7 +70,7 @@ impl Alone {
         for server in [talk.www1.node(), talk.www2.node()] {
             echo(server)?;
         }
-        let director = Director::start(&talk.ha1, &configuration(&talk.ha1, connections, BOTH)?)?;
+        let director = Director::start(&talk.ha1, &configuration(connections, BOTH))?;
         let alone = Self { talk, director };
         alone.wait_until_served()?;
         Ok(alone)
@@ -90,7 +88,7 @@ impl Alone {
 
     /// Changes the configuration file while `lb` is not running.
     pub fn reconfigure(&self, connections: u32, servers: &str) -> Result<()> {
-        self.director.reconfigure(&configuration(&self.talk.ha1, connections, servers)?)
+        self.director.reconfigure(&configuration(connections, servers))
     }
 
     /// Fails unless the director has taken over connections from an earlier `lb`, into a table for

@@ -25,19 +25,12 @@ pub struct Findings {
     /// Frames that were sent, and how many in a second.
     pub frames: u64,
     pub rate: f64,
-    /// New connections of clients that want an answer, and those that got it.
-    pub honest: u64,
-    pub served: u64,
+    /// Requests of honest clients.
+    pub served: Served,
     /// The slowest answer of the control socket.
     pub slowest_answer: Duration,
     /// Growth of the director's memory.
     pub grown_kib: u64,
-}
-
-impl Findings {
-    pub fn honest_ok_share(&self) -> f64 {
-        self.served as f64 / self.honest.max(1) as f64
-    }
 }
 
 /// Floods the director's service at `to` from `client` for `length`, while honest clients connect
@@ -69,12 +62,10 @@ pub fn flood(
         asked?;
         Ok((frames, took, slowest))
     })?;
-    let Served { requests, failed, slowest: _ } = newcomers.finish()?;
     Ok(Findings {
         frames,
         rate: frames as f64 / took.as_secs_f64(),
-        honest: requests,
-        served: requests - failed,
+        served: newcomers.finish()?,
         slowest_answer,
         grown_kib: memory_kib(director)?.saturating_sub(before),
     })

@@ -7,15 +7,14 @@ use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 
 use super::alone::{Alone, BOTH, configuration};
-use crate::lab::Node;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The configuration of a round: the service that stays, and others that come, go and change, some
 /// with the same servers, at the same VIP and at one that comes and goes.
-fn changing(node: &Node, connections: u32, round: u32) -> Result<String> {
+fn changing(connections: u32, round: u32) -> Result<String> {
     const SCHEDULERS: [&str; 5] = ["rr", "wlc", "mh", "sed", "lc"];
-    let mut text = configuration(node, connections, BOTH)?;
+    let mut text = configuration(connections, BOTH);
     let vip = if round.is_multiple_of(2) { "211.58.250.6" } else { "211.58.250.8" };
     if vip != "211.58.250.6" {
         text = text.replace("vips: [211.58.250.6/25]", "vips: [211.58.250.6/25, 211.58.250.8/25]");
@@ -46,7 +45,7 @@ impl Alone {
     /// So many reloads, each of which has taken effect before the next.
     pub fn reload_again_and_again(&self, connections: u32, rounds: u32) -> Result<()> {
         for round in 1..=rounds {
-            self.director.reconfigure(&changing(&self.talk.ha1, connections, round)?)?;
+            self.director.reconfigure(&changing(connections, round)?)?;
             self.director.process().signal(Signal::SIGHUP);
             let is_there = |name: &str| {
                 self.director.wait_until(name, PATIENCE, |status| {

@@ -47,7 +47,7 @@ impl Several {
             method.address(25),
             method.address(27)
         );
-        let configuration = configuration_by(method, &talk.ha1, connections, &servers)?;
+        let configuration = configuration_by(method, connections, &servers);
         let pair = Pair::start_in(&talk, settings, &configuration, cluster)?;
         Ok(Self { _tunnel_ends: tunnel_ends, talk, pair })
     }
