@@ -4,8 +4,10 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use lb_api::events::Level;
 use lb_api::status::Status;
+use lb_lab::busy::measured;
 use lb_lab::cluster::{Talk, VIP};
 use lb_lab::lab::capture::{Arp, Frame};
 use lb_lab::lab::{Capture, Director, Link, Node, unique_name};
@@ -14,9 +16,6 @@ use crate::harness::*;
 
 /// How soon a VIP is back.
 const SOON: Duration = Duration::from_millis(100);
-
-/// How often a figure is measured anew on a machine that is busy with other things.
-const ATTEMPTS: usize = 10;
 
 const OWN: &str = "211.58.250.5/25";
 const VIP6: &str = "fd00::6";
@@ -69,23 +68,24 @@ impl Bench {
         self.talk.ha1.ip(arguments).expect("ip works");
     }
 
-    /// Both VIPs are back soon after `remove`, each time that it is tried on a quiet machine.
+    /// Both VIPs are back soon after `remove`.
     #[track_caller]
     fn assert_back_soon(&self, what: &str, remove: impl Fn()) {
-        let mut measured = Vec::new();
-        for _ in 0..ATTEMPTS {
+        let back = || {
             remove();
             let begin = Instant::now();
             wait_for(what, || self.has(&VIP.to_string()) && self.has(VIP6));
             let took = begin.elapsed();
-            measured.push(took);
-            if took < SOON {
-                return;
+            if took >= SOON {
+                // Until nobody fights for it any more.
+                sleep(Duration::from_secs(6));
             }
-            // Nobody fights for it.
-            sleep(Duration::from_secs(6));
+            ensure!(took < SOON, "back within {took:?}, {SOON:?} is wanted");
+            Ok(())
+        };
+        if let Err(error) = measured(what, back) {
+            panic!("{error:#}");
         }
-        panic!("{what}: back within {measured:?}, {SOON:?} is wanted");
     }
 
     #[track_caller]
