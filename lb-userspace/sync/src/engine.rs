@@ -45,6 +45,10 @@ use crate::wire::{self, Refused};
 /// prolonged, and what is gone is noticed.
 const WHOLE: Duration = Duration::from_secs(2);
 
+/// In every so manieth walk pages are looked at, too, on which nothing was seen. The program tells
+/// when a connection comes there, so this only mends what cannot be.
+const BLANK_TURNS: u32 = 8;
+
 /// Pages that one job is told of before others get their turn.
 const PAGES_AT_ONCE: usize = 64;
 
@@ -72,6 +76,8 @@ pub struct Engine<T: Table> {
     changed: Vec<usize>,
     /// The next page of the walk over all.
     walk: usize,
+    /// Walks that have begun.
+    turn: u32,
     walked: Option<Duration>,
     /// Groups that were balanced here at the last look, a bit each.
     balanced: u64,
@@ -129,6 +135,7 @@ impl<T: Table> Engine<T> {
             drops: Drops::default(),
             changed: Vec::new(),
             walk: 0,
+            turn: 0,
             walked: None,
             balanced: 0,
             bindings: Bindings::default(),
@@ -352,8 +359,15 @@ impl<T: Table> Engine<T> {
         let pages = self.pages();
         let passed = now.saturating_sub(self.walked.replace(now).unwrap_or(now)).min(WHOLE);
         let due = (pages as u128 * passed.as_micros()).div_ceil(WHOLE.as_micros()) as usize;
-        let from = self.walk;
-        self.look(now, |look| (0..due.min(pages)).for_each(|step| look.page((from + step) % pages)));
+        let (from, all) = (self.walk, self.turn.is_multiple_of(BLANK_TURNS));
+        self.look(now, |look| {
+            for page in (0..due.min(pages)).map(|step| (from + step) % pages) {
+                if all || !look.is_blank(page) {
+                    look.page(page);
+                }
+            }
+        });
+        self.turn = self.turn.wrapping_add(u32::from(from + due >= pages));
         self.walk = (from + due) % pages.max(1);
     }
 

@@ -53,6 +53,15 @@ impl<T: Table> Look<'_, T> {
         }
     }
 
+    /// Whether nothing was seen on the page when it was last looked at.
+    pub(super) fn is_blank(&mut self, index: usize) -> bool {
+        let Mirrors { v4, v6 } = &mut *self.mirrors;
+        are_blank(match index.checked_sub(self.table.v4().count()) {
+            None => of_page::<KeyV4>(v4, index),
+            Some(index) => of_page::<KeyV6>(v6, index),
+        })
+    }
+
     pub(super) fn page_v4(&mut self, index: usize) {
         let table = self.table;
         let mut mirror = std::mem::take(&mut self.mirrors.v4);
@@ -199,6 +208,11 @@ impl<T: Table> Look<'_, T> {
 fn of_page<K: Layout>(mirror: &mut [Seen], index: usize) -> &mut [Seen] {
     let slots = K::SLOTS_PER_PAGE as usize;
     mirror.get_mut(index * slots..(index + 1) * slots).unwrap_or_default()
+}
+
+/// Apart from the rest, which is compiled where the table is known: this is what is done most.
+fn are_blank(mirror: &[Seen]) -> bool {
+    mirror.iter().all(|seen| *seen == Seen::NOTHING)
 }
 
 /// What a slot holds, if it is a connection's.
