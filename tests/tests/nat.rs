@@ -12,7 +12,7 @@ use lb_lab::cluster::VIP;
 use lb_lab::cluster::pair::PATIENCE;
 use lb_lab::lab::director::wait_for;
 use lb_lab::lab::echo;
-use lb_lab::lab::{Director, Lab, Link, Node, Prefix, Responder, WebServer, unique_name};
+use lb_lab::lab::{Director, Lab, Link, Node, Prefix, Responder, WebServer, cleanup, unique_name, xdp_pass};
 
 const VIP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 6);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 20, 0, 25);
@@ -302,6 +302,34 @@ fn servers_behind_another_interface_serve_clients_near_and_far() {
     director.wait_until_ready().expect("it answers");
     wait_for(&director, "servers up again", all_in_use);
     echo::exchange(&connection, 1000);
+}
+
+fn has_program(node: &Node, interface: &str) -> bool {
+    node.ip(&format!("link show dev {interface}")).expect("ip works").contains("xdp")
+}
+
+#[test]
+fn an_interface_of_servers_with_another_program_is_refused_and_nothing_is_left() {
+    let lab = Masqueraded::new("nat3", Servers::BehindEth1);
+    xdp_pass::attach(&lab.director, "eth1").expect("another program");
+    let configuration = behind_eth1(", interface: eth1");
+    let error = Director::refusal(Director::start(&lab.director, &configuration)).expect("lb does not start");
+    for words in [
+        "interface eth1: XDP cannot be attached",
+        "is another XDP program on it? `ip link show eth1` tells",
+    ] {
+        assert!(error.contains(words), "{error}");
+    }
+    assert!(!has_program(&lab.director, "eth0"), "it is on neither");
+    assert!(has_program(&lab.director, "eth1"), "the other one stays");
+    assert!(!lab.director.has_address(VIP).expect("ip works"), "nobody serves the VIP");
+    let left = cleanup::pins(&lab.director.state().namespace("ha1"));
+    assert!(left.is_empty(), "{left:?}");
+
+    // As the message says.
+    lab.director.ip("link set eth1 xdp off").expect("ip works");
+    let director = Director::start(&lab.director, &configuration).expect("lb starts");
+    wait_for(&director, "servers up", all_in_use);
 }
 
 fn either_side_closes(lab: &Masqueraded, director: &Director) {
