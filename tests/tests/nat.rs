@@ -332,6 +332,39 @@ fn an_interface_of_servers_with_another_program_is_refused_and_nothing_is_left()
     wait_for(&director, "servers up", all_in_use);
 }
 
+/// The last servers that name eth1 leave the file, and what they have goes on over restarts.
+#[test]
+fn servers_that_have_left_the_file_drain_behind_their_interface() {
+    let lab = Masqueraded::new("nat4", Servers::BehindEth1);
+    let configuration = behind_eth1(", interface: eth1");
+    let mut director = Director::start(&lab.director, &configuration).expect("lb starts");
+    wait_for(&director, "servers up", all_in_use);
+    let vips = [IpAddr::from(VIP), VIP6.into()];
+    let sides = lab.clients.iter().flat_map(|client| vips.map(|vip| (client, vip)));
+    let connections: Vec<TcpStream> =
+        sides.map(|(client, vip)| connect(client, vip, ECHO.0).expect("it serves")).collect();
+    let exchange_all = || connections.iter().for_each(|connection| echo::exchange(connection, 50_000));
+    exchange_all();
+    let (head, _) = configuration.split_once("services:\n").expect("services");
+    let others =
+        format!("services: [{{ vip: '{VIP}:9', servers: [{{ name: client, address: 211.58.250.100 }}] }}]\n");
+    for kill in [false, true] {
+        if kill { director.kill() } else { director.stop() }.expect("lb ends");
+        director.reconfigure(&format!("{head}{others}")).expect("a new file");
+        director.restart().expect("lb starts again");
+        exchange_all();
+        let status = director.status().expect("a status");
+        let interfaces = status.other_interfaces.iter().map(|other| (&*other.name, &*other.mode));
+        assert_eq!(Vec::from_iter(interfaces), [("eth1", "native")]);
+        assert!(status.services.iter().any(|service| service.draining), "{:?}", director.listing());
+    }
+    // Without their connections nobody needs it.
+    director.stop().expect("lb ends");
+    director.restart_with(&["--fresh"]).expect("lb starts anew");
+    assert!(has_program(&lab.director, "eth0") && !has_program(&lab.director, "eth1"));
+    assert_eq!(director.status().expect("a status").other_interfaces.len(), 0);
+}
+
 fn either_side_closes(lab: &Masqueraded, director: &Director) {
     let counts_are = |what: &str, active: u32, inactive: u32| {
         wait_for(director, what, |status| {
