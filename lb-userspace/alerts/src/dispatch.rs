@@ -166,14 +166,12 @@ impl Dispatcher {
     fn tell_what_lasts(&self, running: &mut Running) {
         let is_shown = matches!(running.settings.borrow().target.to, To::Alertmanager(_));
         if is_shown {
-            self.shared.ongoing().all().for_each(|alert| running.tell(alert));
+            running.tell(self.shared.ongoing().all().collect());
         }
     }
 
     fn tell(&mut self, alerts: &[Alert]) {
-        for alert in alerts {
-            self.running.iter_mut().for_each(|running| running.tell(alert.clone()));
-        }
+        self.running.iter_mut().for_each(|running| running.tell(alerts.to_vec()));
     }
 
     fn test(&self, receiver: Option<&str>, reply: oneshot::Sender<Result<Vec<AlertTest>, String>>) {
@@ -228,12 +226,17 @@ fn take(running: &mut Vec<Running>, fits: impl Fn(&Settings) -> bool) -> Option<
 }
 
 impl Running {
-    fn tell(&mut self, alert: Alert) {
+    /// Together: what a new life ends may be more than the queue has room for.
+    fn tell(&mut self, alerts: Vec<Alert>) {
+        if alerts.is_empty() {
+            return;
+        }
+        let events = alerts.len() as u64;
         if self.lost > 0 && self.inputs.try_send(receiver::Input::Lost(self.lost)).is_ok() {
             self.lost = 0;
         }
-        if let Err(TrySendError::Full(_)) = self.inputs.try_send(receiver::Input::Alert(alert)) {
-            self.lost += 1;
+        if let Err(TrySendError::Full(_)) = self.inputs.try_send(receiver::Input::Alerts(alerts)) {
+            self.lost += events;
         }
     }
 }

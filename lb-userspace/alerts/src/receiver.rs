@@ -53,7 +53,8 @@ impl Settings {
 /// What the task is told.
 #[derive(Debug)]
 pub(crate) enum Input {
-    Alert(Alert),
+    /// All that one event means, or all that ends or is shown at once: no message goes in between.
+    Alerts(Vec<Alert>),
     /// So many events were lost on their way.
     Lost(u64),
     /// Try now what waits, and answer when that has been done.
@@ -166,13 +167,7 @@ impl Task {
 
     fn hear(&mut self, input: Input) {
         let dropped = match input {
-            // A receiver that does not answer need not hear of it.
-            Input::Alert(alert) if alert.begun.subject.as_deref() == Some(&*self.subject()) => 0,
-            Input::Alert(alert) if !alert.is_for(&self.settings.receiver) => 0,
-            Input::Alert(alert) => match &mut self.queue {
-                Queue::Messages(outbox) => outbox.push(alert, Instant::now()),
-                Queue::Alerts(board) => board.push(&alert, SystemTime::now()),
-            },
+            Input::Alerts(alerts) => alerts.into_iter().map(|alert| self.take(alert)).sum::<u64>(),
             Input::Lost(events) => {
                 if let Queue::Messages(outbox) = &mut self.queue {
                     outbox.lose(events);
@@ -186,6 +181,19 @@ impl Task {
             }
         };
         self.note(|status| status.dropped += dropped);
+    }
+
+    /// Returns how many alerts were given up for it.
+    fn take(&mut self, alert: Alert) -> u64 {
+        // A receiver that does not answer need not hear of it.
+        let is_about_itself = alert.begun.subject.as_deref() == Some(&*self.subject());
+        if is_about_itself || !alert.is_for(&self.settings.receiver) {
+            return 0;
+        }
+        match &mut self.queue {
+            Queue::Messages(outbox) => outbox.push(alert, Instant::now()),
+            Queue::Alerts(board) => board.push(&alert, SystemTime::now()),
+        }
     }
 
     fn pass_time(&mut self, now: Instant) {

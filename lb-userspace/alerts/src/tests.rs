@@ -1,5 +1,6 @@
 //! The thread as a whole, against HTTP servers of this process; real ones are in the scenarios.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -135,6 +136,49 @@ fn a_new_life_tells_anew_what_lasts() {
     let resolved: (Value, Value, Value) = ("resolved".into(), "interface_back".into(), "www1".into());
     assert_eq!(told(&mut events, None), resolved);
     assert_eq!(told(&mut events, Some(server_event("server_down"))), firing);
+}
+
+#[test]
+fn a_new_life_ends_however_much_lasted() {
+    // More than the queue of a receiver's task has room for.
+    const LASTED: usize = 1500;
+    let (port, posted) = server();
+    let alerts = Alerts::start(&config(&alertmanager(port))).expect("a thread");
+    let mut events = Events::default();
+    alerts.listen(&mut events);
+    for number in 0..LASTED {
+        let finding = Record::new(Level::Error, "finding", "it is claimed".into()).finding("vip_claimed");
+        events.record(finding.subject(&number.to_string()));
+    }
+    alerts.begin_life(&Findings::default());
+    let mut ended = BTreeSet::new();
+    while ended.len() < LASTED {
+        let (_, body) = heard(&posted);
+        for alert in body.as_array().expect("a list") {
+            let text = alert["annotations"]["summary"].as_str().expect("text");
+            if text.starts_with("the director has begun anew since") {
+                ended.insert(alert["labels"]["subject"].as_str().expect("a subject").to_owned());
+            }
+        }
+    }
+}
+
+#[test]
+fn what_one_event_ends_is_one_message() {
+    let (port, posted) = server();
+    let config = config(&webhook(port));
+    let prompt = lb_model::Alerts { group_wait: Duration::ZERO, ..config.alerts.clone() };
+    let alerts = Alerts::start(&Config { alerts: prompt, ..config }).expect("a thread");
+    let mut events = Events::default();
+    alerts.listen(&mut events);
+    let mut told = |event: &str| {
+        events.record(Record::new(Level::Warning, event, event.replace('_', " ")).subject("eth0"));
+        let (_, body) = heard(&posted);
+        body["alerts"].as_array().expect("a list").len()
+    };
+    assert_eq!(told("path_sends_fail"), 1);
+    assert_eq!(told("path_closed"), 1);
+    assert_eq!(told("path_open"), 2);
 }
 
 #[test]
