@@ -60,12 +60,15 @@ struct Running {
 
 pub(crate) struct Dispatcher {
     running: Vec<Running>,
+    /// Tasks of receivers that are not configured any more. Each ends when nothing waits for its
+    /// receiver.
+    ending: Vec<mpsc::Sender<receiver::Input>>,
     shared: Arc<Shared>,
 }
 
 impl Dispatcher {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { running: Vec::new(), shared }
+        Self { running: Vec::new(), ending: Vec::new(), shared }
     }
 
     pub(crate) async fn run(
@@ -103,7 +106,7 @@ impl Dispatcher {
         }
     }
 
-    /// Receivers of the same name go on with what waits for them.
+    /// Receivers of the same name go on with what waits for them, and those that go still get it.
     fn follow(&mut self, wanted: &Wanted) {
         let mut before = std::mem::take(&mut self.running);
         // Alertmanagers that stay are found before others take the place of those that go.
@@ -116,7 +119,7 @@ impl Dispatcher {
             (stays.or_else(|| take(&mut before, |old| old.can_become(&new))), new)
         };
         let all: Vec<_> = stay.into_iter().map(goes_on).collect();
-        drop(before);
+        self.end(before);
         for (there, new) in all {
             let running = match there {
                 Some(running) => self.change(running, new),
@@ -128,6 +131,17 @@ impl Dispatcher {
         *self.shared.statuses.lock().unwrap_or_else(PoisonError::into_inner) = statuses;
         let ended = self.shared.ongoing().keep(&wanted.known);
         self.tell(&ended);
+    }
+
+    /// What waits for these is still sent.
+    fn end(&mut self, gone: Vec<Running>) {
+        self.ending.retain(|inputs| !inputs.is_closed());
+        for Running { inputs, .. } in gone {
+            // One whose queue is full hears of it by the queue's end.
+            if inputs.try_send(receiver::Input::End).is_ok() {
+                self.ending.push(inputs);
+            }
+        }
     }
 
     fn start(&self, settings: Settings) -> Running {
@@ -202,7 +216,8 @@ impl Dispatcher {
     }
 
     fn flush(&self, done: std::sync::mpsc::Sender<()>) {
-        let senders: Vec<_> = self.running.iter().map(|running| running.inputs.clone()).collect();
+        let running = self.running.iter().map(|running| &running.inputs);
+        let senders: Vec<_> = running.chain(&self.ending).cloned().collect();
         tokio::spawn(async move {
             let mut waited = Vec::new();
             for sender in senders {

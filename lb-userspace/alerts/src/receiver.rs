@@ -59,6 +59,8 @@ pub(crate) enum Input {
     Lost(u64),
     /// Try now what waits, and answer when that has been done.
     Flush(oneshot::Sender<()>),
+    /// The receiver is not configured any more: no alerts come after this.
+    End,
 }
 
 /// What waits for the target.
@@ -78,7 +80,7 @@ pub(crate) struct Task {
     shared: Arc<Shared>,
     /// Whoever waits until all has been tried.
     flushing: Vec<oneshot::Sender<()>>,
-    /// Nothing more comes.
+    /// No more alerts come: the task ends when nothing waits.
     ends: bool,
 }
 
@@ -91,13 +93,14 @@ impl Task {
         Self { settings, queue, status, shared, flushing: Vec::new(), ends: false }
     }
 
-    /// Runs until nobody sends to `inputs` any more and what waits has been tried once.
+    /// Runs until it is told that no more alerts come, and what waits has been sent or given up.
     pub(crate) async fn run(
         mut self,
         mut inputs: mpsc::Receiver<Input>,
         mut changes: watch::Receiver<Settings>,
     ) {
         let mut under_way: Option<Delivery> = None;
+        let mut is_closed = false;
         loop {
             let (now, wall) = (Instant::now(), SystemTime::now());
             self.pass_time(now);
@@ -109,7 +112,7 @@ impl Task {
             self.note_waiting();
             if under_way.is_none() {
                 self.flushing.drain(..).for_each(|waiting| _ = waiting.send(()));
-                if self.ends {
+                if self.ends && self.queue.can_end() {
                     break;
                 }
             }
@@ -124,13 +127,10 @@ impl Task {
                         under_way = None;
                     }
                 }
-                input = inputs.recv(), if !self.ends => match input {
-                    Some(input) => self.hear(input),
-                    None => {
-                        self.ends = true;
-                        self.queue.hurry();
-                    }
-                },
+                input = inputs.recv(), if !is_closed => {
+                    is_closed = input.is_none();
+                    self.hear(input.unwrap_or(Input::End));
+                }
                 outcome = async { under_way.as_mut().expect("the branch is off without").await },
                     if under_way.is_some() =>
                 {
@@ -179,8 +179,23 @@ impl Task {
                 self.queue.hurry();
                 0
             }
+            Input::End => {
+                self.end();
+                0
+            }
         };
         self.note(|status| status.dropped += dropped);
+    }
+
+    /// Has what waits tried at once, and then as for any receiver: it is sent, or given up after a
+    /// day. Nothing is told again meanwhile, and whoever is not configured is no finding.
+    fn end(&mut self) {
+        self.ends = true;
+        if let Queue::Messages(outbox) = &mut self.queue {
+            outbox.follow(Rules { repeat: None, ..self.settings.rules() });
+        }
+        self.queue.hurry();
+        self.shared.with_findings(|findings| findings.clear(Kind::AlertsUndelivered, &self.subject()));
     }
 
     /// Returns how many alerts were given up for it.
@@ -199,6 +214,10 @@ impl Task {
     fn pass_time(&mut self, now: Instant) {
         if let Queue::Messages(outbox) = &mut self.queue {
             let dropped = outbox.forget(now);
+            if dropped > 0 && self.ends {
+                let name = &self.settings.receiver.name;
+                tracing::warn!("alerts for {name}, which is not configured any more: {dropped} are given up");
+            }
             outbox.repeat(now, |alert| self.shared.ongoing().has(alert));
             self.note(|status| status.dropped += dropped);
         }
@@ -223,7 +242,7 @@ impl Task {
                     status.failed += 1;
                     status.trouble = Some(why.clone());
                 });
-                if failing >= FAILS {
+                if failing >= FAILS && !self.ends {
                     self.shared.with_findings(|findings| self.raise(findings, &why));
                 }
             }
@@ -292,6 +311,15 @@ impl Queue {
                 board.done(delivered, now);
                 false
             }
+        }
+    }
+
+    /// Whether nothing is lost by an end. An Alertmanager has alerts end that it is not told of
+    /// again, so that one attempt is enough.
+    fn can_end(&self) -> bool {
+        match self {
+            Self::Messages(outbox) => outbox.waiting() == 0,
+            Self::Alerts(_) => true,
         }
     }
 

@@ -20,11 +20,16 @@ type Posted = (String, Value);
 
 /// A server that takes all, and its port.
 fn server() -> (u16, Receiver<Posted>) {
+    server_that_refuses(0)
+}
+
+/// The same, but for so many requests at first, which it refuses.
+fn server_that_refuses(requests: usize) -> (u16, Receiver<Posted>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     let (sender, posted) = channel();
     thread::spawn(move || {
-        for stream in listener.incoming() {
+        for (number, stream) in listener.incoming().enumerate() {
             let mut reader = BufReader::new(stream.expect("a connection"));
             let (mut head, mut length) = (String::new(), 0);
             loop {
@@ -44,7 +49,9 @@ fn server() -> (u16, Receiver<Posted>) {
             if sender.send((head, serde_json::from_slice(&body).expect("JSON"))).is_err() {
                 return;
             }
-            reader.get_mut().write_all(b"HTTP/1.1 204 No Content\r\n\r\n").expect("an answer");
+            let status = if number < requests { "503 Service Unavailable" } else { "204 No Content" };
+            let answer = format!("HTTP/1.1 {status}\r\n\r\n");
+            reader.get_mut().write_all(answer.as_bytes()).expect("an answer");
         }
     });
     (port, posted)
@@ -226,6 +233,26 @@ fn a_dead_receiver_delays_no_other_one_and_gets_all_when_it_is_back() {
     });
     let [chat] = &status[..] else { panic!("{status:?}") };
     assert!(chat.failed > 0 && chat.trouble.is_none(), "{chat:?}");
+}
+
+#[test]
+fn what_waits_for_a_receiver_that_is_taken_out_is_still_sent() {
+    let (port, posted) = server_that_refuses(2);
+    let alerts = Alerts::start(&config(&webhook(port))).expect("a thread");
+    let mut events = Events::default();
+    alerts.listen(&mut events);
+    events.record(server_event("server_down"));
+    heard(&posted);
+    wait_for(&alerts, "a failure", |status| status.first().is_some_and(|one| one.failed == 1));
+    alerts.follow(&Config { alerts: lb_model::Alerts::default(), ..config(&webhook(port)) });
+    wait_for(&alerts, "no receiver", <[_]>::is_empty);
+    // It is tried at once, and refused once more; the director's end hurries it, too.
+    heard(&posted);
+    events.record(server_event("server_up"));
+    alerts.finish(PATIENCE);
+    let (_, body) = heard(&posted);
+    let told = body["alerts"].as_array().expect("a list");
+    assert!(told.len() == 1 && told[0]["event"] == "server_down", "no news are told there: {body}");
 }
 
 #[test]
