@@ -89,4 +89,6 @@ kinds! {
     AlertsUndelivered = "alerts_undelivered", Warning;
     /// The page and the HTTP API are not served: their address, certificate or tokens are missing.
     WebUnavailable = "web_unavailable", Warning;
+    /// What was changed at run time stands in a file that cannot be read, so it is left out.
+    OverlayUnreadable = "overlay_unreadable", Error;
 }
