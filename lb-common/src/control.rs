@@ -48,7 +48,7 @@ pub struct Control {
     pub has_ranges: Shared<u64>,
     /// The time that the program has read last.
     pub clock: Shared<Reading>,
-    /// Index of the main interface, where clients' packets come in by others, too; 0: they do not.
+    /// Index of the main interface, where packets come in by others, too; 0: they do not.
     pub main: Shared<u64>,
     /// 1: some services have rules about their clients, see [`crate::admission`].
     pub guarded: Shared<u64>,

@@ -30,7 +30,7 @@ fn lb_trace(context: XdpContext) -> u32 {
     lb_ebpf::path::enter_traced(&context)
 }
 
-/// The entry of the other interfaces that clients' packets come in by.
+/// The entry of the other interfaces that packets come in by.
 #[xdp(frags)]
 #[inline(always)]
 fn lb_ingress(context: XdpContext) -> u32 {

@@ -70,8 +70,8 @@ pub static ANSWERS: HashMap<Answer, u32, 1> = HashMap::new();
 #[btf_map]
 pub static XSKS: XskMap<1> = XskMap::new();
 
-/// By index of an interface: what there is to know of it, where clients' packets come in by others
-/// than the main one.
+/// By index of an interface: what there is to know of it, where packets come in by others than the
+/// main one.
 #[btf_map]
 pub static INGRESSES: HashMap<u32, Ingress, { ingress::MOST as usize }> = HashMap::new();
 

@@ -76,7 +76,8 @@ impl DerefMut for Director {
 impl Drop for Director {
     fn drop(&mut self) {
         // What a failed test leaves behind is nobody's standard.
-        if let Some(loaded) = self.0.take().filter(|_| !std::thread::panicking()) {
+        let is_fit = |loaded: &Loaded| loaded.whole && !std::thread::panicking();
+        if let Some(loaded) = self.0.take().filter(is_fit) {
             pool::give_back(loaded);
         }
     }
@@ -162,6 +163,15 @@ impl Director {
     pub fn with_sizes(sizes: Sizes, services: impl IntoIterator<Item = (ServiceKey, Service)>) -> Self {
         let mut director = Self(Some(pool::take(sizes)));
         director.apply(State { services: services.into_iter().collect(), ..State::default() });
+        director
+    }
+
+    /// As the product begins with these services: what they do not need is not loaded. No other
+    /// test gets it.
+    pub fn started(services: impl IntoIterator<Item = (ServiceKey, Service)>) -> Self {
+        let state = State { services: services.into_iter().collect(), ..State::default() };
+        let mut director = Self(Some(pool::start(SMALL, &state)));
+        director.apply(state);
         director
     }
 

@@ -2,15 +2,18 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use lb_api::status::Status;
 use lb_lab::cluster::pair::PATIENCE;
-use lb_lab::cluster::{FALLBACK_PAGE, Talk};
+use lb_lab::cluster::{FALLBACK_PAGE, Talk, VIP};
 use lb_lab::lab::director::wait_for;
 use lb_lab::lab::{Director, Node, unique_name};
-use lb_lab::scenario::traffic::Answer;
+use lb_lab::scenario::kept_open::KeptOpen;
+use lb_lab::scenario::traffic::{Answer, Spread};
 
 const URL: &str = "http://[fd00::6]/index.html";
 
@@ -86,18 +89,20 @@ fn ask(connection: &mut TcpStream) -> Answer {
     Answer::of_page(text.split("\r\n\r\n").nth(1).expect("a page"))
 }
 
+/// A connection that stays open, and who answers over it.
+fn open(talk: &Talk) -> (TcpStream, Answer) {
+    let connected = talk.client.run(|| TcpStream::connect("[fd00::6]:80")).expect("the client runs");
+    let mut connection = connected.expect("the VIP serves");
+    connection.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    let server = ask(&mut connection);
+    (connection, server)
+}
+
 #[test]
 fn connections_of_ipv6_outlive_a_restart() {
     let talk = talk("sixrestart");
     let mut director = director(&talk, &address(talk.www2.node()));
-    let open = |_| {
-        let connected = talk.client.run(|| TcpStream::connect("[fd00::6]:80")).expect("the client runs");
-        let mut connection = connected.expect("the VIP serves");
-        connection.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-        let server = ask(&mut connection);
-        (connection, server)
-    };
-    let mut connections: Vec<(TcpStream, Answer)> = (0..20).map(open).collect();
+    let mut connections: Vec<(TcpStream, Answer)> = (0..20).map(|_| open(&talk)).collect();
     for kill in [false, true] {
         if kill { director.kill() } else { director.stop() }.expect("lb ends");
         for (connection, server) in &mut connections {
@@ -135,6 +140,92 @@ fn the_first_service_of_ipv6_may_come_by_reload() {
     wait_for(&director, "slots of IPv6 alone in use", |status| {
         status.table.used_v6 > 0 && status.table.used == 0
     });
+}
+
+/// The VIPs of both families, a service of IPv4, and one of IPv6 if that is wanted. The servers of
+/// IPv6 have names of their own.
+fn of_both_families(talk: &Talk, with_ipv6: bool) -> String {
+    let six = configuration(talk, &address(talk.www2.node()))
+        .replace("['fd00::6/64']", &format!("['{VIP}/25', 'fd00::6/64']"))
+        .replace("www1", "six1")
+        .replace("www2", "six2");
+    let (head, service) = six.split_once("services:\n").expect("services");
+    let of_ipv6 = if with_ipv6 { service } else { "" };
+    format!(
+        "{head}services:\n  - vip: '{VIP}:80'\n    scheduler: rr\n    \
+         check: {{ type: http, request: /index.html, receive: Test Page, interval: 500ms, timeout: 2s }}\n    \
+         servers: [{{ name: www1, address: 211.58.250.25 }}, {{ name: www2, address: 211.58.250.27 }}]\n{of_ipv6}"
+    )
+}
+
+#[track_caller]
+fn assert_go_on(connections: &mut [(KeptOpen, String)], when: &str) {
+    for (connection, page) in connections {
+        assert_eq!(connection.get(), *page, "{when}");
+    }
+}
+
+/// While `lb` is away the file loses its only service of IPv6. What that service has drains, and
+/// the next start does without its programs.
+#[test]
+fn a_service_of_ipv6_may_leave_over_a_restart_and_come_back_by_reload() {
+    let talk = talk("sixleaves");
+    let (both, alone) = (of_both_families(&talk, true), of_both_families(&talk, false));
+    let serve = |names: &[&str], status: &Status| {
+        names.iter().all(|name| status.serves(name)) && status.findings.is_empty()
+    };
+    let all = ["www1", "www2", "six1", "six2"];
+    let mut director = Director::start(&talk.ha1, &both).expect("lb starts");
+    wait_for(&director, "all serve, and nothing is wrong", |status| serve(&all, status));
+    let open_four = |_| {
+        let mut connection = KeptOpen::open(&talk.client);
+        let page = connection.get();
+        (connection, page)
+    };
+    let mut four: Vec<(KeptOpen, String)> = (0..6).map(open_four).collect();
+    let mut six: Vec<(TcpStream, Answer)> = (0..6).map(|_| open(&talk)).collect();
+    for server in Answer::SERVERS {
+        assert_eq!(six.iter().filter(|(_, answer)| answer == server).count(), 3, "{server:?}");
+    }
+
+    director.stop().expect("lb stops");
+    director.reconfigure(&alone).expect("a new file");
+    director.restart().expect("lb starts again");
+    for (connection, server) in &mut six {
+        assert_eq!(ask(connection), *server, "a connection of a service that drains");
+    }
+    assert_go_on(&mut four, "without the service of IPv6");
+    let new = || Answer::of_page(&talk.client.get(URL).expect("the host serves"));
+    assert_eq!(new(), Answer::Fallback, "new connections of IPv6 are the host's");
+    let shown = director.status().expect("a status");
+    let draining = shown.services.iter().filter(|service| service.draining).map(|service| service.vip);
+    assert!(draining.eq(["fd00::6".parse::<IpAddr>().expect("an address")]), "{:?}", director.listing());
+    let is_well = |status: &Status| serve(&all[..2], status);
+    wait_for(&director, "IPv4 is served, and nothing is wrong", is_well);
+
+    // It is gone, and the next start knows nothing of it.
+    drop(six);
+    let deadline = Instant::now() + 2 * PATIENCE;
+    while director.status().expect("a status").services.len() > 1 {
+        assert!(Instant::now() < deadline, "the service of IPv6 drains on: {:?}", director.listing());
+        assert_go_on(&mut four, "while IPv6 drains");
+        thread::sleep(Duration::from_millis(500));
+    }
+    director.stop().expect("lb stops");
+    assert_eq!(new(), Answer::Fallback, "without lb");
+    director.restart().expect("lb starts again");
+    assert_go_on(&mut four, "after another restart");
+    assert_eq!(new(), Answer::Fallback, "with the next lb");
+    wait_for(&director, "IPv4 is served, and nothing is wrong", is_well);
+
+    director.reconfigure(&both).expect("a new file");
+    wait_for(&director, "all serve, and nothing is wrong", |status| serve(&all, status));
+    assert_shared_equally(&talk);
+    assert_go_on(&mut four, "with a service of IPv6 again");
+    let spread = Spread::of_requests(&talk.client, 4);
+    assert_eq!((spread.by(Answer::Www1), spread.by(Answer::Www2)), (2, 2), "{spread:?}");
+    let (mut connection, server) = open(&talk);
+    assert_eq!(ask(&mut connection), server, "a new connection of IPv6 stays with its server");
 }
 
 /// The check's own connection goes the way of clients: to the VIP, at the server's MAC.

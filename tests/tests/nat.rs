@@ -12,7 +12,7 @@ use lb_lab::cluster::VIP;
 use lb_lab::cluster::pair::PATIENCE;
 use lb_lab::lab::director::wait_for;
 use lb_lab::lab::echo;
-use lb_lab::lab::{Director, Lab, Link, Node, Prefix, Responder, WebServer, unique_name};
+use lb_lab::lab::{Director, Lab, Link, Node, Prefix, Responder, WebServer, cleanup, unique_name, xdp_pass};
 
 const VIP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 6);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 20, 0, 25);
@@ -302,6 +302,67 @@ fn servers_behind_another_interface_serve_clients_near_and_far() {
     director.wait_until_ready().expect("it answers");
     wait_for(&director, "servers up again", all_in_use);
     echo::exchange(&connection, 1000);
+}
+
+fn has_program(node: &Node, interface: &str) -> bool {
+    node.ip(&format!("link show dev {interface}")).expect("ip works").contains("xdp")
+}
+
+#[test]
+fn an_interface_of_servers_with_another_program_is_refused_and_nothing_is_left() {
+    let lab = Masqueraded::new("nat3", Servers::BehindEth1);
+    xdp_pass::attach(&lab.director, "eth1").expect("another program");
+    let configuration = behind_eth1(", interface: eth1");
+    let error = Director::refusal(Director::start(&lab.director, &configuration)).expect("lb does not start");
+    for words in [
+        "interface eth1: XDP cannot be attached",
+        "is another XDP program on it? `ip link show eth1` tells",
+    ] {
+        assert!(error.contains(words), "{error}");
+    }
+    assert!(!has_program(&lab.director, "eth0"), "it is on neither");
+    assert!(has_program(&lab.director, "eth1"), "the other one stays");
+    assert!(!lab.director.has_address(VIP).expect("ip works"), "nobody serves the VIP");
+    let left = cleanup::pins(&lab.director.state().namespace("ha1"));
+    assert!(left.is_empty(), "{left:?}");
+
+    // As the message says.
+    lab.director.ip("link set eth1 xdp off").expect("ip works");
+    let director = Director::start(&lab.director, &configuration).expect("lb starts");
+    wait_for(&director, "servers up", all_in_use);
+}
+
+/// The last servers that name eth1 leave the file, and what they have goes on over restarts.
+#[test]
+fn servers_that_have_left_the_file_drain_behind_their_interface() {
+    let lab = Masqueraded::new("nat4", Servers::BehindEth1);
+    let configuration = behind_eth1(", interface: eth1");
+    let mut director = Director::start(&lab.director, &configuration).expect("lb starts");
+    wait_for(&director, "servers up", all_in_use);
+    let vips = [IpAddr::from(VIP), VIP6.into()];
+    let sides = lab.clients.iter().flat_map(|client| vips.map(|vip| (client, vip)));
+    let connections: Vec<TcpStream> =
+        sides.map(|(client, vip)| connect(client, vip, ECHO.0).expect("it serves")).collect();
+    let exchange_all = || connections.iter().for_each(|connection| echo::exchange(connection, 50_000));
+    exchange_all();
+    let (head, _) = configuration.split_once("services:\n").expect("services");
+    let others =
+        format!("services: [{{ vip: '{VIP}:9', servers: [{{ name: client, address: 211.58.250.100 }}] }}]\n");
+    for kill in [false, true] {
+        if kill { director.kill() } else { director.stop() }.expect("lb ends");
+        director.reconfigure(&format!("{head}{others}")).expect("a new file");
+        director.restart().expect("lb starts again");
+        exchange_all();
+        let status = director.status().expect("a status");
+        let interfaces = status.other_interfaces.iter().map(|other| (&*other.name, &*other.mode));
+        assert_eq!(Vec::from_iter(interfaces), [("eth1", "native")]);
+        assert!(status.services.iter().any(|service| service.draining), "{:?}", director.listing());
+    }
+    // Without their connections nobody needs it.
+    director.stop().expect("lb ends");
+    director.restart_with(&["--fresh"]).expect("lb starts anew");
+    assert!(has_program(&lab.director, "eth0") && !has_program(&lab.director, "eth1"));
+    assert_eq!(director.status().expect("a status").other_interfaces.len(), 0);
 }
 
 fn either_side_closes(lab: &Masqueraded, director: &Director) {

@@ -60,12 +60,15 @@ struct Running {
 
 pub(crate) struct Dispatcher {
     running: Vec<Running>,
+    /// Tasks of receivers that are not configured any more. Each ends when nothing waits for its
+    /// receiver.
+    ending: Vec<mpsc::Sender<receiver::Input>>,
     shared: Arc<Shared>,
 }
 
 impl Dispatcher {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { running: Vec::new(), shared }
+        Self { running: Vec::new(), ending: Vec::new(), shared }
     }
 
     pub(crate) async fn run(
@@ -103,7 +106,7 @@ impl Dispatcher {
         }
     }
 
-    /// Receivers of the same name go on with what waits for them.
+    /// Receivers of the same name go on with what waits for them, and those that go still get it.
     fn follow(&mut self, wanted: &Wanted) {
         let mut before = std::mem::take(&mut self.running);
         // Alertmanagers that stay are found before others take the place of those that go.
@@ -116,7 +119,7 @@ impl Dispatcher {
             (stays.or_else(|| take(&mut before, |old| old.can_become(&new))), new)
         };
         let all: Vec<_> = stay.into_iter().map(goes_on).collect();
-        drop(before);
+        self.end(before);
         for (there, new) in all {
             let running = match there {
                 Some(running) => self.change(running, new),
@@ -128,6 +131,17 @@ impl Dispatcher {
         *self.shared.statuses.lock().unwrap_or_else(PoisonError::into_inner) = statuses;
         let ended = self.shared.ongoing().keep(&wanted.known);
         self.tell(&ended);
+    }
+
+    /// What waits for these is still sent.
+    fn end(&mut self, gone: Vec<Running>) {
+        self.ending.retain(|inputs| !inputs.is_closed());
+        for Running { inputs, .. } in gone {
+            // One whose queue is full hears of it by the queue's end.
+            if inputs.try_send(receiver::Input::End).is_ok() {
+                self.ending.push(inputs);
+            }
+        }
     }
 
     fn start(&self, settings: Settings) -> Running {
@@ -166,14 +180,12 @@ impl Dispatcher {
     fn tell_what_lasts(&self, running: &mut Running) {
         let is_shown = matches!(running.settings.borrow().target.to, To::Alertmanager(_));
         if is_shown {
-            self.shared.ongoing().all().for_each(|alert| running.tell(alert));
+            running.tell(self.shared.ongoing().all().collect());
         }
     }
 
     fn tell(&mut self, alerts: &[Alert]) {
-        for alert in alerts {
-            self.running.iter_mut().for_each(|running| running.tell(alert.clone()));
-        }
+        self.running.iter_mut().for_each(|running| running.tell(alerts.to_vec()));
     }
 
     fn test(&self, receiver: Option<&str>, reply: oneshot::Sender<Result<Vec<AlertTest>, String>>) {
@@ -204,7 +216,8 @@ impl Dispatcher {
     }
 
     fn flush(&self, done: std::sync::mpsc::Sender<()>) {
-        let senders: Vec<_> = self.running.iter().map(|running| running.inputs.clone()).collect();
+        let running = self.running.iter().map(|running| &running.inputs);
+        let senders: Vec<_> = running.chain(&self.ending).cloned().collect();
         tokio::spawn(async move {
             let mut waited = Vec::new();
             for sender in senders {
@@ -228,12 +241,17 @@ fn take(running: &mut Vec<Running>, fits: impl Fn(&Settings) -> bool) -> Option<
 }
 
 impl Running {
-    fn tell(&mut self, alert: Alert) {
+    /// Together: what a new life ends may be more than the queue has room for.
+    fn tell(&mut self, alerts: Vec<Alert>) {
+        if alerts.is_empty() {
+            return;
+        }
+        let events = alerts.len() as u64;
         if self.lost > 0 && self.inputs.try_send(receiver::Input::Lost(self.lost)).is_ok() {
             self.lost = 0;
         }
-        if let Err(TrySendError::Full(_)) = self.inputs.try_send(receiver::Input::Alert(alert)) {
-            self.lost += 1;
+        if let Err(TrySendError::Full(_)) = self.inputs.try_send(receiver::Input::Alerts(alerts)) {
+            self.lost += events;
         }
     }
 }

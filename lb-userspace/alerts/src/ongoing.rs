@@ -38,8 +38,9 @@ impl State {
     }
 }
 
-/// What `server_down` says, once more, by the maps' words.
-const DOUBLED: &str = "server_removed";
+/// What is said by another event, too: by the finding of the same name, and by `server_down` where
+/// this one has the maps' words.
+const DOUBLED: [&str; 2] = ["overlay_unreadable", "server_removed"];
 
 impl Alert {
     fn new(state: State, record: Arc<Record>) -> Self {
@@ -52,7 +53,8 @@ impl Alert {
         if receiver.events.contains(&record.event) || receiver.events.contains(&begun.event) {
             return true;
         }
-        record.event != DOUBLED && receiver.severity.is_some_and(|least| severity(begun.level) >= least)
+        let is_doubled = DOUBLED.contains(&&*record.event);
+        !is_doubled && receiver.severity.is_some_and(|least| severity(begun.level) >= least)
     }
 }
 
@@ -353,7 +355,7 @@ mod tests {
         for (begins, ends, _) in LASTING {
             assert!(lb_model::is_event(begins) && ends.iter().all(|end| lb_model::is_event(end)), "{begins}");
         }
-        assert!([ROLE, DOUBLED, INTERFACE_BACK].iter().all(|event| lb_model::is_event(event)));
+        assert!([ROLE, INTERFACE_BACK].into_iter().chain(DOUBLED).all(lb_model::is_event));
     }
 
     #[test]
@@ -411,5 +413,7 @@ mod tests {
         let removed = ongoing.one(Record::new(Level::Warning, "server_removed", String::new()));
         assert!(!removed.is_for(&receiver(Some(Severity::Info), &[])), "server_down says it");
         assert!(removed.is_for(&receiver(None, &["server_removed"])));
+        let aside = ongoing.one(Record::new(Level::Error, "overlay_unreadable", String::new()));
+        assert!(!aside.is_for(&receiver(Some(Severity::Info), &[])), "its finding says it");
     }
 }

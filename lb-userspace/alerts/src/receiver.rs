@@ -53,11 +53,14 @@ impl Settings {
 /// What the task is told.
 #[derive(Debug)]
 pub(crate) enum Input {
-    Alert(Alert),
+    /// All that one event means, or all that ends or is shown at once: no message goes in between.
+    Alerts(Vec<Alert>),
     /// So many events were lost on their way.
     Lost(u64),
     /// Try now what waits, and answer when that has been done.
     Flush(oneshot::Sender<()>),
+    /// The receiver is not configured any more: no alerts come after this.
+    End,
 }
 
 /// What waits for the target.
@@ -77,7 +80,7 @@ pub(crate) struct Task {
     shared: Arc<Shared>,
     /// Whoever waits until all has been tried.
     flushing: Vec<oneshot::Sender<()>>,
-    /// Nothing more comes.
+    /// No more alerts come: the task ends when nothing waits.
     ends: bool,
 }
 
@@ -90,13 +93,14 @@ impl Task {
         Self { settings, queue, status, shared, flushing: Vec::new(), ends: false }
     }
 
-    /// Runs until nobody sends to `inputs` any more and what waits has been tried once.
+    /// Runs until it is told that no more alerts come, and what waits has been sent or given up.
     pub(crate) async fn run(
         mut self,
         mut inputs: mpsc::Receiver<Input>,
         mut changes: watch::Receiver<Settings>,
     ) {
         let mut under_way: Option<Delivery> = None;
+        let mut is_closed = false;
         loop {
             let (now, wall) = (Instant::now(), SystemTime::now());
             self.pass_time(now);
@@ -108,7 +112,7 @@ impl Task {
             self.note_waiting();
             if under_way.is_none() {
                 self.flushing.drain(..).for_each(|waiting| _ = waiting.send(()));
-                if self.ends {
+                if self.ends && self.queue.can_end() {
                     break;
                 }
             }
@@ -123,13 +127,10 @@ impl Task {
                         under_way = None;
                     }
                 }
-                input = inputs.recv(), if !self.ends => match input {
-                    Some(input) => self.hear(input),
-                    None => {
-                        self.ends = true;
-                        self.queue.hurry();
-                    }
-                },
+                input = inputs.recv(), if !is_closed => {
+                    is_closed = input.is_none();
+                    self.hear(input.unwrap_or(Input::End));
+                }
                 outcome = async { under_way.as_mut().expect("the branch is off without").await },
                     if under_way.is_some() =>
                 {
@@ -166,13 +167,7 @@ impl Task {
 
     fn hear(&mut self, input: Input) {
         let dropped = match input {
-            // A receiver that does not answer need not hear of it.
-            Input::Alert(alert) if alert.begun.subject.as_deref() == Some(&*self.subject()) => 0,
-            Input::Alert(alert) if !alert.is_for(&self.settings.receiver) => 0,
-            Input::Alert(alert) => match &mut self.queue {
-                Queue::Messages(outbox) => outbox.push(alert, Instant::now()),
-                Queue::Alerts(board) => board.push(&alert, SystemTime::now()),
-            },
+            Input::Alerts(alerts) => alerts.into_iter().map(|alert| self.take(alert)).sum::<u64>(),
             Input::Lost(events) => {
                 if let Queue::Messages(outbox) = &mut self.queue {
                     outbox.lose(events);
@@ -184,13 +179,45 @@ impl Task {
                 self.queue.hurry();
                 0
             }
+            Input::End => {
+                self.end();
+                0
+            }
         };
         self.note(|status| status.dropped += dropped);
+    }
+
+    /// Has what waits tried at once, and then as for any receiver: it is sent, or given up after a
+    /// day. Nothing is told again meanwhile, and whoever is not configured is no finding.
+    fn end(&mut self) {
+        self.ends = true;
+        if let Queue::Messages(outbox) = &mut self.queue {
+            outbox.follow(Rules { repeat: None, ..self.settings.rules() });
+        }
+        self.queue.hurry();
+        self.shared.with_findings(|findings| findings.clear(Kind::AlertsUndelivered, &self.subject()));
+    }
+
+    /// Returns how many alerts were given up for it.
+    fn take(&mut self, alert: Alert) -> u64 {
+        // A receiver that does not answer need not hear of it.
+        let is_about_itself = alert.begun.subject.as_deref() == Some(&*self.subject());
+        if is_about_itself || !alert.is_for(&self.settings.receiver) {
+            return 0;
+        }
+        match &mut self.queue {
+            Queue::Messages(outbox) => outbox.push(alert, Instant::now()),
+            Queue::Alerts(board) => board.push(&alert, SystemTime::now()),
+        }
     }
 
     fn pass_time(&mut self, now: Instant) {
         if let Queue::Messages(outbox) = &mut self.queue {
             let dropped = outbox.forget(now);
+            if dropped > 0 && self.ends {
+                let name = &self.settings.receiver.name;
+                tracing::warn!("alerts for {name}, which is not configured any more: {dropped} are given up");
+            }
             outbox.repeat(now, |alert| self.shared.ongoing().has(alert));
             self.note(|status| status.dropped += dropped);
         }
@@ -215,7 +242,7 @@ impl Task {
                     status.failed += 1;
                     status.trouble = Some(why.clone());
                 });
-                if failing >= FAILS {
+                if failing >= FAILS && !self.ends {
                     self.shared.with_findings(|findings| self.raise(findings, &why));
                 }
             }
@@ -284,6 +311,15 @@ impl Queue {
                 board.done(delivered, now);
                 false
             }
+        }
+    }
+
+    /// Whether nothing is lost by an end. An Alertmanager has alerts end that it is not told of
+    /// again, so that one attempt is enough.
+    fn can_end(&self) -> bool {
+        match self {
+            Self::Messages(outbox) => outbox.waiting() == 0,
+            Self::Alerts(_) => true,
         }
     }
 

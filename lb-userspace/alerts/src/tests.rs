@@ -1,5 +1,6 @@
 //! The thread as a whole, against HTTP servers of this process; real ones are in the scenarios.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -19,11 +20,16 @@ type Posted = (String, Value);
 
 /// A server that takes all, and its port.
 fn server() -> (u16, Receiver<Posted>) {
+    server_that_refuses(0)
+}
+
+/// The same, but for so many requests at first, which it refuses.
+fn server_that_refuses(requests: usize) -> (u16, Receiver<Posted>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     let (sender, posted) = channel();
     thread::spawn(move || {
-        for stream in listener.incoming() {
+        for (number, stream) in listener.incoming().enumerate() {
             let mut reader = BufReader::new(stream.expect("a connection"));
             let (mut head, mut length) = (String::new(), 0);
             loop {
@@ -43,7 +49,9 @@ fn server() -> (u16, Receiver<Posted>) {
             if sender.send((head, serde_json::from_slice(&body).expect("JSON"))).is_err() {
                 return;
             }
-            reader.get_mut().write_all(b"HTTP/1.1 204 No Content\r\n\r\n").expect("an answer");
+            let status = if number < requests { "503 Service Unavailable" } else { "204 No Content" };
+            let answer = format!("HTTP/1.1 {status}\r\n\r\n");
+            reader.get_mut().write_all(answer.as_bytes()).expect("an answer");
         }
     });
     (port, posted)
@@ -138,6 +146,49 @@ fn a_new_life_tells_anew_what_lasts() {
 }
 
 #[test]
+fn a_new_life_ends_however_much_lasted() {
+    // More than the queue of a receiver's task has room for.
+    const LASTED: usize = 1500;
+    let (port, posted) = server();
+    let alerts = Alerts::start(&config(&alertmanager(port))).expect("a thread");
+    let mut events = Events::default();
+    alerts.listen(&mut events);
+    for number in 0..LASTED {
+        let finding = Record::new(Level::Error, "finding", "it is claimed".into()).finding("vip_claimed");
+        events.record(finding.subject(&number.to_string()));
+    }
+    alerts.begin_life(&Findings::default());
+    let mut ended = BTreeSet::new();
+    while ended.len() < LASTED {
+        let (_, body) = heard(&posted);
+        for alert in body.as_array().expect("a list") {
+            let text = alert["annotations"]["summary"].as_str().expect("text");
+            if text.starts_with("the director has begun anew since") {
+                ended.insert(alert["labels"]["subject"].as_str().expect("a subject").to_owned());
+            }
+        }
+    }
+}
+
+#[test]
+fn what_one_event_ends_is_one_message() {
+    let (port, posted) = server();
+    let config = config(&webhook(port));
+    let prompt = lb_model::Alerts { group_wait: Duration::ZERO, ..config.alerts.clone() };
+    let alerts = Alerts::start(&Config { alerts: prompt, ..config }).expect("a thread");
+    let mut events = Events::default();
+    alerts.listen(&mut events);
+    let mut told = |event: &str| {
+        events.record(Record::new(Level::Warning, event, event.replace('_', " ")).subject("eth0"));
+        let (_, body) = heard(&posted);
+        body["alerts"].as_array().expect("a list").len()
+    };
+    assert_eq!(told("path_sends_fail"), 1);
+    assert_eq!(told("path_closed"), 1);
+    assert_eq!(told("path_open"), 2);
+}
+
+#[test]
 fn what_lasts_is_told_again_until_it_ends() {
     let (port, posted) = server();
     let often = webhook(port).replace("name: chat,", "name: chat, repeat: 1s,");
@@ -182,6 +233,26 @@ fn a_dead_receiver_delays_no_other_one_and_gets_all_when_it_is_back() {
     });
     let [chat] = &status[..] else { panic!("{status:?}") };
     assert!(chat.failed > 0 && chat.trouble.is_none(), "{chat:?}");
+}
+
+#[test]
+fn what_waits_for_a_receiver_that_is_taken_out_is_still_sent() {
+    let (port, posted) = server_that_refuses(2);
+    let alerts = Alerts::start(&config(&webhook(port))).expect("a thread");
+    let mut events = Events::default();
+    alerts.listen(&mut events);
+    events.record(server_event("server_down"));
+    heard(&posted);
+    wait_for(&alerts, "a failure", |status| status.first().is_some_and(|one| one.failed == 1));
+    alerts.follow(&Config { alerts: lb_model::Alerts::default(), ..config(&webhook(port)) });
+    wait_for(&alerts, "no receiver", <[_]>::is_empty);
+    // It is tried at once, and refused once more; the director's end hurries it, too.
+    heard(&posted);
+    events.record(server_event("server_up"));
+    alerts.finish(PATIENCE);
+    let (_, body) = heard(&posted);
+    let told = body["alerts"].as_array().expect("a list");
+    assert!(told.len() == 1 && told[0]["event"] == "server_down", "no news are told there: {body}");
 }
 
 #[test]

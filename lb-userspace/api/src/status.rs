@@ -26,7 +26,8 @@ pub struct Status {
     pub pid: u32,
     /// The main one.
     pub interface: String,
-    /// The others that clients' packets come in by.
+    /// The others that packets come in by: those of clients, or of servers behind address
+    /// translation.
     #[serde(default)]
     pub other_interfaces: Vec<InterfaceStatus>,
     /// How the XDP program is attached: `native` or `generic`.
@@ -119,7 +120,7 @@ pub struct FragmentsStatus {
     pub given_up: u64,
 }
 
-/// An interface that clients' packets come in by, besides the main one.
+/// An interface that packets come in by, besides the main one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InterfaceStatus {
     pub name: String,

@@ -217,8 +217,8 @@ pub fn remove_what_is_left(pins: &Pins) -> Result<bool> {
     Ok(found)
 }
 
-/// Takes the program off whose link is pinned at `link`, on an interface that clients' packets came
-/// in by besides the main one.
+/// Takes the program off whose link is pinned at `link`, on an interface that packets came in by
+/// besides the main one.
 pub fn detach_pinned(link: &Path) -> Result<()> {
     let opened = Link::open(link).with_context(|| format!("cannot open {}", link.display()))?;
     detach(&opened, Some(link))

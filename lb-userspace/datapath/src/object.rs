@@ -23,8 +23,8 @@ pub const PROGRAM: &str = "lb";
 /// The entry while packets are traced. It is loaded when that is asked for.
 pub const TRACE_PROGRAM: &str = "lb_trace";
 
-/// Name of the entry of other interfaces that clients' packets come in by. It is loaded where there
-/// are some.
+/// Name of the entry of other interfaces that packets come in by. It is loaded where there are
+/// some.
 pub const INGRESS_PROGRAM: &str = "lb_ingress";
 
 /// Words for the buckets of a service with mh; more than 1,024 servers take more.

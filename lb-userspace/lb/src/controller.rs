@@ -400,6 +400,7 @@ impl Controller {
         self.notify(notifications);
         self.plan_refresh();
         self.inspections.check(&self.config, &self.runtime, &self.forwarder, &self.interface);
+        self.notifier.findings().set(Kind::OverlayUnreadable, self.overlay.findings());
         self.notifier.collect_findings();
         // With auto, when the far end of a veth has lost its program: nothing gets through any
         // more.

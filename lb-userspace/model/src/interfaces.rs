@@ -12,8 +12,9 @@ impl Config {
         [&self.interface].into_iter().chain(&self.other_interfaces).map(String::as_str)
     }
 
-    /// All interfaces that the program is on: behind those of [`Self::interfaces`] the others that
-    /// servers of `forward: masq` are said to be behind, because what these send comes in there.
+    /// All interfaces that the program is to be on: behind those of [`Self::interfaces`] the others
+    /// that servers of `forward: masq` are said to be behind, because what these send comes in
+    /// there.
     pub fn ingresses(&self) -> Vec<&str> {
         let mut all: Vec<&str> = self.interfaces().collect();
         let servers = self.services.iter().flat_map(|service| &service.servers);

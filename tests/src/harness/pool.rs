@@ -42,6 +42,8 @@ pub struct Loaded {
     /// What the counters, which nobody can reset, stood at when this test began.
     pub reasons_before: Vec<u64>,
     pub events_before: Vec<u64>,
+    /// All programs are loaded. What is loaded as in the product is for one test alone.
+    pub(super) whole: bool,
     sizes: Sizes,
     cursors: Mapped<[u64; 8]>,
     overflows: Mapped<u64>,
@@ -57,15 +59,25 @@ pub(super) fn take(sizes: Sizes) -> Loaded {
     let index = idle.iter().position(|loaded| loaded.sizes == sizes);
     let loaded = index.map(|index| idle.remove(index));
     drop(idle);
-    let mut loaded = loaded.unwrap_or_else(|| {
-        load(sizes).unwrap_or_else(|error| panic!("no director to test (this needs root): {error:#}"))
-    });
+    begun(loaded.map_or_else(|| load(sizes, None), Ok))
+}
+
+/// As the product begins: with the programs alone that these services need.
+pub(super) fn start(sizes: Sizes, services: &State) -> Loaded {
+    begun(load(sizes, Some(services)))
+}
+
+/// A test begins with it.
+fn begun(loaded: anyhow::Result<Loaded>) -> Loaded {
+    let mut loaded =
+        loaded.unwrap_or_else(|error| panic!("no director to test (this needs root): {error:#}"));
     loaded.reasons_before = loaded.reasons_ever();
     loaded.events_before = loaded.events_ever();
     loaded
 }
 
-fn load(sizes: Sizes) -> anyhow::Result<Loaded> {
+/// `services`: those that programs are loaded for; `None`: all programs are.
+fn load(sizes: Sizes, services: Option<&State>) -> anyhow::Result<Loaded> {
     let mut ebpf = object::load(&sizes, &PinnedMaps::default())?;
     let mut mapped = |name| ebpf.take_map(name).unwrap_or_else(|| panic!("no map {name}"));
     let cursors = Mapped::new("CURSORS", mapped("CURSORS"))?;
@@ -73,13 +85,17 @@ fn load(sizes: Sizes) -> anyhow::Result<Loaded> {
     let tentative = Bindings::new(mapped("TENTATIVE"))?;
     let refusals = mapped("REFUSALS").try_into()?;
     let mut data_path = DataPath::new(ebpf, sizes, MAC, HASH_KEYS, Start::Active, None)?;
-    data_path.load_all_programs()?;
+    match services {
+        Some(services) => data_path.load_programs(services, &|| {})?,
+        None => data_path.load_all_programs()?,
+    }
     let sources = data_path.sources().context("nobody has taken them")?;
     Ok(Loaded {
         data_path,
         leaving: Vec::new(),
         reasons_before: Vec::new(),
         events_before: Vec::new(),
+        whole: services.is_none(),
         sizes,
         cursors,
         overflows,

@@ -6,8 +6,12 @@ use lb_datapath::object;
 use super::Director;
 
 impl Director {
-    /// As in the product, where no program of IPv6 is loaded before a service is of IPv6.
+    /// As in the product, where no program of IPv6 is loaded before a service is of IPv6. One that
+    /// was loaded as the product loads it is left as the product leaves it.
     pub(super) fn fit_stages(&mut self) {
+        if !self.whole {
+            return;
+        }
         let stages: Vec<Stage> = self.data_path.applied().stages().collect();
         for stage in Stage::ALL.into_iter().filter(|stage| stage.has_stand_in()) {
             // One that only IPv6 needs has its own program where the family has any.

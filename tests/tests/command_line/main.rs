@@ -393,6 +393,8 @@ fn an_overlay_that_cannot_be_read_is_put_aside_and_told() {
     alone.director.restart().expect("lb starts all the same");
     let director = &alone.director;
     director.wait_for_event("overlay_unreadable", PATIENCE, |_| true).expect("it is told");
+    let is_found = |status: &Status| status.finding("overlay_unreadable").is_some();
+    wait_for(director, "the finding", is_found);
     assert_eq!(printed(director, &["overlay", "show"]), "");
     assert!(!file.exists(), "the next change writes a new one");
     assert_eq!(fs::read_to_string(&aside).expect("what was there"), torn);
@@ -401,4 +403,5 @@ fn an_overlay_that_cannot_be_read_is_put_aside_and_told() {
     fs::rename(&aside, &file).expect("it is moved");
     printed(director, &["reload"]);
     assert_eq!(printed(director, &["overlay", "show"]), shown);
+    wait_for(director, "the end of the finding", |status| !is_found(status));
 }

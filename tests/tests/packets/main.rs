@@ -25,6 +25,7 @@
 //! | [`silence`] | ARP requests and neighbour solicitations for VIPs without a lease |
 //! | [`ipv6`] | IPv6 packets to VIPs: the host's, dropped after a lease has run out |
 //! | [`ipv6_services`] | services of IPv6: the same as of IPv4 |
+//! | [`stand_in`] | without them the host gets all packets of IPv6, by one small program |
 //! | [`known`] | known connections of tunnels and address translation take the fast way alone |
 //! | [`fixtures`] | cases as data: what comes in, what goes out, what is counted |
 //! | [`fragments`] | fragments follow the first one; overlaps |
@@ -79,6 +80,7 @@ mod servers;
 mod serving_on;
 mod silence;
 mod sizes;
+mod stand_in;
 mod table;
 mod table_model;
 mod thresholds;

@@ -62,7 +62,8 @@ kinds! {
     TunnelUnusable = "tunnel_unusable", Error;
     /// No packets get to a server by the interface that it is behind.
     InterfaceUnusable = "interface_unusable", Error;
-    /// An interface that clients' packets come in by, besides the main one, is gone.
+    /// An interface that packets of clients, or of servers behind address translation, come in by,
+    /// besides the main one, is gone.
     IngressGone = "ingress_gone", Error;
     /// A VIP is on another interface than the one whose network it belongs to.
     VipMisplaced = "vip_misplaced", Warning;
@@ -89,4 +90,6 @@ kinds! {
     AlertsUndelivered = "alerts_undelivered", Warning;
     /// The page and the HTTP API are not served: their address, certificate or tokens are missing.
     WebUnavailable = "web_unavailable", Warning;
+    /// What was changed at run time stands in a file that cannot be read, so it is left out.
+    OverlayUnreadable = "overlay_unreadable", Error;
 }

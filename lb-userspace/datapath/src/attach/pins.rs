@@ -84,7 +84,7 @@ impl Pins {
     }
 
     /// The interfaces of this network namespace with a link beside which no maps are pinned, and
-    /// the link: `lb` had clients' packets come in by them besides the main one.
+    /// the link: `lb` had packets come in by them besides the main one.
     pub fn without_maps(&self) -> Vec<(String, PathBuf)> {
         let entries = self.folders.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
         let links = entries.flatten().map(|entry| entry.path()).filter(|path| is_pin(path));

@@ -1,4 +1,4 @@
-//! Other interfaces that clients' packets come in by, and the AF_XDP sockets of all interfaces.
+//! Other interfaces that packets come in by, and the AF_XDP sockets of all interfaces.
 
 use std::mem::offset_of;
 use std::os::fd::BorrowedFd;
@@ -13,8 +13,8 @@ use lb_net::xsk::MAX_QUEUES;
 use super::Executor;
 
 impl Executor {
-    /// From now on clients' packets come in by these interfaces, too, whose indices and MACs are
-    /// told in a fixed order; `main` is the index of the main one.
+    /// From now on packets come in by these interfaces, too, whose indices and MACs are told in a
+    /// fixed order; `main` is the index of the main one.
     pub fn set_ingresses(&mut self, main: u32, others: &[(u32, Mac)]) -> Result<()> {
         let sockets = (1..).map(|place| u64::from(MAX_QUEUES) * place);
         let ingresses = others.iter().zip(sockets).map(|((index, mac), sockets)| {

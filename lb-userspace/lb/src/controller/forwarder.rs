@@ -189,7 +189,8 @@ impl Forwarder {
         self.data_path.executor.set_answers(answers)
     }
 
-    /// The AF_XDP socket of a queue, of the interface with this place in `Config::ingresses`.
+    /// The AF_XDP socket of a queue, of the interface with this place among those that packets come
+    /// in by.
     pub(super) fn set_xsk(&mut self, place: u32, queue: u32, socket: BorrowedFd<'_>) -> Result<()> {
         self.data_path.executor.set_xsk(place, queue, socket)
     }

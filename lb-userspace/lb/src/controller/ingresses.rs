@@ -1,17 +1,25 @@
 //! The interfaces that packets come in by besides the main one: clients', and what servers send
 //! that are reached by address translation.
 
+use std::collections::BTreeSet;
+use std::time::Instant;
+
 use anyhow::Result;
 use lb_api::events::Record;
 use lb_api::findings::{Finding, Findings, Kind};
 use lb_api::status::InterfaceStatus;
 use lb_cluster::takeover::segments::Station;
+use lb_common::egress::Egress;
 use lb_common::mac::Mac;
 use lb_datapath::attach::pins::Pins;
 use lb_datapath::attach::{self, Mode};
-use lb_model::{Config, XdpMode};
+use lb_datapath::inherited::{Inherited, Known};
+use lb_datapath::plan::Target;
+use lb_model::{Config, MAX_INTERFACES, Vlan, XdpMode};
+use lb_net::links::{Exit, Links};
 use nix::net::if_::if_nametoindex;
 
+use super::draining::Draining;
 use super::forwarder::Forwarder;
 use super::instance::Instance;
 use super::interface::{Interface, ModeChange, Role};
@@ -23,14 +31,36 @@ pub(super) struct Ingresses {
 }
 
 impl Ingresses {
-    /// Nobody else can have these interfaces from now on.
-    pub(super) fn claim(config: &Config, findings: &Findings) -> Result<Self> {
+    /// Nobody else can have these interfaces from now on: those of the configuration, and after
+    /// them those that servers are behind which have left it, and whose connections go on. `main`
+    /// is the index of the main interface.
+    pub(super) async fn claim(
+        config: &Config,
+        main: u32,
+        inherited: Option<&Inherited>,
+        findings: &Findings,
+    ) -> Result<Self> {
         let is_wanted =
             |name: &&str| config.interfaces().any(|one| one == *name) || if_nametoindex(*name).is_ok();
         let others = config.ingresses().into_iter().skip(1);
         let (wanted, absent): (Vec<&str>, Vec<&str>) = others.partition(is_wanted);
-        let claim = |name| Interface::claim(Role::Other, name, findings.clone());
-        let here = wanted.into_iter().map(claim).collect::<Result<_>>()?;
+        let claim = |name: &str| Interface::claim(Role::Other, name, findings.clone());
+        let mut here: Vec<Interface> = wanted.into_iter().map(claim).collect::<Result<_>>()?;
+        let room = MAX_INTERFACES.saturating_sub(1 + here.len() + absent.len());
+        let departed = match inherited {
+            Some(inherited) => behind_departed(config, main, inherited).await,
+            None => BTreeSet::new(),
+        };
+        for name in departed.iter().take(room) {
+            match claim(name) {
+                Ok(other) => here.push(other),
+                Err(error) => {
+                    tracing::warn!(
+                        "connections of servers behind {name} that have left the configuration end: {error:#}"
+                    );
+                }
+            }
+        }
         Ok(Self { here, absent: absent.into_iter().map(str::to_owned).collect() })
     }
 
@@ -117,6 +147,38 @@ impl Ingresses {
     }
 }
 
+/// The interfaces that servers of address translation are behind which the configuration does not
+/// have any more, and which drain: an `lb` before this one had what they send come in there. None
+/// of those that the configuration names.
+async fn behind_departed(config: &Config, main: u32, inherited: &Inherited) -> BTreeSet<String> {
+    let mut draining = Draining::default();
+    draining.reload(&inherited.services(), &config.services, Instant::now());
+    let drains = |known: &&Known| match known.target {
+        Target::Real(address) => draining.since(&known.service, address).is_some(),
+        Target::Local => false,
+    };
+    let translated = inherited.servers.iter().filter(|known| known.translation.is_some());
+    let egresses: Vec<Egress> = translated.filter(drains).filter_map(|known| known.egress).collect();
+    if egresses.is_empty() {
+        return BTreeSet::new();
+    }
+    let (Ok(pins), Ok(links)) = (Pins::of(&config.interface), Links::look().await) else {
+        return BTreeSet::new();
+    };
+    let named = config.ingresses();
+    let leads_to_one = |name: &str| {
+        let exit = links.named(name).and_then(|link| links.exit(link.index, main).ok());
+        exit.is_some_and(|exit| egresses.iter().any(|egress| leaves_by(egress, &exit)))
+    };
+    let left = pins.without_maps().into_iter().map(|(name, _)| name);
+    left.filter(|name| !named.contains(&name.as_str()) && leads_to_one(name)).collect()
+}
+
+/// Whether packets that leave so leave by this interface.
+fn leaves_by(egress: &Egress, exit: &Exit) -> bool {
+    egress.device == exit.device && egress.to == exit.vlan.unwrap_or(Vlan::UNTAGGED)
+}
+
 fn finding(name: &str) -> Finding {
     Finding {
         kind: Kind::IngressGone,
@@ -129,11 +191,11 @@ fn finding(name: &str) -> Finding {
 }
 
 /// Takes programs off other interfaces of this network namespace that an `lb` before this one had
-/// packets come in by, and that the configuration does not name any more.
+/// packets come in by, and that neither the configuration names any more nor any `lb` has.
 pub(super) fn remove_left(config: &Config) {
     let Ok(pins) = Pins::of(&config.interface) else { return };
     for (name, link) in pins.without_maps() {
-        // Another lb may have it.
+        // Another lb may have it, or this one for servers that drain.
         if config.ingresses().contains(&name.as_str()) || Instance::claim(&name).is_err() {
             continue;
         }
@@ -142,6 +204,32 @@ pub(super) fn remove_left(config: &Config) {
                 "the program of an earlier lb is off {name}, which the configuration does not name"
             ),
             Err(error) => tracing::warn!("{error:#}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_datapath::plan::egress;
+
+    use super::*;
+
+    #[test]
+    fn an_interface_is_told_by_how_packets_leave_to_the_servers_behind_it() {
+        let mac = Mac::new([2, 0, 0, 0, 0, 9]);
+        let exit = |interface, device, vlan| Exit { interface, device, mac, vlan, tpid: 0x8100, mtu: 1500 };
+        let plain = exit(7, 7, None);
+        let (tagged, other) = (exit(8, 7, Some(Vlan::single(120))), exit(9, 9, None));
+        for (to, expected) in [
+            (plain, [true, false, false]),
+            (tagged, [false, true, false]),
+            (other, [false, false, true]),
+        ] {
+            let Exit { device, vlan, tpid, mtu, .. } = to;
+            let planned = egress::Exit { other: Some((device, mac)), vlan, tpid, mtu };
+            let egress = egress::egress(None, None, planned).expect("they leave by another device");
+            let found = [plain, tagged, other].map(|exit| leaves_by(&egress, &exit));
+            assert_eq!(found, expected, "{to:?}");
         }
     }
 }

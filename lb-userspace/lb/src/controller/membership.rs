@@ -76,7 +76,8 @@ pub(super) struct Alone {
 
 /// What the membership finds where the director runs.
 pub(super) struct Surrounding {
-    /// The interfaces of the VIPs, and behind them others: in the order of `Config::ingresses`.
+    /// The interfaces of the VIPs, in the order of `Config::interfaces`, and behind them the others
+    /// that packets come in by.
     pub stations: Vec<Station>,
     pub leases: Leases,
     pub findings: Findings,

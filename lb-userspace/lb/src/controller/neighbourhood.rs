@@ -12,14 +12,14 @@ use super::ways::NextHops;
 
 pub(super) struct Neighbourhood {
     events: UnboundedSender<(u32, Event)>,
-    /// By an interface's index; those that clients' packets come in by are always there.
+    /// By an interface's index; those that packets come in by are always there.
     segments: BTreeMap<u32, Neighbours>,
     always: BTreeSet<u32>,
 }
 
 impl Neighbourhood {
-    /// Must run within a tokio runtime. `always` are the indices of the interfaces that clients'
-    /// packets come in by.
+    /// Must run within a tokio runtime. `always` are the indices of the interfaces that packets
+    /// come in by.
     pub(super) fn start(always: BTreeSet<u32>, events: UnboundedSender<(u32, Event)>) -> Result<Self> {
         let start = |index: &u32| Ok((*index, Neighbours::start(*index, events.clone())?));
         let segments = always.iter().map(start).collect::<Result<_>>()?;

@@ -2,12 +2,14 @@
 //! restarts in a file of its own, beside the folder of maintenance.
 //!
 //! - `list`: changes join those of their source; `added`: who added what; `file`: what outlives
-//!   restarts; `single`: a change that comes alone
+//!   restarts, and `unreadable`: such a file that cannot be read; `single`: a change that comes
+//!   alone
 
 mod added;
 mod file;
 mod list;
 mod single;
+mod unreadable;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -129,27 +131,6 @@ impl Overlay {
         let mut in_vain = in_vain.filter(|((number, _), _)| !self.unused.contains_key(number));
         let ((_, change), why) = in_vain.next()?;
         Some(format!("{change} cannot be written ({why})"))
-    }
-
-    /// Renames a file that cannot be read; the event tells what to do about it.
-    pub(super) fn put_aside(&mut self) -> Option<Record> {
-        let why = self.unreadable.take()?;
-        let shown = self.path.display();
-        let text = match file::put_aside(&self.path) {
-            Ok(aside) => format!(
-                "what was changed at run time is left out: {shown} cannot be read ({why}), and is {} now; mend it, \
-                 move it back and `lb reload`, or make the changes again",
-                aside.display()
-            ),
-            Err(error) => {
-                self.unreadable = Some(why.clone());
-                format!(
-                    "what was changed at run time is left out, and nothing can be changed: {shown} cannot be read \
-                     ({why}) nor renamed ({error}); move it away and `lb reload`"
-                )
-            }
-        };
-        Some(Record::new(Level::Error, "overlay_unreadable", text).cause(why))
     }
 
     pub(super) fn status(&self) -> Vec<OverlayStatus> {
@@ -344,10 +325,11 @@ impl Controller {
     fn put_in_force(
         &mut self,
         config: Config,
-        overlay: Overlay,
+        mut overlay: Overlay,
         text: &str,
     ) -> Result<Vec<Difference>, String> {
         let config = self.accepted(config).map_err(|error| format!("{error:#}"))?;
+        overlay.make_room()?.into_iter().for_each(|record| self.notifier.record(record));
         let kept = file::write(&overlay.path, &overlay.sources);
         kept.map_err(|error| format!("cannot write {}: {error}", overlay.path.display()))?;
         self.notifier.record(Record::new(Level::Info, "overlay_changed", text.to_owned()));
@@ -408,28 +390,6 @@ mod tests {
         assert_eq!(overlay.used("api"), (0, vec![remove("a")]));
         assert_eq!(overlay.used("cli"), (2, vec![remove("c"), remove("e")]));
         assert_eq!(overlay.used("web"), (5, vec![]));
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_read_is_put_aside_and_stays_there() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("overlay.json");
-        let aside = |name: &str| std::fs::read_to_string(folder.path().join(name));
-        for (text, name) in [("{ torn", "overlay.json.unreadable"), ("[]", "overlay.json.unreadable.2")] {
-            std::fs::write(&path, text).expect("a file");
-            let why = file::read(&path).expect_err("it is no overlay").to_string();
-            let mut overlay = Overlay { path: path.clone(), unreadable: Some(why), ..Overlay::default() };
-            let told = overlay.put_aside().expect("it is told");
-            assert_eq!((told.event.as_str(), told.level), ("overlay_unreadable", Level::Error));
-            assert_eq!(aside(name).expect("it is there"), text);
-            assert!(!path.exists() && overlay.put_aside().is_none(), "once");
-        }
-        assert_eq!(aside("overlay.json.unreadable").expect("the first one stays"), "{ torn");
-        assert_eq!(file::read(&path).expect("there is none"), Overlays::new());
-        // One that cannot be renamed is not written over.
-        let path = folder.path().join("gone").join("overlay.json");
-        let mut overlay = Overlay { path, unreadable: Some("torn".to_owned()), ..Overlay::default() };
-        assert!(overlay.put_aside().is_some() && overlay.unreadable.is_some());
     }
 
     #[test]

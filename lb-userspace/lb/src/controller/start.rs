@@ -61,13 +61,13 @@ impl Controller {
         }
         let findings = findings_of(&confinement, &alerts, &config);
         let interface = Interface::claim(Role::Main, &config.interface, findings.clone())?;
-        let ingresses = Ingresses::claim(&config, &findings)?;
         let index = interface.index();
         let sizes = inheritance::sizes(&config);
         let mut inherited = match fresh {
             true => None,
             false => inheritance::find(&config.interface, index, &sizes, &mut events),
         };
+        let ingresses = Ingresses::claim(&config, index, inherited.as_ref(), &findings).await?;
         let sizes = sizes.with_numbers_of(inherited.as_ref().map_or(&[], |found| &found.servers));
         let (data_path, pinned_maps) = inheritance::data_path(
             inherited.as_mut(),

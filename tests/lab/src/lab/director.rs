@@ -310,6 +310,7 @@ impl Director {
     /// - `restart.rs`: an interface without native XDP in native mode
     /// - `controller.rs`: a second `lb` on the interface (by [`Self::second`])
     /// - `machine.rs`: one that ended while it waited has printed no error
+    /// - `nat.rs`: another XDP program on the interface that servers are behind
     pub fn last_words(&self) -> Result<String> {
         self.log().map(|log| log::last_words(&log))
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use lb_model::overlay::{Change, Overlays, is_kept_elsewhere};
-use lb_model::{Config, ServiceKey, ServiceNames};
+use lb_model::{Config, Service, ServiceKey, ServiceNames, canonical};
 
 use super::all;
 
@@ -21,6 +21,8 @@ impl Added {
     pub(super) fn of(config: &Config, sources: &Overlays, unused: &BTreeMap<usize, String>) -> Self {
         let names = ServiceNames::of(&config.services);
         let mut added = Self::default();
+        // Thousands of servers may have come to one service.
+        let mut servers = HashMap::new();
         let all = all(sources).enumerate();
         for (_, (source, change)) in all.filter(|(number, _)| !unused.contains_key(number)) {
             match change {
@@ -32,8 +34,9 @@ impl Added {
                 }
                 Change::AddServer { service, server } => {
                     let Some(service) = names.find(service) else { continue };
-                    if let Some(server) = service.servers.iter().find(|one| one.is_called(&server.address)) {
-                        let key = (service.key, server.address);
+                    let called = servers.entry(service.key).or_insert_with(|| servers_by_name(service));
+                    if let Some(address) = called.get(&*canonical(&server.address)) {
+                        let key = (service.key, *address);
                         added.servers.entry(key).or_insert_with(|| source.clone());
                     }
                 }
@@ -63,8 +66,19 @@ impl Added {
     }
 }
 
+/// Addresses of a service's servers by all that these are called, see
+/// [`lb_model::Server::is_called`].
+fn servers_by_name(service: &Service) -> HashMap<String, IpAddr> {
+    // From behind: the first one of a name stays.
+    let each = service.servers.iter().rev();
+    each.flat_map(|server| server.names().map(|name| (name, server.address))).collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use lb_model::Server;
     use lb_model::overlay::{CLI, NewServer, NewService};
 
     use super::*;
@@ -99,6 +113,38 @@ services:
         assert_eq!(added.services, HashMap::from(keys));
         let key = (config.services[0].key, IpAddr::from([192, 0, 2, 22]));
         assert_eq!(added.servers, HashMap::from([(key, CLI.to_owned())]));
+    }
+
+    #[test]
+    fn of_servers_with_one_name_the_first_is_meant() {
+        let mut config = lb_config::parse(FILE, "lb.yaml").unwrap_or_else(|error| panic!("{error}"));
+        let known = &mut config.services[0].servers;
+        // Its name is the other one's address.
+        known[0].name = "192.0.2.22".into();
+        let server = NewServer { address: "192.0.2.22".into(), ..NewServer::default() };
+        let changes = vec![Change::AddServer { service: "web".into(), server }];
+        let sources = Overlays::from([(CLI.to_owned(), changes)]);
+        let added = Added::of(&config, &sources, &BTreeMap::new());
+        let key = (config.services[0].key, IpAddr::from([192, 0, 2, 21]));
+        assert_eq!(added.servers, HashMap::from([(key, CLI.to_owned())]));
+    }
+
+    /// Each of them is looked up once: a look at all for each would take minutes.
+    #[test]
+    fn of_thousands_of_servers_at_one_service_each_is_known() {
+        let mut config = lb_config::parse(FILE, "lb.yaml").unwrap_or_else(|error| panic!("{error}"));
+        let addresses = (0..20_000_u32).map(|number| Ipv4Addr::from_bits(0x0a00_0000 + number));
+        let addresses: Vec<Ipv4Addr> = addresses.collect();
+        let servers = addresses.iter().map(|address| Server::new((*address).into(), 80));
+        config.services[0].servers.extend(servers);
+        let change = |address: &Ipv4Addr| {
+            let server = NewServer { address: address.to_string(), ..NewServer::default() };
+            Change::AddServer { service: "web".into(), server }
+        };
+        let changes = addresses.iter().map(change).collect();
+        let sources = Overlays::from([(CLI.to_owned(), changes)]);
+        let added = Added::of(&config, &sources, &BTreeMap::new());
+        assert_eq!(added.servers.len(), addresses.len());
     }
 
     #[test]

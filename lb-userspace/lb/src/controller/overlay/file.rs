@@ -1,7 +1,7 @@
 //! The file of what was changed at run time. One that cannot be read is put aside: an operator may
 //! mend it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -28,11 +28,14 @@ pub(super) fn write(path: &Path, sources: &Overlays) -> io::Result<()> {
     whole_file::replace(path, &serde_json::to_vec_pretty(sources)?)
 }
 
+/// What the name of a file that was put aside has more, but for a number.
+const ASIDE: &str = ".unreadable";
+
 /// Renames the file, and says how; what was put aside before stays.
 pub(super) fn put_aside(path: &Path) -> io::Result<PathBuf> {
     let name = |number: u32| {
         let mut name = OsString::from(path);
-        name.push(".unreadable");
+        name.push(ASIDE);
         if number > 1 {
             name.push(format!(".{number}"));
         }
@@ -42,4 +45,23 @@ pub(super) fn put_aside(path: &Path) -> io::Result<PathBuf> {
     let aside = aside.ok_or_else(|| io::Error::other("there are a hundred of its kind already"))?;
     fs::rename(path, &aside)?;
     Ok(aside)
+}
+
+/// The files that were put aside and are still there, by name.
+pub(super) fn aside(path: &Path) -> Vec<PathBuf> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Vec::new() };
+    let mut first = name.to_owned();
+    first.push(ASIDE);
+    let is_one = |found: &OsStr| {
+        let more = found.as_encoded_bytes().strip_prefix(first.as_encoded_bytes());
+        more.is_some_and(|more| match more.split_first() {
+            None => true,
+            Some((dot, number)) => *dot == b'.' && number.iter().all(u8::is_ascii_digit),
+        })
+    };
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut aside: Vec<PathBuf> =
+        entries.filter(|entry| is_one(&entry.file_name())).map(|entry| entry.path()).collect();
+    aside.sort();
+    aside
 }
