@@ -314,10 +314,9 @@ fn an_interface_of_servers_with_another_program_is_refused_and_nothing_is_left()
     xdp_pass::attach(&lab.director, "eth1").expect("another program");
     let configuration = behind_eth1(", interface: eth1");
     let error = Director::refusal(Director::start(&lab.director, &configuration)).expect("lb does not start");
-    for words in [
-        "interface eth1: XDP cannot be attached",
-        "is another XDP program on it? `ip link show eth1` tells",
-    ] {
+    for words in
+        ["interface eth1: XDP cannot be attached", "is another XDP program on it? `ip link show eth1` tells"]
+    {
         assert!(error.contains(words), "{error}");
     }
     assert!(!has_program(&lab.director, "eth0"), "it is on neither");

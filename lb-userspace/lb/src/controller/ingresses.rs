@@ -220,11 +220,9 @@ mod tests {
         let exit = |interface, device, vlan| Exit { interface, device, mac, vlan, tpid: 0x8100, mtu: 1500 };
         let plain = exit(7, 7, None);
         let (tagged, other) = (exit(8, 7, Some(Vlan::single(120))), exit(9, 9, None));
-        for (to, expected) in [
-            (plain, [true, false, false]),
-            (tagged, [false, true, false]),
-            (other, [false, false, true]),
-        ] {
+        for (to, expected) in
+            [(plain, [true, false, false]), (tagged, [false, true, false]), (other, [false, false, true])]
+        {
             let Exit { device, vlan, tpid, mtu, .. } = to;
             let planned = egress::Exit { other: Some((device, mac)), vlan, tpid, mtu };
             let egress = egress::egress(None, None, planned).expect("they leave by another device");

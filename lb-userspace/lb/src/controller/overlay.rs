@@ -325,7 +325,7 @@ impl Controller {
     fn put_in_force(
         &mut self,
         config: Config,
-        mut overlay: Overlay,
+        overlay: Overlay,
         text: &str,
     ) -> Result<Vec<Difference>, String> {
         let config = self.accepted(config).map_err(|error| format!("{error:#}"))?;
