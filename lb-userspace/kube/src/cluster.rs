@@ -3,9 +3,9 @@
 //!
 //! - `read`: from the API's types
 
-mod read;
+pub(crate) mod read;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -23,6 +23,18 @@ pub(crate) const FINALIZER: &str = "lb-kube/cleanup";
 pub(crate) const ADDRESSES: &str = "lb-kube/addresses";
 pub(crate) const POOL: &str = "lb-kube/pool";
 pub(crate) const SCHEDULER: &str = "lb-kube/scheduler";
+
+/// Annotation of the slices of carriers: what one endpoint counts for.
+pub(crate) const WEIGHT: &str = "lb-kube/weight";
+
+/// Labels that say who has made a Service, and a slice.
+pub(crate) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+pub(crate) const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// and what `lb-kube` is called there.
+pub(crate) const MANAGER: &str = "lb-kube";
+
+/// The label of a slice that names its Service.
+pub(crate) const OF_SERVICE: &str = "kubernetes.io/service-name";
 
 /// Namespace and name; of nodes the namespace is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +78,15 @@ pub(crate) struct Service {
     pub addresses: Vec<IpAddr>,
     pub conditions: Vec<Condition>,
     pub finalizers: Vec<String>,
+    /// The Gateway that it is the carrier of.
+    pub gateway: Option<Owner>,
+}
+
+/// A Gateway, as a carrier names it; both are in one namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub name: String,
+    pub uid: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -83,9 +104,13 @@ pub(crate) struct Slice {
     /// Name of the Service.
     pub service: String,
     pub family: Family,
-    /// Names and protocols.
-    pub ports: BTreeSet<(String, String)>,
+    /// By names and protocols the ports of the endpoints; 0: nobody says which.
+    pub ports: BTreeMap<(String, String), u16>,
     pub endpoints: Vec<Endpoint>,
+    /// What one endpoint counts for, beside those of other slices.
+    pub weight: u16,
+    /// `lb-kube` has made it, for a carrier.
+    pub is_ours: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -238,6 +263,22 @@ pub(crate) mod samples {
             finalizers: vec![FINALIZER.into()],
             ..Service::default()
         }
+    }
+
+    /// Of the Service `web`: endpoints of its port that has no name.
+    pub(crate) fn slice(endpoints: Vec<Endpoint>) -> Slice {
+        Slice {
+            service: "web".into(),
+            family: Family::Ipv4,
+            ports: BTreeMap::from([((String::new(), "TCP".to_owned()), 8080)]),
+            endpoints,
+            weight: 1,
+            is_ours: false,
+        }
+    }
+
+    pub(crate) fn ready(node: &str, address: &str) -> Endpoint {
+        Endpoint { address: address.into(), node: node.into(), is_ready: true, is_leaving: false }
     }
 
     pub(crate) fn node(has: &[&str]) -> Node {

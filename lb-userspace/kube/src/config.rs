@@ -18,7 +18,8 @@ const KUBE_PROXY_PORT: u16 = 10256;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Services whose `spec.loadBalancerClass` says this are served.
+    /// Services whose `spec.loadBalancerClass` says this are served, and Gateways of classes whose
+    /// `spec.controllerName` does.
     #[serde(default = "class")]
     pub class: String,
     /// Whether those without a class are, too.

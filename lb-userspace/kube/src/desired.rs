@@ -10,6 +10,7 @@ use lb_model::{LONGEST_NAME, MAX_SERVERS_OF_ONE};
 use crate::address::Family;
 use crate::cluster::{Cluster, Endpoint, Name, Node, Port, Service, Slice};
 use crate::config::Config;
+use crate::words;
 
 /// What the director is to serve.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -87,9 +88,10 @@ fn one(
     })
 }
 
-/// Nodes with endpoints that are ready, weighted by their number; if there is none, those whose
-/// endpoints serve until they end. Also where the nodes tell that they are well: those whose last
-/// endpoints leave tell that they are not, so these are not asked.
+/// Nodes with endpoints that are ready, by the sum of their weights, which are 1 unless a carrier
+/// says otherwise; if there is none, those whose endpoints serve until they end. Also where the
+/// nodes tell that they are well: those whose last endpoints leave tell that they are not, so these
+/// are not asked.
 fn local_servers(
     service: &Service,
     port: &Port,
@@ -98,16 +100,24 @@ fn local_servers(
     nodes: &BTreeMap<Name, Node>,
 ) -> (Vec<NewServer>, Option<u16>) {
     let key = (port.name.clone(), port.protocol.clone());
-    let slices = slices.iter().filter(|slice| slice.family == family && slice.ports.contains(&key));
-    let all: Vec<&Endpoint> = slices.flat_map(|slice| &slice.endpoints).collect();
+    let slices = slices.iter().filter(|slice| slice.family == family);
+    let slices = slices.filter_map(|slice| Some((slice, *slice.ports.get(&key)?)));
+    let all = slices.flat_map(|(slice, port)| {
+        let endpoints = slice.endpoints.iter();
+        endpoints.map(move |endpoint| (endpoint, port, slice.weight))
+    });
+    let all: Vec<(&Endpoint, u16, u16)> = all.collect();
     let of = |is_meant: fn(&Endpoint) -> bool| {
-        let mut by_node: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        for endpoint in all.iter().filter(|endpoint| is_meant(endpoint)) {
-            by_node.entry(endpoint.node.as_str()).or_default().insert(endpoint.address.as_str());
+        // An endpoint may stand in two slices for a while.
+        let mut by_node: BTreeMap<&str, BTreeMap<(&str, u16), u16>> = BTreeMap::new();
+        for (endpoint, port, weight) in all.iter().filter(|(endpoint, ..)| is_meant(endpoint)) {
+            let of_node = by_node.entry(endpoint.node.as_str()).or_default();
+            of_node.insert((endpoint.address.as_str(), *port), *weight);
         }
         let weighted = nodes.iter().filter(|(_, node)| !node.is_excluded).filter_map(|(name, node)| {
-            let count = by_node.get(name.name.as_str())?.len();
-            Some((name, node, Some(u16::try_from(count).unwrap_or(u16::MAX))))
+            let weights = by_node.get(name.name.as_str())?.values();
+            let weight = weights.fold(0_u16, |sum, weight| sum.saturating_add(*weight));
+            Some((name, node, Some(weight)))
         });
         servers(weighted, family)
     };
@@ -140,11 +150,7 @@ fn service_name(Name { namespace, name }: &Name, port: u16, protocol: &str, fami
     if whole.len() <= LONGEST_NAME {
         return whole;
     }
-    // FNV-1a: the same on all directors, and in the next version.
-    let hash = whole.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let tail = format!("~{:08x}", hash >> 32);
+    let tail = format!("~{}", words::hash(&whole));
     // Kubernetes' names are ASCII.
     let head: String = whole.chars().take(LONGEST_NAME - tail.len()).collect();
     head + &tail

@@ -1,12 +1,13 @@
-//! The program `lb-kube`: Services of type LoadBalancer of a Kubernetes cluster become services of
-//! the director on the same machine. It runs beside each director; one of them, by a Lease, gives
-//! Services their addresses.
+//! The program `lb-kube`: Services of type LoadBalancer of a Kubernetes cluster, and Gateways of
+//! TCP and UDP, become services of the director on the same machine. It runs beside each director;
+//! one of them, by a Lease, gives Services their addresses.
 //!
 //! - `cluster`: what is known of the cluster; `watch`: how it becomes known
 //! - `config`: the file, with pools of addresses; `address`: ranges of them
 //! - `pools`: which Service gets which addresses; pure
 //! - `desired`: the director's services; pure
 //! - `decisions`: what is to be written to the cluster; pure. `writer`: it is written
+//! - `gateway`: the Gateway API, whose Gateways get Services of their own
 //! - `lease`: who writes; pure. `elector`: the Lease itself
 //! - `director`: the director is given its services
 //! - `runner`: the loop around all that; `health`: how it does; `words`: what goes wrong, in words
@@ -20,6 +21,7 @@ mod desired;
 mod director;
 mod documents;
 mod elector;
+mod gateway;
 mod health;
 mod lease;
 mod pools;
@@ -50,7 +52,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// and so long to say something: longer than a watch lasts.
 const SILENCE: Duration = Duration::from_secs(75);
 
-/// Services of a Kubernetes cluster, as services of the director on this machine
+/// Services and Gateways of a Kubernetes cluster, as services of the director on this machine
 #[derive(Debug, Parser)]
 #[command(name = "lb-kube", version)]
 struct Options {

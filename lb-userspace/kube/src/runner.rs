@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::decisions::{self, Answer, Unseen};
 use crate::desired::{Desired, desired};
 use crate::elector::Elector;
+use crate::gateway::{self, Gateways};
 use crate::health::{self, Board};
 use crate::words::Told;
 use crate::writer::Writer;
@@ -51,6 +52,13 @@ enum Message {
     Service(Box<Event<api::Service>>),
     Slice(Box<Event<EndpointSlice>>),
     Node(Box<Event<api::Node>>),
+    Gateway(gateway::News),
+}
+
+impl From<gateway::News> for Message {
+    fn from(news: gateway::News) -> Self {
+        Self::Gateway(news)
+    }
 }
 
 /// Runs until `end` comes to its end. What the director serves stays as it is.
@@ -68,15 +76,18 @@ pub(crate) async fn run(
     let elector = Elector::new(client.clone(), &settings.namespace, settings.me.clone());
     let elector = tokio::spawn(elector.run(leads, stopping));
     let mut others = watching(&client, &to);
+    others.extend(gateway::watch::watching(&client, &to));
     drop(to);
     if let Some(listener) = health {
         others.push(tokio::spawn(health::serve(listener, board.clone())));
     }
     let mut runner = Runner {
-        writer: Writer::new(client, settings.me.clone()),
+        writer: Writer::new(client.clone(), settings.me.clone()),
+        gateway_writer: gateway::writer::Writer::new(client),
         settings,
         config,
         cluster: Cluster::default(),
+        gateways: Gateways::default(),
         board,
         given: None,
         answer: None,
@@ -119,8 +130,10 @@ struct Runner {
     settings: Settings,
     config: Config,
     cluster: Cluster,
+    gateways: Gateways,
     board: Board,
     writer: Writer,
+    gateway_writer: gateway::writer::Writer,
     /// What the director has, and since when.
     given: Option<(Desired, Instant)>,
     answer: Option<Answer>,
@@ -167,6 +180,7 @@ impl Runner {
             Message::Service(event) => self.cluster.services.take(*event),
             Message::Slice(event) => self.cluster.slices.take(*event),
             Message::Node(event) => self.cluster.nodes.take(*event),
+            Message::Gateway(news) => self.gateways.take(news),
         }
     }
 
@@ -182,7 +196,7 @@ impl Runner {
         let is_given = self.give().await;
         let is_leader = self.leads();
         self.board.update(|figures| figures.is_leader = is_leader);
-        let is_written = if is_leader { self.write().await } else { true };
+        let is_written = !is_leader || (self.write().await & self.write_gateways().await);
         is_given && is_written
     }
 
@@ -259,6 +273,24 @@ impl Runner {
             Ok(is_written) => is_written,
             Err(_) => {
                 tracing::warn!("writing to Services took longer than {:.1} s", longest.as_secs_f64());
+                false
+            }
+        }
+    }
+
+    /// Carriers of Gateways are Services like others, and need no more than what is written here.
+    async fn write_gateways(&mut self) -> bool {
+        if !self.gateways.is_complete() {
+            // What is not known yet would take carriers from Gateways.
+            return true;
+        }
+        let writes =
+            gateway::decisions::writes(&self.gateways, &self.cluster, &self.config, &Timestamp::now());
+        let longest = time_to_write(*self.leadership.borrow(), Instant::now());
+        match timeout(longest, self.gateway_writer.write(writes)).await {
+            Ok(is_written) => is_written,
+            Err(_) => {
+                tracing::warn!("writing for Gateways took longer than {:.1} s", longest.as_secs_f64());
                 false
             }
         }

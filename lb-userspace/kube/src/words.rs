@@ -39,6 +39,26 @@ fn chain(error: &kube::Error) -> String {
     text
 }
 
+/// All refusals as one trouble: told by themselves, each would be news after the one before, again
+/// and again.
+pub(crate) fn in_one(refused: &[String]) -> String {
+    const TOLD: usize = 3;
+    let told = refused[..refused.len().min(TOLD)].join("; ");
+    match refused.len().checked_sub(TOLD) {
+        Some(more @ 1..) => format!("{told}; and {more} more"),
+        _ => told,
+    }
+}
+
+/// What tells apart names that had to be cut off: FNV-1a, the same on all directors, and in the
+/// next version.
+pub(crate) fn hash(text: &str) -> String {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{:08x}", hash >> 32)
+}
+
 /// Tells each kind of trouble once, and its end.
 #[derive(Debug, Default)]
 pub(crate) struct Told(Option<String>);
@@ -85,6 +105,12 @@ mod tests {
         let status = Status::failure("Unauthorized", "Unauthorized").with_code(401);
         let words = of("watching Nodes", &kube::Error::Api(status.boxed()));
         assert!(words.contains("kubeconfig"), "{words}");
+    }
+
+    #[test]
+    fn refusals_are_told_as_one() {
+        let of = |count: usize| in_one(&["a", "b", "c", "d", "e"].map(str::to_owned)[..count]);
+        assert_eq!([of(1), of(3), of(5)], ["a", "a; b; c", "a; b; c; and 2 more"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::decisions::{Verdict, What, Write};
-use crate::words::{self, Told};
+use crate::words::{self, Told, in_one};
 
 pub(crate) struct Writer {
     client: Client,
@@ -93,17 +93,6 @@ impl Writer {
     }
 }
 
-/// All refusals as one trouble: told by themselves, each would be news after the one before, again
-/// and again.
-fn in_one(refused: &[String]) -> String {
-    const TOLD: usize = 3;
-    let told = refused[..refused.len().min(TOLD)].join("; ");
-    match refused.len().checked_sub(TOLD) {
-        Some(more @ 1..) => format!("{told}; and {more} more"),
-        _ => told,
-    }
-}
-
 /// The longest note of an event, and the longest message of a condition, in bytes.
 const LONGEST_NOTE: usize = 1000;
 const LONGEST_MESSAGE: usize = 32_000;
@@ -167,11 +156,5 @@ mod tests {
             wanted
         );
         assert_eq!(body(&status(&[]))["status"]["loadBalancer"]["ingress"], Value::Null);
-    }
-
-    #[test]
-    fn refusals_are_told_as_one() {
-        let of = |count: usize| in_one(&["a", "b", "c", "d", "e"].map(str::to_owned)[..count]);
-        assert_eq!([of(1), of(3), of(5)], ["a", "a; b; c", "a; b; c; and 2 more"]);
     }
 }

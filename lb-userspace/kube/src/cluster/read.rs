@@ -1,33 +1,51 @@
 //! From the API's types to ours.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{ADDRESSES, Endpoint, Name, Node, POOL, Port, Read, SCHEDULER, Service, Slice};
+use super::{
+    ADDRESSES, Endpoint, MANAGED_BY, MANAGER, Name, Node, OF_SERVICE, Owner, POOL, Port, Read, SCHEDULER,
+    SLICE_MANAGED_BY, Service, Slice, WEIGHT,
+};
 use crate::address::Family;
+use crate::gateway::resources::GROUP;
 
-const OF_SERVICE: &str = "kubernetes.io/service-name";
 const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
 /// Kubernetes' default of `sessionAffinityConfig.clientIP.timeoutSeconds`.
 const AFFINITY_S: u64 = 10_800;
 
-fn name(metadata: &ObjectMeta) -> Name {
+pub(crate) fn name(metadata: &ObjectMeta) -> Name {
     Name {
         namespace: metadata.namespace.clone().unwrap_or_default(),
         name: metadata.name.clone().unwrap_or_default(),
     }
 }
 
-fn annotation(metadata: &ObjectMeta, key: &str) -> Option<String> {
+pub(crate) fn annotation(metadata: &ObjectMeta, key: &str) -> Option<String> {
     metadata.annotations.as_ref()?.get(key).cloned()
 }
 
-fn port(port: i32) -> Option<u16> {
+/// Whether `lb-kube` has made it.
+fn is_managed(metadata: &ObjectMeta, label: &str) -> bool {
+    let manager = metadata.labels.as_ref().and_then(|labels| labels.get(label));
+    manager.is_some_and(|manager| manager == MANAGER)
+}
+
+/// The Gateway whose carrier it is. Other controllers make Services of Gateways, too.
+fn owner(metadata: &ObjectMeta) -> Option<Owner> {
+    let mut all = metadata.owner_references.iter().flatten();
+    let of_group = |version: &str| version.split_once('/').is_some_and(|(group, _)| group == GROUP);
+    let found = all.find(|owner| owner.kind == "Gateway" && of_group(&owner.api_version))?;
+    let owner = Owner { name: found.name.clone(), uid: found.uid.clone() };
+    is_managed(metadata, MANAGED_BY).then_some(owner)
+}
+
+pub(crate) fn port(port: i32) -> Option<u16> {
     u16::try_from(port).ok().filter(|port| *port != 0)
 }
 
@@ -73,6 +91,7 @@ impl Read<api::Service> for Service {
             addresses: addresses.collect(),
             conditions: status.conditions.unwrap_or_default(),
             finalizers: metadata.finalizers.clone().unwrap_or_default(),
+            gateway: owner(&metadata),
         };
         (name(&metadata), Some(service))
     }
@@ -82,15 +101,20 @@ impl Read<discovery::EndpointSlice> for Slice {
     fn read(object: discovery::EndpointSlice) -> (Name, Option<Self>) {
         let discovery::EndpointSlice { address_type, endpoints, metadata, ports } = object;
         let service = metadata.labels.as_ref().and_then(|labels| labels.get(OF_SERVICE)).cloned();
-        let ports = ports
-            .into_iter()
-            .flatten()
-            .map(|port| (port.name.unwrap_or_default(), port.protocol.unwrap_or_else(|| "TCP".to_owned())));
-        let ports: BTreeSet<(String, String)> = ports.collect();
+        let ports = ports.into_iter().flatten().map(|one| {
+            let protocol = one.protocol.unwrap_or_else(|| "TCP".to_owned());
+            ((one.name.unwrap_or_default(), protocol), one.port.and_then(port).unwrap_or_default())
+        });
+        let ports: BTreeMap<(String, String), u16> = ports.collect();
         let endpoints: Vec<Endpoint> = endpoints.into_iter().filter_map(endpoint).collect();
         // Those of names instead of addresses are for DNS.
         let of = service.zip(Family::called(&address_type));
-        (name(&metadata), of.map(|(service, family)| Self { service, family, ports, endpoints }))
+        let is_ours = is_managed(&metadata, SLICE_MANAGED_BY);
+        let weight = annotation(&metadata, WEIGHT).and_then(|weight| weight.parse().ok());
+        let weight = weight.filter(|_| is_ours).unwrap_or(1);
+        let slice =
+            of.map(|(service, family)| Self { service, family, ports, endpoints, weight, is_ours });
+        (name(&metadata), slice)
     }
 }
 
@@ -220,12 +244,44 @@ mod tests {
             is_leaving,
         };
         assert_eq!(slice.endpoints, [endpoint(true, false), endpoint(true, false), endpoint(false, true)]);
-        assert_eq!(slice.ports, BTreeSet::from([("http".into(), "TCP".into())]));
+        assert_eq!(slice.ports, BTreeMap::from([(("http".into(), "TCP".into()), 8080)]));
+        assert_eq!((slice.weight, slice.is_ours), (1, false));
         let names = json!({
             "addressType": "FQDN", "endpoints": [],
             "metadata": { "name": "a", "labels": { "kubernetes.io/service-name": "web" } }
         });
         assert!(read::<discovery::EndpointSlice, Slice>(names).is_none());
+    }
+
+    #[test]
+    fn carriers_and_their_slices_are_known() {
+        let carrier = |manager: &str, version: &str| {
+            let owner = json!({ "apiVersion": version, "kind": "Gateway", "name": "edge", "uid": "g" });
+            let object = json!({
+                "metadata": {
+                    "name": "lb-kube-edge", "namespace": "shop", "labels": { MANAGED_BY: manager },
+                    "ownerReferences": [owner]
+                }
+            });
+            let (_, service) = read::<api::Service, Service>(object).expect("a Service");
+            service.gateway
+        };
+        let edge = Owner { name: "edge".into(), uid: "g".into() };
+        assert_eq!(carrier("lb-kube", "gateway.networking.k8s.io/v1"), Some(edge));
+        assert_eq!(carrier("istio", "gateway.networking.k8s.io/v1"), None);
+        assert_eq!(carrier("lb-kube", "example.org/v1"), None);
+        let weight = |manager: &str| {
+            let object = json!({
+                "addressType": "IPv4", "endpoints": [],
+                "metadata": {
+                    "name": "a", "annotations": { WEIGHT: "7" },
+                    "labels": { OF_SERVICE: "web", SLICE_MANAGED_BY: manager }
+                }
+            });
+            let (_, slice) = read::<discovery::EndpointSlice, Slice>(object).expect("a slice");
+            (slice.weight, slice.is_ours)
+        };
+        assert_eq!((weight("lb-kube"), weight("other")), ((7, true), (1, false)));
     }
 
     #[test]

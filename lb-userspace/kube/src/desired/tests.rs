@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::cluster::samples::{name, node, service, store};
+use crate::cluster::samples::{name, node, ready, service, slice, store};
 
 fn nodes() -> Vec<(Name, Node)> {
     let named = |name: &str| Name { namespace: String::new(), name: name.into() };
@@ -14,17 +14,8 @@ fn nodes() -> Vec<(Name, Node)> {
     ]
 }
 
-fn ready(node: &str, address: &str) -> Endpoint {
-    Endpoint { address: address.into(), node: node.into(), is_ready: true, is_leaving: false }
-}
-
 fn leaving(node: &str, address: &str) -> Endpoint {
     Endpoint { is_ready: false, is_leaving: true, ..ready(node, address) }
-}
-
-fn slice(endpoints: Vec<Endpoint>) -> Slice {
-    let ports = BTreeSet::from([(String::new(), "TCP".to_owned())]);
-    Slice { service: "web".into(), family: Family::Ipv4, ports, endpoints }
 }
 
 fn cluster(service: Service, slices: Vec<Slice>) -> Cluster {
@@ -86,6 +77,17 @@ fn of_local_endpoints_their_nodes_serve_by_their_number() {
 }
 
 #[test]
+fn endpoints_of_a_carrier_count_for_their_weights() {
+    let local = Service { is_local: true, health_port: Some(30100), ..service(&["192.0.2.10"]) };
+    let slices = vec![
+        Slice { weight: 9, ..slice(vec![ready("n1", "10.0.0.1"), ready("n2", "10.0.1.1")]) },
+        slice(vec![ready("n1", "10.0.0.2"), ready("n1", "10.0.0.3")]),
+    ];
+    let services = made(local, slices);
+    assert_eq!(shown(&services[0]), [("n1", Some(11)), ("n2", Some(9))]);
+}
+
+#[test]
 fn each_family_and_port_has_its_own_endpoints() {
     let named = |name: &str, port| Port { name: name.into(), protocol: "TCP".into(), port };
     let both = Service {
@@ -96,7 +98,7 @@ fn each_family_and_port_has_its_own_endpoints() {
     };
     let of = |family, port: &str, node: &str| Slice {
         family,
-        ports: BTreeSet::from([(port.to_owned(), "TCP".to_owned())]),
+        ports: BTreeMap::from([((port.to_owned(), "TCP".to_owned()), 8080)]),
         ..slice(vec![ready(node, "10.0.0.1")])
     };
     let services = made(

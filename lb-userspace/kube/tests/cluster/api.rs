@@ -43,6 +43,7 @@ struct Known {
     is_abrupt: bool,
     /// Whether a watch of something forgotten is refused before it begins.
     refuses_at_once: bool,
+    has_gateway_api: bool,
     forbidden: BTreeSet<(String, String)>,
     /// Names of objects whose changes are refused, as by a webhook.
     refused: BTreeSet<String>,
@@ -62,6 +63,7 @@ pub(crate) struct Api {
 /// What a path is about.
 struct Target {
     group: String,
+    version: String,
     resource: String,
     namespace: String,
     name: Option<String>,
@@ -77,8 +79,7 @@ impl Target {
             "apis" => pieces.next()?,
             _ => return None,
         };
-        // The version.
-        pieces.next()?;
+        let version = pieces.next()?.to_owned();
         let rest: Vec<&str> = pieces.collect();
         let (namespace, rest) = match rest.as_slice() {
             ["namespaces", namespace, rest @ ..] => (*namespace, rest),
@@ -87,6 +88,7 @@ impl Target {
         let piece = |index: usize| rest.get(index).map(|piece| (*piece).to_owned());
         Some(Self {
             group: group.to_owned(),
+            version,
             resource: piece(0)?,
             namespace: namespace.to_owned(),
             name: piece(1),
@@ -149,8 +151,14 @@ impl Api {
     /// As `kubectl delete` does: what has finalizers stays until they are gone.
     pub(crate) fn delete(&self, resource: &str, namespace: &str, name: &str) {
         let (namespace, resource) = (namespace.to_owned(), resource.to_owned());
-        let target = Target { group: String::new(), resource, namespace, name: None, part: None };
+        let (group, version) = (String::new(), String::new());
+        let target = Target { group, version, resource, namespace, name: None, part: None };
         self.change(|known| delete(known, &target, name));
+    }
+
+    /// From now on the kinds of the Gateway API are known.
+    pub(crate) fn install_gateway_api(&self) {
+        self.change(|known| known.has_gateway_api = true);
     }
 
     /// Tells all watches how far they are.
@@ -327,12 +335,17 @@ fn parameter<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
 }
 
 async fn answer(State(api): State<Api>, method: Method, uri: Uri, body: Bytes) -> Response {
-    if let Some(found) = discovery::answer(uri.path()) {
+    let has_gateway_api = api.known().has_gateway_api;
+    if let Some(found) = discovery::answer(uri.path(), has_gateway_api) {
         return axum::Json(found).into_response();
     }
     let Some(target) = Target::of(uri.path()) else {
         return refusal(StatusCode::NOT_FOUND, "NotFound", "no such path");
     };
+    if !discovery::knows(&target.group, &target.version, &target.resource, has_gateway_api) {
+        // As real ones do, without a status.
+        return (StatusCode::NOT_FOUND, "404 page not found\n").into_response();
+    }
     let is_watch = parameter(&uri, "watch") == Some("true");
     let verb = match method {
         Method::GET if is_watch => "watch",

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::process::Command;
 
 use super::process::wait_for;
-use super::{Bed, slice};
+use super::{Bed, gateways, slice};
 
 /// What it prints.
 async fn kubectl(bed: &Bed, words: &[&str]) -> String {
@@ -50,6 +50,30 @@ async fn the_example_is_applied_shown_and_deleted() {
     kubectl(&bed, &["delete", "service", "web", "--wait=false"]).await;
     wait_for("it is gone", || bed.api.get("services", "default", "web").is_none()).await;
     assert!(bed.director.serves().is_empty());
+    lb_kube.stop().await;
+}
+
+#[tokio::test]
+async fn the_example_of_a_gateway_is_applied_and_shown() {
+    let bed = Bed::new().await;
+    bed.api.install_gateway_api();
+    let lb_kube = bed.start();
+    let mut endpoints = slice(&[("n1", 1), ("n2", 2)]);
+    endpoints["metadata"]["namespace"] = json!("default");
+    bed.api.put("endpointslices", endpoints);
+    let mut web = gateways::backend();
+    web["metadata"]["namespace"] = json!("default");
+    bed.api.put("services", web);
+    let example = deploy() + "/example/gateway.yaml";
+    kubectl(&bed, &["apply", "--validate=false", "--filename", &example]).await;
+    bed.wait_for_service("default/lb-kube-edge:80/tcp 192.0.2.10:80 192.0.2.21*1,192.0.2.22*2").await;
+    wait_for("it is programmed", || {
+        let edge = bed.api.get("gateways", "default", "edge").unwrap_or_default();
+        edge["status"]["conditions"][1]["status"] == "True"
+    })
+    .await;
+    let address = ["get", "gateway", "edge", "--output", "jsonpath={.status.addresses[0].value}"];
+    assert_eq!(kubectl(&bed, &address).await, "192.0.2.10");
     lb_kube.stop().await;
 }
 

@@ -3,12 +3,14 @@
 //!
 //! - `api`: the API server, with `discovery`; `director`: what stands in for the director;
 //!   `process`: `lb-kube` itself
-//! - `services`: from Services to the director and back; `leaders`: who writes; `troubles`: what
-//!   goes wrong between them; `kubectl`: as operators see it; `manifests`: deploy/kubernetes
+//! - `services`: from Services to the director and back; `gateways`: the same of Gateways;
+//!   `leaders`: who writes; `troubles`: what goes wrong between them; `kubectl`: as operators see
+//!   it; `manifests`: deploy/kubernetes
 
 mod api;
 mod director;
 mod discovery;
+mod gateways;
 mod kubectl;
 mod leaders;
 mod manifests;

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::Bed;
 use super::process::wait_for;
-use super::service;
+use super::{gateways, service, slice};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/kubernetes")
@@ -86,9 +86,36 @@ fn allowed() -> BTreeSet<(String, String, String)> {
     allowed
 }
 
+/// A Gateway that comes, changes and goes, with routes of both kinds.
+async fn serve_gateway(bed: &Bed) {
+    bed.api.put("gatewayclasses", gateways::class());
+    bed.api.put("services", gateways::backend());
+    bed.api.put("endpointslices", slice(&[("n1", 1)]));
+    bed.api.put("gateways", gateways::gateway(&[("web", 80)]));
+    bed.api.put("tcproutes", gateways::route("shop", "web"));
+    bed.api.put("udproutes", gateways::route("shop", "web"));
+    bed.wait_for_service("shop/lb-kube-edge:80/tcp 192.0.2.100:80 192.0.2.21*1").await;
+    bed.api.put("endpointslices", slice(&[("n2", 1)]));
+    bed.wait_for_service("shop/lb-kube-edge:80/tcp 192.0.2.100:80 192.0.2.22*1").await;
+    bed.api.put("gateways", gateways::gateway(&[("web", 81)]));
+    bed.wait_for_service("shop/lb-kube-edge:81/tcp 192.0.2.100:81 192.0.2.22*1").await;
+    for (resource, name, namespace) in
+        [("gatewayclasses", "lb", ""), ("tcproutes", "web", "shop"), ("udproutes", "web", "shop")]
+    {
+        wait_for("a status", || {
+            bed.api.get(resource, namespace, name).is_some_and(|object| !object["status"].is_null())
+        })
+        .await;
+    }
+    bed.api.delete("gateways", "shop", "edge");
+    wait_for("the carrier is gone", || bed.service("lb-kube-edge").is_none()).await;
+    wait_for("its slices are gone", || bed.api.all("endpointslices").len() == 1).await;
+}
+
 #[tokio::test]
 async fn the_roles_allow_what_is_asked_for_and_no_more() {
     let bed = Bed::new().await;
+    bed.api.install_gateway_api();
     let config = of_kind("ConfigMap")["data"]["config.yaml"].as_str().expect("text").to_owned();
     fs::write(bed.folder.path().join("config.yaml"), config).expect("a file");
     let lb_kube = bed.start();
@@ -102,6 +129,7 @@ async fn the_roles_allow_what_is_asked_for_and_no_more() {
         bed.api.delete("services", "shop", "web");
         wait_for("the Service is gone", || bed.service("web").is_none()).await;
     }
+    serve_gateway(&bed).await;
     wait_for("the Lease was renewed", || bed.api.asked().iter().any(|(verb, ..)| verb == "update")).await;
     lb_kube.stop().await;
     assert_eq!(bed.api.asked(), allowed());
