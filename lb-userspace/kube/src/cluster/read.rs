@@ -112,8 +112,7 @@ impl Read<discovery::EndpointSlice> for Slice {
         let is_ours = is_managed(&metadata, SLICE_MANAGED_BY);
         let weight = annotation(&metadata, WEIGHT).and_then(|weight| weight.parse().ok());
         let weight = weight.filter(|_| is_ours).unwrap_or(1);
-        let slice =
-            of.map(|(service, family)| Self { service, family, ports, endpoints, weight, is_ours });
+        let slice = of.map(|(service, family)| Self { service, family, ports, endpoints, weight, is_ours });
         (name(&metadata), slice)
     }
 }

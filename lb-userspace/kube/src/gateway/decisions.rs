@@ -236,9 +236,10 @@ fn spec(carrier: &Carrier) -> Value {
 }
 
 fn of_slice(name: &Name, slice: &Slice, uid: &str) -> Value {
-    let ports = slice.ports.iter().map(|((name, protocol), port)| {
-        json!({ "name": name, "protocol": protocol, "port": port })
-    });
+    let ports = slice
+        .ports
+        .iter()
+        .map(|((name, protocol), port)| json!({ "name": name, "protocol": protocol, "port": port }));
     let endpoints = slice.endpoints.iter().map(|endpoint| {
         json!({
             "addresses": [endpoint.address], "nodeName": endpoint.node,

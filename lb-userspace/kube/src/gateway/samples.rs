@@ -24,10 +24,9 @@ pub(crate) fn gateway(listeners: &[(&str, i32)]) -> Gateway {
 
 /// That asks for these addresses.
 pub(crate) fn asking(gateway: Gateway, addresses: &[&str]) -> Gateway {
-    let addresses = addresses.iter().map(|address| Address {
-        type_: Some("IPAddress".into()),
-        value: Some((*address).to_owned()),
-    });
+    let addresses = addresses
+        .iter()
+        .map(|address| Address { type_: Some("IPAddress".into()), value: Some((*address).to_owned()) });
     let addresses = addresses.collect();
     Known { spec: api::GatewaySpec { addresses, ..gateway.spec.clone() }, ..gateway }
 }

@@ -56,10 +56,10 @@ pub(crate) fn of_gateway(
         let listener = &judged.listener.name;
         let known = gateway.status.listeners.iter().find(|known| known.name == *listener);
         let known = known.map(|known| known.conditions.as_slice()).unwrap_or_default();
-        let supported = judged.kinds.iter().map(|kind| api::RouteKind {
-            group: Some(GROUP.to_owned()),
-            kind: kind.name().to_owned(),
-        });
+        let supported = judged
+            .kinds
+            .iter()
+            .map(|kind| api::RouteKind { group: Some(GROUP.to_owned()), kind: kind.name().to_owned() });
         let wanted = of_listener(judged, programmed.is_true);
         api::ListenerStatus {
             name: listener.clone(),
@@ -90,9 +90,7 @@ fn accepted(gateway: &Gateway, judged: &[Judged<'_>]) -> Wanted {
     match (bad.is_empty(), bad.len() < judged.len()) {
         (true, _) => Wanted::well(ACCEPTED, ACCEPTED),
         // The others are served.
-        (false, true) => {
-            Wanted { message: bad.join("; "), ..Wanted::well(ACCEPTED, "ListenersNotValid") }
-        }
+        (false, true) => Wanted { message: bad.join("; "), ..Wanted::well(ACCEPTED, "ListenersNotValid") },
         (false, false) => Wanted::ill(ACCEPTED, "ListenersNotValid", bad.join("; ")),
     }
 }

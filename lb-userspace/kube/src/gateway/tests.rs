@@ -280,11 +280,8 @@ fn what_is_served_is_told() {
         observed_generation: None,
     };
     let with = |condition: Condition, has: &[&str]| {
-        let carrier = Service {
-            conditions: vec![condition],
-            finalizers: vec![FINALIZER.into()],
-            ..carrier(has)
-        };
+        let carrier =
+            Service { conditions: vec![condition], finalizers: vec![FINALIZER.into()], ..carrier(has) };
         decided(&gateways, &cluster(vec![(name("lb-kube-edge"), carrier)], vec![]))
     };
     let found = with(served("True", "Served"), &["192.0.2.10"]);
@@ -345,7 +342,7 @@ fn parents_of_other_controllers_stay_and_former_ones_of_ours_go() {
 
 #[test]
 fn names_of_carriers_are_labels() {
-    let of = |called: &str| super::carrier::name_of(&name(called)).name;
+    let of = |called: &str| carrier::name_of(&name(called)).name;
     assert_eq!(of("edge"), "lb-kube-edge");
     let (dotted, dashed) = (of("edge.eu"), of("edge-eu"));
     assert!(!dotted.contains('.') && dotted.starts_with("lb-kube-edge-eu-"), "{dotted}");
