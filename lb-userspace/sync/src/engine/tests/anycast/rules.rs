@@ -6,7 +6,7 @@ use lb_common::connection::slack;
 use super::*;
 
 /// Two rounds of digests, and what comes of them.
-const ALL: Duration = Duration::from_secs(25);
+pub(super) const ALL: Duration = Duration::from_secs(25);
 
 /// Of a client that has IPv4.
 fn key(client: u32) -> KeyV4 {
@@ -16,7 +16,7 @@ fn key(client: u32) -> KeyV4 {
 
 impl World {
     /// A packet of the client goes to a server of the node's choice.
-    fn happen_at(&self, node: usize, client: u32, server: u16, state: State) {
+    pub(super) fn happen_at(&self, node: usize, client: u32, server: u16, state: State) {
         let Director { table, directory, .. } = &self.directors[node];
         table.set(key(client), table.number(directory, server, false), state);
     }
@@ -62,7 +62,7 @@ impl World {
         entry.expires().ticks_after(self.directors[node].table.now())
     }
 
-    fn states(&self, client: u32) -> Vec<Option<State>> {
+    pub(super) fn states(&self, client: u32) -> Vec<Option<State>> {
         (0..self.directors.len()).map(|node| self.state(node, client)).collect()
     }
 }
