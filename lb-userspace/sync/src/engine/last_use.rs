@@ -6,9 +6,10 @@
 //! not telling of it again. Nobody owns what was found at a start, what an owner's earlier life
 //! spoke for, and what is known by hearsay: from a director that does not own it. While an owner is
 //! silent for long, others treat its entries as nobody's; the entries stay its own, so that what
-//! has ended there meanwhile goes once it is back. A director owns what is nobody's as soon as a
-//! packet comes there. An entry that a packet has prolonged here is not taken away, although its
-//! owner does not tell of it any more: it is nobody's from then on.
+//! has ended there meanwhile goes once it is back. A director that asks for all is not told of what
+//! it owns itself: what has ended there would come back. A director owns what is nobody's as soon
+//! as a packet comes there. An entry that a packet has prolonged here is not taken away, although
+//! its owner does not tell of it any more: it is nobody's from then on.
 //!
 //! **Whose word counts.** States do not tell which one is older: a client may use its port again.
 //! Nor do expiries, because each state has another time-out. So:
