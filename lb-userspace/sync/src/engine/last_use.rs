@@ -6,9 +6,10 @@
 //! not telling of it again. Nobody owns what was found at a start, what an owner's earlier life
 //! spoke for, and what is known by hearsay: from a director that does not own it. While an owner is
 //! silent for long, others treat its entries as nobody's; the entries stay its own, so that what
-//! has ended there meanwhile goes once it is back. A director owns what is nobody's as soon as a
-//! packet comes there. An entry that a packet has prolonged here is not taken away, although its
-//! owner does not tell of it any more: it is nobody's from then on.
+//! has ended there meanwhile goes once it is back. A director that asks for all is not told of what
+//! it owns itself: what has ended there would come back. A director owns what is nobody's as soon
+//! as a packet comes there. An entry that a packet has prolonged here is not taken away, although
+//! its owner does not tell of it any more: it is nobody's from then on.
 //!
 //! **Whose word counts.** States do not tell which one is older: a client may use its port again.
 //! Nor do expiries, because each state has another time-out. So:
@@ -21,14 +22,16 @@
 //!    - The owner's word counts, and so does that of who has ended a connection and tells of it
 //!      now.
 //!    - A connection that began after an end (a successor) is not ended by what is no later than
-//!      its beginning: that is the end of its predecessor.
+//!      its beginning: that is the end of its predecessor. If nobody speaks for it, an end by
+//!      hearsay is its own.
 //!    - Entries that go to different servers are different connections: the one that lives counts.
 //!    - Of one connection the end counts, or what is nearer to it, and hearsay is as good as an
 //!      owner's word. But what has ended is alive again if a director tells of it as news: it began
 //!      again there. If it is only told again, it is alive unless the end was seen here.
 //!    - Of two directors that speak for the same the one with the lower number does. If two tell of
 //!      living connections to different servers, news count, then what somebody speaks for, then
-//!      the lower number or, by hearsay, the server whose name has the lower hash.
+//!      the lower number or, by hearsay, the server whose name has the lower hash. News of one
+//!      moment may have crossed on their way: of these the lower number's count.
 //!
 //! Whoever keeps what it has tells that to the director that told it otherwise, at once, unless
 //! that were older news of what both know alike. By these rules at most one of two directors does
@@ -205,7 +208,8 @@ impl Here {
         if told.word != Word::Hearsay && self.owner == Owner::Other(told.teller) {
             return Outcome::GivesWay;
         }
-        if self.outlives && is_alive(here.state) {
+        let is_nobodys = self.owner == Owner::Nobody && told.word == Word::Hearsay;
+        if self.outlives && is_alive(here.state) && !is_nobodys {
             return self.stays(self.owner == Owner::Me);
         }
         if here.server != there.server {
@@ -236,8 +240,12 @@ impl Here {
             _ if !is_alive(here.state) => return Outcome::GivesWay,
             _ => {}
         }
+        // Nobody may know of both yet. If both gave way, neither would speak for what it has told.
+        let at_once = here.idle.abs_diff(there.idle) <= MARGIN;
         let (is_first, answers) = match (told.word, self.owner) {
-            (Word::News, _) | (Word::Again, Owner::Nobody) => (false, false),
+            (Word::News, Owner::Me) => (at_once && self.me < told.teller, true),
+            (Word::News, Owner::Other(node)) => (at_once && node < told.teller, false),
+            (Word::News | Word::Again, Owner::Nobody) => (false, false),
             (Word::Again, Owner::Me) => (self.me < told.teller, true),
             (Word::Again, Owner::Other(node)) => (node < told.teller, false),
             (Word::Hearsay, Owner::Nobody) => (here.server < there.server, false),

@@ -129,11 +129,12 @@ impl<T: Table> Look<'_, T> {
             }
         } else if balances {
             // What nobody speaks for who is there is this director's as soon as a packet comes.
-            let timeout = || match anycast && self.absent.present(seen.owner()) == Owner::Nobody {
-                true => 0,
-                false => self.table.service(entry.server()).timeouts[state.timeout_index()],
+            let timeout = || self.table.service(entry.server()).timeouts[state.timeout_index()];
+            let is_news = match anycast && self.absent.present(seen.owner()) == Owner::Nobody {
+                true => seen.is_used(now),
+                false => seen.is_prolonged(now, timeout()),
             };
-            if seen.is_prolonged(now, timeout()) {
+            if is_news {
                 *seen = mine;
                 self.tell(key, entry, state, server);
             }
@@ -195,6 +196,11 @@ impl<T: Table> Look<'_, T> {
         for (slot, seen) in (0..).zip(mirror) {
             let Some((key, entry, state)) = read(page, slot) else { continue };
             let Some(server) = self.directory.known(entry.server()) else { continue };
+            // Whoever speaks for it knows it, or it has ended there: then it must not come back.
+            let owner = Owner::Other(self.peers[peer].id);
+            if server.known.group.anycast && *regions == Regions::ALL && seen.owner() == owner {
+                continue;
+            }
             let wanted = || regions.contains(identity(key, server.hash).region());
             if is_alive(state) && server.known.group.id == group && wanted() {
                 let hearsay = server.known.group.anycast && seen.owner() != Owner::Me;

@@ -120,6 +120,9 @@ fn what_began_after_an_end_outlives_what_is_no_later() {
         assert_eq!(began(Owner::Me).outcome(told(News, state, 5)), stays(Owner::Me, true), "{state:?}");
         assert_eq!(began(THIRD).outcome(told(News, state, 5)), stays(THIRD, false), "{state:?}");
         assert_eq!(began(ITS).outcome(told(News, state, 5)), Outcome::GivesWay, "{state:?}: it knows");
+        let of_nobody = |word| began(Owner::Nobody).outcome(told(word, state, 5));
+        assert_eq!(of_nobody(Again), stays(Owner::Nobody, false), "{state:?}");
+        assert_eq!(of_nobody(Hearsay), Outcome::GivesWay, "{state:?}: it is its own end");
         assert_eq!(here(Established, 0, Owner::Me).outcome(told(News, state, 5)), Outcome::GivesWay);
     }
 }
@@ -140,6 +143,23 @@ fn of_connections_to_different_servers_the_living_one_counts() {
     // The end of a later one is the end of this one: its port was used again.
     let later = elsewhere(told(News, Closed, 0), 8);
     assert_eq!(here(Established, LONG, Owner::Me).outcome(later), Outcome::GivesWay);
+}
+
+#[test]
+fn of_two_servers_told_at_one_moment_the_lower_number_counts() {
+    let outcome = |owner, idle, teller| {
+        let told = Told { teller, ..elsewhere(told(News, Established, 0), 8) };
+        here(Established, idle, owner).outcome(told)
+    };
+    assert_eq!(outcome(Owner::Me, MARGIN, TELLER), stays(Owner::Me, true));
+    assert_eq!(outcome(THIRD, 0, TELLER), stays(THIRD, false));
+    for (owner, teller) in [(Owner::Me, 0), (Owner::Other(NodeId(3)), 2), (Owner::Nobody, 2), (ITS, 2)] {
+        assert_eq!(outcome(owner, 0, NodeId(teller)), Outcome::GivesWay, "{owner:?}");
+    }
+    // The later one is no older news: what is here was known there.
+    for owner in [Owner::Me, THIRD] {
+        assert_eq!(outcome(owner, MARGIN + 1, TELLER), Outcome::GivesWay, "{owner:?}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::simulation::{GROUP_ID, TIMEOUT};
 
+mod crossings;
 mod journeys;
 mod rules;
 

@@ -6,7 +6,7 @@ use lb_common::connection::slack;
 use super::*;
 
 /// Two rounds of digests, and what comes of them.
-const ALL: Duration = Duration::from_secs(25);
+pub(super) const ALL: Duration = Duration::from_secs(25);
 
 /// Of a client that has IPv4.
 fn key(client: u32) -> KeyV4 {
@@ -16,7 +16,7 @@ fn key(client: u32) -> KeyV4 {
 
 impl World {
     /// A packet of the client goes to a server of the node's choice.
-    fn happen_at(&self, node: usize, client: u32, server: u16, state: State) {
+    pub(super) fn happen_at(&self, node: usize, client: u32, server: u16, state: State) {
         let Director { table, directory, .. } = &self.directors[node];
         table.set(key(client), table.number(directory, server, false), state);
     }
@@ -62,7 +62,7 @@ impl World {
         entry.expires().ticks_after(self.directors[node].table.now())
     }
 
-    fn states(&self, client: u32) -> Vec<Option<State>> {
+    pub(super) fn states(&self, client: u32) -> Vec<Option<State>> {
         (0..self.directors.len()).map(|node| self.state(node, client)).collect()
     }
 }
@@ -94,6 +94,20 @@ fn what_is_used_here_stays_although_the_owner_has_it_no_more() {
     assert_eq!(world.states(1), [Some(State::Established); 3], "its new director has told of it");
     assert_eq!(world.owned(1, Owner::Me), 1);
     assert_eq!(world.states(2), [None::<State>; 3], "nobody uses it");
+}
+
+/// Short time-outs are prolonged by little.
+#[test]
+fn what_nobody_speaks_for_is_whose_packets_come_however_soon() {
+    let mut world = World::anycast(49, &[16, 16], 0);
+    world.happen(0, 1, State::Established);
+    world.run_all(10 * STEP);
+    world.start(0);
+    world.run_all(Duration::from_millis(4300));
+    assert_eq!(world.owned(1, Owner::Nobody), 1);
+    world.happen(1, 1, State::Established);
+    world.run_all(3 * STEP);
+    assert_eq!((world.owned(1, Owner::Me), world.owned(0, Owner::Other(NodeId(1)))), (1, 1));
 }
 
 #[test]
@@ -194,6 +208,27 @@ fn what_ends_at_a_silent_director_ends_everywhere_once_it_is_back() {
     world.run_all(ALL);
     world.assert_all_know(20);
     assert_eq!((world.owned(0, Owner::Me), world.owned(1, Owner::Me)), (15, 5));
+}
+
+/// What has ended leaves no entry there in the end, and others tell all that they know at once.
+#[test]
+fn what_a_silent_director_has_forgotten_it_is_not_told_by_others() {
+    for seed in 0..12 {
+        let mut world = World::anycast(70 + seed, &[16, 16, 16], 0);
+        let clients = || (1..40).filter(|client| client % 3 != 0);
+        clients().for_each(|client| world.happen(0, client, State::Established));
+        world.run_all(Duration::from_millis(50));
+        world.directors[0].set_side(Some(1));
+        // This one is told in vain: the stream to the silent one begins again.
+        world.happen(1, 50, State::Established);
+        world.pass(Duration::from_secs(8));
+        clients().for_each(|client| world.happen(0, client, State::Closed));
+        world.pass(Duration::from_millis(2000 + 35 * seed));
+        clients().for_each(|client| world.forget(0, client));
+        world.pass(Duration::from_secs(3));
+        world.run_all(ALL);
+        world.assert_all_know(1);
+    }
 }
 
 /// Two that are cut off from each other both speak for a connection, to a third one.
