@@ -6,9 +6,11 @@ use std::time::Duration;
 use lb_lab::busy::measured;
 use lb_lab::cluster::VIP;
 use lb_lab::cluster::pair::{PATIENCE, Settings};
+use lb_lab::lab::director::wait_for;
 use lb_lab::lab::{Link, Node, cleanup};
+use lb_lab::scenario::methods::Method;
 use lb_lab::scenario::several::Several;
-use lb_lab::scenario::steady::Steady;
+use lb_lab::scenario::steady::{self, Steady};
 
 const CONNECTIONS: usize = 300;
 const PACE: Duration = Duration::from_millis(200);
@@ -152,6 +154,25 @@ fn a3_connections_go_on_while_the_standby_director_is_restarted_and_killed() {
     }
     clients_of_ha1.finish_intact();
     clients_of_ha2.finish_intact();
+}
+
+/// Answers of servers behind address translation come to whoever has the group, and only the other
+/// one knows their connections: they take the same way as their clients' packets do.
+#[test]
+fn a_planned_move_keeps_connections_by_address_translation_without_synchronisation() {
+    let several =
+        Several::start_by(Method::Masq, "masqmoves", 10_000, SETTINGS, "  sync: off\n", steady::echo);
+    let several = several.unwrap_or_else(|error| panic!("{error:#}"));
+    let clients = clients(&several);
+    for (from, to) in [(&several.pair.ha1, "ha2"), (&several.pair.ha2, "ha1")] {
+        wait_for(from, "another one is ready", |status| {
+            status.cluster.as_ref().is_some_and(|cluster| cluster.groups[0].has_successor)
+        });
+        from.failover().expect("the group moves");
+        several.pair.wait_until_held_by(to).unwrap_or_else(|error| panic!("{error:#}"));
+        std::thread::sleep(3 * PACE);
+    }
+    clients.finish_intact();
 }
 
 /// What a machine would swallow that is gone follows its service's rule: the connections are reset,

@@ -25,9 +25,7 @@ fn start(purpose: &str, cluster: &str) -> Several {
 /// Connections of clients, which the other director knows.
 fn known_clients(several: &Several) -> Steady {
     let clients = several.clients(CONNECTIONS, PACE).unwrap_or_else(|error| panic!("{error:#}"));
-    wait_for(&several.pair.ha2, "ha2 knows them", |status| {
-        peer(status).is_some_and(|peer| peer.taken >= CONNECTIONS as u64)
-    });
+    several.ha2_knows(CONNECTIONS as u64).unwrap_or_else(|error| panic!("{error:#}"));
     clients
 }
 

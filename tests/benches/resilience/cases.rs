@@ -262,9 +262,7 @@ impl Run<'_> {
         let mut several = self.start_several(TABLE, settings)?;
         let clients = several.clients(self.connections(), PACE)?;
         let connections = self.connections() as u64;
-        several.pair.ha2.wait_until("ha2 knows them", PATIENCE, |status| {
-            peer(status).is_some_and(|peer| peer.taken >= connections)
-        })?;
+        several.ha2_knows(connections)?;
         eprintln!("  {connections} connections are open, and the other director knows them");
         let newcomers = start_newcomers(&several.talk.client, SERVICE)?;
         let arrivals = Arrivals::start(&several.talk.client, SERVICE, PACE);

@@ -5,6 +5,7 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use lb_api::status::Status;
 
 use super::alone::{SERVICE, configuration_by};
 use super::methods::Method;
@@ -55,6 +56,17 @@ impl Several {
     /// So many connections that stay open, each of which sends a block every `pace`.
     pub fn clients(&self, connections: usize, pace: Duration) -> Result<Steady> {
         Steady::open(&self.talk.client, SERVICE, connections, pace)
+    }
+
+    /// Waits until ha2 knows so many of them as open: what was told of each may come in several
+    /// pieces.
+    pub fn ha2_knows(&self, connections: u64) -> Result<()> {
+        let of_tcp = |status: &Status| -> u64 {
+            let services = status.services.iter().filter(|service| service.protocol == "tcp");
+            services.flat_map(|service| &service.servers).map(|server| u64::from(server.active)).sum()
+        };
+        let knows = |status: &Status| of_tcp(status) >= connections;
+        self.pair.ha2.wait_until("ha2 knows all connections", PATIENCE, knows).map(drop)
     }
 
     /// ha1 starts again, and has the group back.
