@@ -32,7 +32,11 @@ pub const SERVE_ON_NS: u64 = 600_000_000_000;
 /// The time to live that a packet has at most once a director has returned it to the other one, see
 /// [`Decides::Sender`]. Enough for one that goes back once more, because that director is its
 /// server (`hairpin`).
-const RETURNED_TTL: u8 = hairpin::TTL + 2;
+pub const RETURNED_TTL: u8 = hairpin::TTL + 2;
+
+/// The same of a server's answer. It may be for a client that no director balances, and then the
+/// holder's host routes it to wherever that client is.
+pub const RETURNED_ANSWER_TTL: u8 = 32;
 
 /// Number of a group of VIPs: which lease a service, or a VIP, is under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -111,15 +115,15 @@ pub enum Decides {
     Sender,
 }
 
-/// The time to live of a packet that goes back to the director that it came from with this one;
-/// `None`: its way ends here. So one that two directors return to each other, because neither has
-/// the group for a moment, ends after a few hops.
+/// The time to live of a packet that goes back to the director that it came from with this one, at
+/// most so much; `None`: its way ends here. So one that two directors return to each other, because
+/// neither has the group for a moment, ends after a few hops.
 #[inline(always)]
-pub const fn returned(arrived: u8) -> Option<u8> {
+pub const fn returned(arrived: u8, most: u8) -> Option<u8> {
     match arrived {
         0 | 1 => None,
-        2..=RETURNED_TTL => Some(arrived - 1),
-        _ => Some(RETURNED_TTL),
+        _ if arrived <= most => Some(arrived - 1),
+        _ => Some(most),
     }
 }
 
@@ -425,11 +429,15 @@ mod tests {
 
     #[test]
     fn what_is_returned_ends_after_a_few_hops() {
-        for arrived in 0..=u8::MAX {
-            let hops = core::iter::successors(Some(arrived), |left| returned(*left)).count();
-            assert!(hops <= 1 + usize::from(RETURNED_TTL), "{hops} hops of {arrived}");
+        for (arrived, most) in (0..=u8::MAX).flat_map(|ttl| [(ttl, RETURNED_TTL), (ttl, RETURNED_ANSWER_TTL)])
+        {
+            let hops = core::iter::successors(Some(arrived), |left| returned(*left, most)).count();
+            assert!(hops <= 1 + usize::from(most), "{hops} hops of {arrived}");
         }
-        assert!(returned(64).and_then(hairpin::time_to_live).is_some(), "its server may have sent it");
+        assert!(
+            returned(64, RETURNED_TTL).and_then(hairpin::time_to_live).is_some(),
+            "its server may have sent it"
+        );
     }
 
     #[test]

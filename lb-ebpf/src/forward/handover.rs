@@ -13,13 +13,14 @@ use crate::stats;
 /// Makes a packet in mid-connection one for the other director of a take-over, if there is one and
 /// it decides where the packet goes. With a lease that is `over` that is whoever has relayed it.
 /// With `shared` directors are real servers, and the packet bears a mark then, see
-/// `lb_common::peer`.
+/// `lb_common::peer`. What goes back to its sender has at most `hops` left.
 #[inline(always)]
 pub fn relay<A: Family>(
     context: &Context<A>,
     found: &Found<A>,
     over: bool,
     shared: bool,
+    hops: u8,
 ) -> Result<Decides, Reason> {
     let Context { packet, control, now_ns, .. } = context;
     let lease = lease::read(control, found.group());
@@ -35,7 +36,7 @@ pub fn relay<A: Family>(
     match decides {
         Decides::This => return Ok(decides),
         Decides::Other => {}
-        Decides::Sender => take_hops(context)?,
+        Decides::Sender => take_hops(context, hops)?,
     }
     direct::write(packet, control, director)?;
     if shared {
@@ -47,7 +48,7 @@ pub fn relay<A: Family>(
 
 /// Takes from the time to live what `lb_common::lease::returned` wants.
 #[inline(always)]
-fn take_hops<A: Family>(Context { packet, flow, .. }: &Context<A>) -> Result<(), Reason> {
-    A::set_hops(packet, flow.network, returned(flow.ttl).ok_or(Reason::TtlExpired)?);
+fn take_hops<A: Family>(Context { packet, flow, .. }: &Context<A>, most: u8) -> Result<(), Reason> {
+    A::set_hops(packet, flow.network, returned(flow.ttl, most).ok_or(Reason::TtlExpired)?);
     Ok(())
 }

@@ -9,7 +9,7 @@ use lb_common::connection::tcp_flags;
 use lb_common::control::Control;
 use lb_common::fragment::Datagram;
 use lb_common::frame::{self, Frame as _, Head};
-use lb_common::lease::Decides;
+use lb_common::lease::{Decides, RETURNED_TTL};
 use lb_common::peer::Sender;
 use lb_common::reason::Reason;
 use lb_common::server::ServerEntry;
@@ -146,7 +146,7 @@ fn send_error<A: Family>(packet: Packet, control: &'static Control, head: Head<A
         return others(packet, control, &head);
     };
     check(context)?;
-    if let Some(action) = by_lease(context, &found)? {
+    if let Some(action) = by_lease(context, &found, RETURNED_TTL)? {
         return Ok(action);
     }
     match found.known() {
@@ -160,9 +160,13 @@ fn send_error<A: Family>(packet: Packet, control: &'static Control, head: Head<A
 }
 
 /// The rules of the slow way for a packet in mid-connection. `None`: it goes where the connection
-/// table says.
+/// table says. One that goes back to the director that it came from has at most `hops` left.
 #[inline(always)]
-pub(super) fn by_lease<A: Family>(context: &Context<A>, found: &Found<A>) -> Result<Option<Action>, Reason> {
+pub(super) fn by_lease<A: Family>(
+    context: &Context<A>,
+    found: &Found<A>,
+    hops: u8,
+) -> Result<Option<Action>, Reason> {
     let Context { packet, control, flow, now_ns } = context;
     let group = found.group();
     let shared = found.is_served_by_a_director();
@@ -177,7 +181,7 @@ pub(super) fn by_lease<A: Family>(context: &Context<A>, found: &Found<A>) -> Res
     // Where directors are real servers a relayed packet bears a mark, for which an error has no
     // place in IPv6.
     let doubtful = found.is_doubtful(flow, tcp_flags::ACK, lease::generation(control, group));
-    if doubtful && !shared && handover::relay(context, found, over, false)? != Decides::This {
+    if doubtful && !shared && handover::relay(context, found, over, false, hops)? != Decides::This {
         return Ok(Some(Action::Transmit));
     }
     Ok(None)

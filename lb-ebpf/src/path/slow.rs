@@ -5,7 +5,7 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::connection::{Generation, first};
 use lb_common::control::Control;
 use lb_common::frame::{self, Flow, Parsed};
-use lb_common::lease::Decides;
+use lb_common::lease::{Decides, RETURNED_TTL};
 use lb_common::peer::Sender;
 use lb_common::reason::Reason;
 use lb_common::service::Protocol;
@@ -154,7 +154,7 @@ fn serve<A: Family>(context: &Context<A>) -> Result<Action, Reason> {
         return Err(lease::read(control, group).refusal(*now_ns));
     }
     if found.is_doubtful(flow, flags, generation) {
-        match handover::relay(context, &found, over, shared)? {
+        match handover::relay(context, &found, over, shared, RETURNED_TTL)? {
             Decides::This => {}
             Decides::Other => {
                 found.dispute(generation);

@@ -6,7 +6,7 @@ use lb_common::addr::{Address, V6};
 use lb_common::connection::tcp_flags::DATA;
 use lb_common::connection::{Generation, State};
 use lb_common::frame::{self, Flow, Parsed};
-use lb_common::lease::{Decides, returned};
+use lb_common::lease::{Decides, RETURNED_TTL, returned};
 use lb_common::mac::Mac;
 use lb_common::peer::{self, Facts, Sender};
 use lb_common::reason::{Reason, TableEvent};
@@ -244,7 +244,7 @@ impl Model {
             return Ok(decides);
         }
         if decides == Decides::Sender {
-            bytes::set_hops(frame, seen, returned(seen.hops).ok_or(Reason::TtlExpired)?);
+            bytes::set_hops(frame, seen, returned(seen.hops, RETURNED_TTL).ok_or(Reason::TtlExpired)?);
         }
         bytes::set_macs(frame, other, self.setting.mac);
         if marks {

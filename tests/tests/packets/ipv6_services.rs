@@ -1,5 +1,6 @@
 //! Services of IPv6, packet by packet: what holds of IPv4 holds here.
 
+use lb_common::lease::{RETURNED_TTL, returned};
 use lb_common::mac::Mac;
 use lb_common::reason::{Reason, TableEvent};
 use lb_tests::harness::*;
@@ -158,7 +159,7 @@ fn what_nobody_knows_is_relayed() {
     from_other[6..12].copy_from_slice(&OTHER.octets());
     let outcome = director.send_bytes(&from_other);
     assert_eq!((outcome.verdict, &outcome.frame[..6]), (Verdict::Tx, &OTHER.octets()[..]));
-    assert_eq!(Some(outcome.frame[IP + 7]), lb_common::lease::returned(from_other[IP + 7]));
+    assert_eq!(Some(outcome.frame[IP + 7]), returned(from_other[IP + 7], RETURNED_TTL));
 }
 
 /// More connections than the table has slots for: none is lost that somebody would miss.

@@ -264,7 +264,10 @@ impl Pair {
     const KEY: ServiceKey = WEB;
 
     pub(crate) fn new() -> Self {
-        let directors = [Director::new([(Self::KEY, rr([1]))]), Director::new([(Self::KEY, rr([2]))])];
+        Self::of([1, 2].map(|server| Director::new([(Self::KEY, rr([server]))])))
+    }
+
+    pub(crate) fn of(directors: [Director; 2]) -> Self {
         let mut pair = Self(directors);
         for (index, director) in pair.0.iter_mut().enumerate() {
             director.data_path.executor.set_mac(Self::MACS[index]);
@@ -298,8 +301,13 @@ impl Pair {
     /// What becomes of a packet that a client sends to one of them, and how often it went to the
     /// other one.
     pub(crate) fn send(&self, index: usize, packet: Packet) -> (Outcome, u32) {
+        self.send_frame(index, &packet.bytes())
+    }
+
+    /// The same of a frame from anybody.
+    pub(crate) fn send_frame(&self, index: usize, frame: &[u8]) -> (Outcome, u32) {
         let mut at = index;
-        let mut outcome = self.0[at].send(&Packet { destination: Self::MACS[at], ..packet });
+        let mut outcome = self.0[at].send_bytes(&[&Self::MACS[at].octets(), &frame[6..]].concat());
         for relays in 0..=MOST_HOPS {
             let to_the_other =
                 outcome.verdict == Verdict::Tx && outcome.frame[..6] == Self::MACS[1 - at].octets();

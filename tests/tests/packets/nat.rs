@@ -3,6 +3,7 @@
 
 mod elsewhere;
 mod hops;
+mod moves;
 mod related;
 pub(crate) mod source;
 mod together;
