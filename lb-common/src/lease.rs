@@ -34,8 +34,7 @@ pub const SERVE_ON_NS: u64 = 600_000_000_000;
 /// server (`hairpin`).
 pub const RETURNED_TTL: u8 = hairpin::TTL + 2;
 
-/// The same of a server's answer. It may be for a client that no director balances, and then the
-/// holder's host routes it to wherever that client is.
+/// The same of a server's answer, which has far to go from there: to its client.
 pub const RETURNED_ANSWER_TTL: u8 = 32;
 
 /// Number of a group of VIPs: which lease a service, or a VIP, is under.

@@ -134,7 +134,7 @@ pub fn take_related<A: Family>(context: &XdpContext) -> u32 {
 enum Step {
     /// It goes to its client.
     GoesOn,
-    /// Another director may know its connection.
+    /// Another director has relayed it, and this one does not know its connection.
     Asks,
     Ends(Action),
 }
@@ -245,17 +245,19 @@ fn about<A: Family>(packet: &Packet, head: &Head<A>) -> Option<(Flow<A>, Quoted<
     Some((sent, quoted))
 }
 
-/// Whether another director may know the connection of an answer that this one does not know: the
-/// other one of a hand-over, to which packets of the client are relayed, knows what was open before.
+/// Whether an answer that this director does not know goes back to the other one of a hand-over,
+/// which has relayed it. What comes from anybody else may be for this host, such as what a check
+/// waits for, or for a client that no director balances.
 #[inline(always)]
 fn asks<A: Family>(Context { packet, control, flow, now_ns }: &Context<A>, found: &Found<A>) -> bool {
     let group = found.group();
     found.entry().is_none()
         && flow.protocol == Protocol::Tcp
-        && (lease::balances(control, group, *now_ns) || peer::relays(packet, group, *now_ns))
+        && !lease::balances(control, group, *now_ns)
+        && peer::relays(packet, group, *now_ns)
 }
 
-/// What becomes of an answer that another director is asked about.
+/// What becomes of an answer that another director has relayed.
 #[inline(never)]
 fn ask<A: Family>(context: *mut xdp_md) -> u32 {
     let context = &packet::context(context);
@@ -273,7 +275,7 @@ fn ask<A: Family>(context: *mut xdp_md) -> u32 {
     })
 }
 
-/// `None`: nobody else is asked.
+/// `None`: it stays here.
 #[inline(always)]
 fn asked<A: Family>(context: &Context<A>) -> Result<Option<Action>, Reason> {
     let Some(found) = connection::look_up(context)? else { return Ok(None) };
