@@ -149,8 +149,16 @@ impl Gateways {
         self.gateways.all().iter().filter(move |(_, gateway)| {
             let name = gateway.spec.gateway_class_name.clone();
             let class = self.classes.all().get(&Name { namespace: String::new(), name });
-            !gateway.is_deleted && class.is_some_and(|class| class.spec.is_accepted(config))
+            !gateway.is_deleted && class.is_some_and(|class| class.spec.is_ours(config))
         })
+    }
+
+    /// Whether its class may get new Gateways: one that is given parameters later keeps those that
+    /// it has.
+    fn takes_new(&self, gateway: &Gateway, config: &Config) -> bool {
+        let name = gateway.spec.gateway_class_name.clone();
+        let class = self.classes.all().get(&Name { namespace: String::new(), name });
+        class.is_some_and(|class| class.spec.is_accepted(config))
     }
 
     /// All routes, of both kinds.

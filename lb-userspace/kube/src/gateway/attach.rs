@@ -180,9 +180,9 @@ fn allows(listener: &Listener, gateway: &Name, route: &Name, gateways: &Gateways
         Some("Selector") => {
             let name = Name { namespace: String::new(), name: route.namespace.clone() };
             let labels = gateways.namespaces.all().get(&name);
-            let selector = Selector::try_from(namespaces.selector.clone());
             // One that makes no sense selects nothing.
-            labels.zip(selector.ok()).is_some_and(|(labels, selector)| selector.matches(&labels.0))
+            let selector = namespaces.selector.clone().and_then(|given| Selector::try_from(given).ok());
+            labels.zip(selector).is_some_and(|(labels, selector)| selector.matches(&labels.0))
         }
         Some(_) => false,
     }

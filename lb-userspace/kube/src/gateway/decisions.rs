@@ -120,6 +120,9 @@ impl Writes<'_> {
         let (mut wanted, mut copies) = (BTreeMap::new(), BTreeMap::new());
         for (name, gateway) in self.gateways.ours(config) {
             let Some(carrier) = carrier(name, gateway, config) else { continue };
+            if !services.contains_key(&carrier.name) && !self.gateways.takes_new(gateway, config) {
+                continue;
+            }
             let found = services.get(&carrier.name).filter(|found| is_whole(&carrier, found));
             for judged in judge(gateway) {
                 let holder = attachments.holders.get(&(name, judged.listener.name.as_str()));
@@ -137,17 +140,28 @@ impl Writes<'_> {
                 self.push(resource.clone(), name, what);
             }
         }
+        // Those of another class are another `lb-kube`'s.
+        let is_ours = |service: &Service| service.class.as_ref() == Some(&config.class);
         let is_over = |name: &Name, service: &Service| {
-            service.gateway.is_some() && !service.is_deleted && !wanted.contains_key(name)
+            service.gateway.is_some() && is_ours(service) && !service.is_deleted && !wanted.contains_key(name)
         };
         for (name, service) in services.iter().filter(|(name, service)| is_over(name, service)) {
             self.push(resource.clone(), name, What::Delete(Some(service.uid.clone())));
         }
-        self.slices(cluster.slices.all(), &copies);
+        let is_anothers = |name: &Name, slice: &Slice| {
+            let carrier = Name { namespace: name.namespace.clone(), name: slice.service.clone() };
+            services.get(&carrier).is_some_and(|service| !is_ours(service))
+        };
+        self.slices(cluster.slices.all(), &copies, is_anothers);
     }
 
     /// `copies`: the slices as they are to be, and the uids of their carriers.
-    fn slices(&mut self, known: &BTreeMap<Name, Slice>, copies: &BTreeMap<Name, (Slice, String)>) {
+    fn slices(
+        &mut self,
+        known: &BTreeMap<Name, Slice>,
+        copies: &BTreeMap<Name, (Slice, String)>,
+        is_anothers: impl Fn(&Name, &Slice) -> bool,
+    ) {
         let resource = ApiResource::erase::<EndpointSlice>(&());
         for (name, (slice, uid)) in copies {
             let what = match known.get(name) {
@@ -158,7 +172,10 @@ impl Writes<'_> {
             };
             self.push(resource.clone(), name, what);
         }
-        for (name, _) in known.iter().filter(|(name, slice)| slice.is_ours && !copies.contains_key(*name)) {
+        let is_over = |name: &Name, slice: &Slice| {
+            slice.is_ours && !copies.contains_key(name) && !is_anothers(name, slice)
+        };
+        for (name, _) in known.iter().filter(|(name, slice)| is_over(name, slice)) {
             self.push(resource.clone(), name, What::Delete(None));
         }
     }

@@ -145,7 +145,8 @@ pub(crate) struct AllowedRoutes {
 pub(crate) struct RouteNamespaces {
     /// `None`: `Same`.
     pub from: Option<String>,
-    pub selector: LabelSelector,
+    /// `None` selects nothing, an empty one everything.
+    pub selector: Option<LabelSelector>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

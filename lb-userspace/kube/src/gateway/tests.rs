@@ -94,7 +94,7 @@ fn routes_of_other_namespaces_need_a_listener_that_takes_them() {
     let selecting = |key: &str| {
         let labels = BTreeMap::from([(key.to_owned(), "web".to_owned())]);
         let selector = LabelSelector { match_labels: Some(labels), ..LabelSelector::default() };
-        RouteNamespaces { selector, ..from("Selector") }
+        RouteNamespaces { selector: Some(selector), ..from("Selector") }
     };
     for (namespaces, takes) in [
         (RouteNamespaces::default(), false),
@@ -103,6 +103,7 @@ fn routes_of_other_namespaces_need_a_listener_that_takes_them() {
         (from("All"), true),
         (selecting("team"), true),
         (selecting("colour"), false),
+        (from("Selector"), false),
     ] {
         let edge = taking(gateway(&[("web", 80)]), &namespaces, &[]);
         let found = attached(&gateways(edge, [(in_blog("a"), route(1, vec![]))]));
@@ -229,8 +230,25 @@ fn a_carrier_is_made_again_or_changed() {
     assert_eq!(patch["metadata"]["resourceVersion"], "1");
     // Its Gateway is gone.
     let orphan = cluster(vec![(name("lb-kube-other"), asks())], vec![]);
-    let found = decided(&gateways(edge, []), &orphan);
+    let found = decided(&gateways(edge.clone(), []), &orphan);
     assert_eq!(of(&found, "Service", "lb-kube-other"), delete.as_ref());
+    let others = Service { class: Some("example.org/other".into()), ..asks() };
+    let of_others = cluster(vec![(name("lb-kube-other"), others)], vec![]);
+    let found = decided(&gateways(edge, []), &of_others);
+    assert_eq!(of(&found, "Service", "lb-kube-other"), None, "another `lb-kube` has made it");
+}
+
+#[test]
+fn a_class_that_is_given_parameters_keeps_its_gateways_and_gets_no_more() {
+    let mut gateways = gateways(gateway(&[("web", 80)]), []);
+    let spec = api::ClassSpec { controller_name: CLASS.into(), parameters_ref: Some(json!({})) };
+    let class = Known { version: "1".into(), generation: 1, spec, ..Known::default() };
+    gateways.classes = store([(Name { namespace: String::new(), name: "lb".into() }, class)]);
+    let found = decided(&gateways, &cluster(vec![], vec![]));
+    assert_eq!(of(&found, "Service", "lb-kube-edge"), None, "none is made");
+    let has = cluster(vec![(name("lb-kube-edge"), carrier(&["192.0.2.10"]))], vec![]);
+    let found = decided(&gateways, &has);
+    assert_eq!(of(&found, "Service", "lb-kube-edge"), None, "it stays as it is");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A file of changes that cannot be read: it is renamed, so that no other one is written over it,
 //! and is a finding until an operator has mended or removed it.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use lb_api::events::{Level, Record};
@@ -37,6 +38,10 @@ impl Overlay {
     pub(super) fn make_room(&self) -> Result<Option<Record>, String> {
         let Err(error) = file::read(&self.path) else { return Ok(None) };
         let (shown, why) = (self.path.display(), error.to_string());
+        if !matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) {
+            // Nothing is wrong with what it says, such as where too many files are open.
+            return Err(format!("nothing was changed: {shown} cannot be read: {why}"));
+        }
         let aside = file::put_aside(&self.path).map_err(|error| {
             format!("nothing was changed: {shown} cannot be read ({why}) nor renamed ({error}); move it away")
         })?;
@@ -160,5 +165,9 @@ mod tests {
         assert_eq!(fs::read_to_string(&aside).expect("it is there"), "{ torn");
         assert_eq!(subjects(&overlay), [aside.display().to_string()]);
         assert!(!path.exists());
+        // What cannot be opened may be in order.
+        fs::create_dir(&path).expect("a folder");
+        let refused = overlay.make_room().expect_err("nothing can be written");
+        assert!(refused.starts_with("nothing was changed") && path.exists(), "{refused}");
     }
 }
