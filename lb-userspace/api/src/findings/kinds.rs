@@ -91,5 +91,5 @@ kinds! {
     /// The page and the HTTP API are not served: their address, certificate or tokens are missing.
     WebUnavailable = "web_unavailable", Warning;
     /// What was changed at run time stands in a file that cannot be read, so it is left out.
-    OverlayUnreadable = "overlay_unreadable", Warning;
+    OverlayUnreadable = "overlay_unreadable", Error;
 }
