@@ -25,6 +25,7 @@ use self::rewrite::OFFSET_MASK;
 pub use self::rewrite::{forward, forward_again, forward_later};
 use super::{Action, direct, egress, parcel};
 use crate::family::Family;
+use crate::guard::peer;
 use crate::lookup::{backend, source};
 use crate::maps::{CONTROL, ROUTES, STATIONS, TRANSLATIONS};
 use crate::path::related::{QUOTE_MASK, with_forgotten};
@@ -229,7 +230,9 @@ pub extern "C" fn lb_learn_station(high: u64, low: u64, station: u64) -> u32 {
     let (client, station) = (V6([high, low]), Mac::from_word(station));
     // SAFETY: a map's value, aligned, whose only word is read whole.
     let known = STATIONS.get_ptr_mut(&client).map(|known| unsafe { known.read_volatile() });
-    if known != Some(station) {
+    // What another director relays is not where the client is.
+    let relayed = known.is_some() && peer::is_director(station);
+    if known != Some(station) && !relayed {
         // Where there is no room, its server's packets find no way back, which is counted.
         let _ = STATIONS.insert(&client, &station, 0);
     }

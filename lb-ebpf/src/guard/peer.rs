@@ -86,7 +86,7 @@ fn judge<A: Family>(context: *mut xdp_md, what: u64, group: u64, now_ns: u64) ->
 }
 
 #[inline(always)]
-fn is_director(mac: Mac) -> bool {
+pub fn is_director(mac: Mac) -> bool {
     // SAFETY: the value is not looked at.
     unsafe { DIRECTORS.get(&mac) }.is_some()
 }

@@ -46,6 +46,28 @@ fn an_answer_that_only_the_holder_knows_comes_back_and_may_still_go_far() {
     }
 }
 
+/// A client on the segment is where its packets come from, but for those that another director
+/// relays.
+#[test]
+fn a_relayed_packet_does_not_tell_where_its_client_is() {
+    let pair = Pair::of([director(), director()]);
+    let near = Segment { client: [10, 130, 9, 9].into(), ..Segment::new((4, TCP), SYN) };
+    let leases = pair.0[OLD].data_path.leases();
+    leases.renew(GROUP, within(60));
+    for frame in [near.to_vip(), Segment { flags: SYN | ACK, ..near.clone() }.by_server()] {
+        assert_eq!(pair.send_frame(OLD, &frame).0.verdict, Verdict::Tx);
+    }
+    leases.next_generation(GROUP);
+    pair.set(OLD, Role::ServesOn, false);
+    pair.set(NEW, Role::Holder, true);
+    let (outcome, relays) = pair.send_frame(NEW, &Segment { flags: ACK, ..near.clone() }.to_vip());
+    assert_eq!((outcome.verdict, relays), (Verdict::Tx, 1), "the old director knows it");
+    leases.unlimited(GROUP);
+    let answer = pair.send_frame(OLD, &Segment { flags: ACK, ..near }.by_server()).0;
+    assert_eq!(answer.verdict, Verdict::Tx);
+    assert_eq!(answer.frame[..6], ROUTER.octets(), "where its own packets have come from");
+}
+
 /// It may be what a check of this host waits for, or of a client that speaks with a server past the
 /// VIP.
 #[test]
