@@ -116,7 +116,7 @@ pub enum Decides {
 
 /// The time to live of a packet that goes back to the director that it came from with this one, at
 /// most so much; `None`: its way ends here. So one that two directors return to each other, because
-/// neither has the group for a moment, ends after a few hops.
+/// neither has the group for a moment, ends after a while.
 #[inline(always)]
 pub const fn returned(arrived: u8, most: u8) -> Option<u8> {
     match arrived {
@@ -249,7 +249,7 @@ impl Lease {
     /// The predecessor is sure of what it wrote in its grace time and while it last held the group.
     /// If it has only an older entry, that one is wrong if it bears the mark, or if the client had
     /// closed the connection; else it is taken to be right. What nobody knows goes back, because
-    /// only the holder's host has the address and can answer it. It has few hops left then
+    /// only the holder's host has the address and can answer it. It has fewer hops left then
     /// ([`returned`]), which end it should neither have the group for a moment, when it is handed
     /// back at once.
     ///
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_returned_ends_after_a_few_hops() {
+    fn what_is_returned_ends_after_a_while() {
         for (arrived, most) in (0..=u8::MAX).flat_map(|ttl| [(ttl, RETURNED_TTL), (ttl, RETURNED_ANSWER_TTL)])
         {
             let hops = core::iter::successors(Some(arrived), |left| returned(*left, most)).count();

@@ -191,15 +191,15 @@ fn a_service_of_ipv6_may_leave_over_a_restart_and_come_back_by_reload() {
     director.stop().expect("lb stops");
     director.reconfigure(&alone).expect("a new file");
     director.restart().expect("lb starts again");
+    let shown = director.status().expect("a status");
+    let draining = shown.services.iter().filter(|service| service.draining).map(|service| service.vip);
+    assert!(draining.eq(["fd00::6".parse::<IpAddr>().expect("an address")]), "{:?}", director.listing());
     for (connection, server) in &mut six {
         assert_eq!(ask(connection), *server, "a connection of a service that drains");
     }
     assert_go_on(&mut four, "without the service of IPv6");
     let new = || Answer::of_page(&talk.client.get(URL).expect("the host serves"));
     assert_eq!(new(), Answer::Fallback, "new connections of IPv6 are the host's");
-    let shown = director.status().expect("a status");
-    let draining = shown.services.iter().filter(|service| service.draining).map(|service| service.vip);
-    assert!(draining.eq(["fd00::6".parse::<IpAddr>().expect("an address")]), "{:?}", director.listing());
     let is_well = |status: &Status| serve(&all[..2], status);
     wait_for(&director, "IPv4 is served, and nothing is wrong", is_well);
 

@@ -13,6 +13,7 @@ use lb_lab::cluster::pair::PATIENCE;
 use lb_lab::lab::director::wait_for;
 use lb_lab::lab::echo;
 use lb_lab::lab::{Director, Lab, Link, Node, Prefix, Responder, WebServer, cleanup, unique_name, xdp_pass};
+use lb_model::Health;
 
 const VIP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 6);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 20, 0, 25);
@@ -345,17 +346,23 @@ fn servers_that_have_left_the_file_drain_behind_their_interface() {
     let exchange_all = || connections.iter().for_each(|connection| echo::exchange(connection, 50_000));
     exchange_all();
     let (head, _) = configuration.split_once("services:\n").expect("services");
+    let other = |vip: &str, server: &str| {
+        let servers = format!("[{{ name: other, address: '{server}' }}]");
+        format!("  - {{ vip: '{vip}:{}', drain: 10m, servers: {servers} }}\n", ECHO.0)
+    };
     let others =
-        format!("services: [{{ vip: '{VIP}:9', servers: [{{ name: client, address: 211.58.250.100 }}] }}]\n");
+        [other(&VIP.to_string(), "211.58.250.100"), other(&format!("[{VIP6}]"), "fd00::100")].concat();
     for kill in [false, true] {
         if kill { director.kill() } else { director.stop() }.expect("lb ends");
-        director.reconfigure(&format!("{head}{others}")).expect("a new file");
+        director.reconfigure(&format!("{head}services:\n{others}")).expect("a new file");
         director.restart().expect("lb starts again");
         exchange_all();
         let status = director.status().expect("a status");
         let interfaces = status.other_interfaces.iter().map(|other| (&*other.name, &*other.mode));
         assert_eq!(Vec::from_iter(interfaces), [("eth1", "native")]);
-        assert!(status.services.iter().any(|service| service.draining), "{:?}", director.listing());
+        let drains = |server: &ServerStatus| server.health == Health::Draining;
+        let all_drain = status.services.iter().all(|service| service.servers.iter().any(drains));
+        assert!(all_drain && status.services.len() == 2, "{:?}", director.listing());
     }
     // Without their connections nobody needs it.
     director.stop().expect("lb ends");

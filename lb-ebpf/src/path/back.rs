@@ -7,14 +7,13 @@
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::{V4, V6};
-use lb_common::connection::{Tick, first};
+use lb_common::connection::Tick;
 use lb_common::control::Control;
 use lb_common::frame::{self, Flow, Head};
 use lb_common::lease::RETURNED_ANSWER_TTL;
 use lb_common::mac::Mac;
 use lb_common::reason::Reason;
 use lb_common::server::{ServerEntry, ServerId};
-use lb_common::service::Protocol;
 use lb_common::stage::Stage;
 
 use super::call_for;
@@ -24,7 +23,7 @@ use crate::context::Context;
 use crate::family::Family;
 use crate::forward::Action;
 use crate::forward::nat::{self, End, New, Quoted, expired};
-use crate::guard::{lease, peer};
+use crate::guard::lease;
 use crate::lookup::backend::{self, Answer};
 use crate::lookup::connection::{self, Decision, Found};
 use crate::lookup::fragment;
@@ -35,7 +34,7 @@ use crate::trace;
 
 /// A packet with ports. Returns the XDP action.
 ///
-/// Functions one after the other: each has the stack for itself.
+/// Three functions, one after the other: each has the stack for itself.
 #[inline(always)]
 pub fn take<A: Family>(context: &XdpContext) -> u32 {
     match locate::<A>(context.ctx) {
@@ -44,16 +43,12 @@ pub fn take<A: Family>(context: &XdpContext) -> u32 {
     }
     match step::<A>(context.ctx) {
         GOES_ON => trace::finish(send_answer::<A>(context)),
-        ASKS => ask::<A>(context.ctx),
         action => action,
     }
 }
 
 /// What [`locate`] and [`step`] return instead of an XDP action.
 const GOES_ON: u32 = u32::MAX;
-
-/// What [`step`] returns where [`ask`] is next.
-const ASKS: u32 = u32::MAX - 1;
 
 /// A server's packet on its way, in the per-CPU map `ANSWER`.
 #[repr(C)]
@@ -98,9 +93,8 @@ fn step<A: Family>(context: *mut xdp_md) -> u32 {
     let context = &packet::context(context);
     let (Some(control), Some(state)) = (CONTROL.get(0), state::<A>()) else { return xdp_action::XDP_PASS };
     let result = match try_step::<A>(Packet::new(context), control, state) {
-        Ok(Step::GoesOn) => return GOES_ON,
-        Ok(Step::Asks) => return ASKS,
-        Ok(Step::Ends(action)) => Ok(action),
+        Ok(None) => return GOES_ON,
+        Ok(Some(action)) => Ok(action),
         Err(reason) => Err(reason),
     };
     trace::finish(result)
@@ -130,42 +124,28 @@ pub fn take_related<A: Family>(context: &XdpContext) -> u32 {
     }
 }
 
-/// What becomes of a server's packet.
-enum Step {
-    /// It goes to its client.
-    GoesOn,
-    /// Another director has relayed it, and this one does not know its connection.
-    Asks,
-    Ends(Action),
-}
-
+/// `None`: the packet goes to its client.
 #[inline(always)]
 fn try_step<A: Family>(
     packet: Packet,
     control: &'static Control,
     state: &mut State<A>,
-) -> Result<Step, Reason> {
+) -> Result<Option<Action>, Reason> {
     let State { head, answer, to } = state;
     // The verifier knows nothing of what is read from a map.
     let head = &with_forgotten(*head, A::TRANSPORT_MASK);
     let Some(server) = SERVERS.get(u32::from(answer.server.0)) else { return Err(Reason::MapInconsistency) };
     let context = &Context { packet, control, flow: turned(answer, server, head), now_ns: lb_now() };
     let Context { packet, flow, now_ns, .. } = context;
-    let Some(found) = connection::look_up(context)? else {
-        return host(packet, head.destination).map(Step::Ends);
-    };
-    let Some(decision) = found.known().filter(|decision| decision.server == answer.server) else {
-        return match asks(context, &found) {
-            true => Ok(Step::Asks),
-            false => host(packet, head.destination).map(Step::Ends),
-        };
+    let Some((found, decision)) = connection_of(context, answer.server)? else {
+        return host(packet, head.destination).map(Some);
     };
     trace::begin(packet, flow);
     trace::answered(&decision);
     check(context)?;
     let flags = frame::check(packet, flow)?;
     if let Some(action) = by_lease(context, &found, RETURNED_ANSWER_TTL)? {
-        return Ok(Step::Ends(action));
+        return Ok(Some(action));
     }
     *to = way(packet, head, answer)?;
     found.answered(flags, lease::generation(control, found.group()), Tick::from_ns(*now_ns));
@@ -173,7 +153,7 @@ fn try_step<A: Family>(
         // The ports that the packet has: others of its datagram are looked up by them.
         fragment::remember(&head.key(), piece, &sent, &decision, *now_ns);
     }
-    Ok(Step::GoesOn)
+    Ok(None)
 }
 
 /// Sends a packet of a server to its client.
@@ -245,49 +225,16 @@ fn about<A: Family>(packet: &Packet, head: &Head<A>) -> Option<(Flow<A>, Quoted<
     Some((sent, quoted))
 }
 
-/// Whether an answer that this director does not know goes back to the other one of a hand-over,
-/// which has relayed it. What comes from anybody else may be for this host, such as what a check
-/// waits for, or for a client that no director balances.
+/// The connection, if this server has it.
 #[inline(always)]
-fn asks<A: Family>(Context { packet, control, flow, now_ns }: &Context<A>, found: &Found<A>) -> bool {
-    let group = found.group();
-    found.entry().is_none()
-        && flow.protocol == Protocol::Tcp
-        && !lease::balances(control, group, *now_ns)
-        && peer::relays(packet, group, *now_ns)
-}
-
-/// What becomes of an answer that another director has relayed.
-#[inline(never)]
-fn ask<A: Family>(context: *mut xdp_md) -> u32 {
-    let context = &packet::context(context);
-    let (Some(control), Some(State { head, answer, .. })) = (CONTROL.get(0), state::<A>()) else {
-        return xdp_action::XDP_PASS;
-    };
-    let head = &with_forgotten(*head, A::TRANSPORT_MASK);
-    let Some(server) = SERVERS.get(u32::from(answer.server.0)) else { return xdp_action::XDP_PASS };
-    let (packet, flow) = (Packet::new(context), turned(answer, server, head));
-    let context = &Context { packet, control, flow, now_ns: lb_now() };
-    trace::finish(match asked(context) {
-        Ok(None) => host(&context.packet, head.destination),
-        Ok(Some(action)) => Ok(action),
-        Err(reason) => Err(reason),
-    })
-}
-
-/// `None`: it stays here.
-#[inline(always)]
-fn asked<A: Family>(context: &Context<A>) -> Result<Option<Action>, Reason> {
-    let Some(found) = connection::look_up(context)? else { return Ok(None) };
-    // What is wrong with it is the host's affair, too.
-    if check(context).is_err() {
-        return Ok(None);
-    }
-    let Ok(flags) = frame::check(&context.packet, &context.flow) else { return Ok(None) };
-    if first(context.flow.protocol, flags).is_some() {
-        return Ok(None);
-    }
-    by_lease(context, &found, RETURNED_ANSWER_TTL)
+fn connection_of<A: Family>(
+    context: &Context<A>,
+    server: ServerId,
+) -> Result<Option<(Found<A>, Decision)>, Reason> {
+    Ok(connection::look_up(context)?.and_then(|found| {
+        let decision = found.known().filter(|decision| decision.server == server)?;
+        Some((found, decision))
+    }))
 }
 
 /// Sends a later fragment of a server after the first one of its datagram.

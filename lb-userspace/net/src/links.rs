@@ -138,7 +138,12 @@ impl Links {
 
     /// The same of `main` itself, also while it is down: that is told otherwise.
     pub fn exit_of_main(&self, main: u32) -> Result<Exit, String> {
-        let link = self.get(main).ok_or_else(|| format!("interface {main} is gone"))?;
+        self.exit_even_down(main, main)
+    }
+
+    /// As [`Self::exit`], also while it is down.
+    pub fn exit_even_down(&self, index: u32, main: u32) -> Result<Exit, String> {
+        let link = self.get(index).ok_or_else(|| format!("interface {index} is gone"))?;
         self.exit_of(link, main)
     }
 

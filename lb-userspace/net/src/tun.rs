@@ -94,6 +94,9 @@ async fn put_up(handle: &Handle, index: u32) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+    use std::time::{Duration, Instant};
+
     use lb_lab::veth::{VethPair, block_on, ip};
 
     use super::*;
@@ -115,7 +118,12 @@ mod tests {
         assert!(pair.run(0, |_| block_on(tun.put_up())).expect("it is there"), "it was down");
         assert!(!pair.run(0, |_| block_on(tun.put_up())).expect("it is there"), "it is up again");
         drop(tun);
-        pair.run(0, |_| block_on(Tun::make("lb-x"))).expect("it has gone with its file");
+        // A command that another test is just starting still has the file, until it runs.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while let Err(error) = pair.run(0, |_| block_on(Tun::make("lb-x"))) {
+            assert!(Instant::now() < deadline, "it has not gone with its file: {error:#}");
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// It would be there when the process has ended.

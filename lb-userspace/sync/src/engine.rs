@@ -45,8 +45,8 @@ use crate::wire::{self, Refused};
 /// prolonged, and what is gone is noticed.
 const WHOLE: Duration = Duration::from_secs(2);
 
-/// In every so manieth walk pages are looked at, too, on which nothing was seen. The program tells
-/// when a connection comes there, so this only mends what cannot be.
+/// In the first walk and in every so manieth after it pages are looked at, too, on which nothing was
+/// seen. The program tells when a connection comes there, but for what it does while it is replaced.
 const BLANK_TURNS: u32 = 8;
 
 /// Pages that one job is told of before others get their turn.
@@ -321,12 +321,14 @@ impl<T: Table> Engine<T> {
         }
     }
 
-    /// A director that has taken a group compares with the others at once.
+    /// A director that has taken a group compares with the others at once, and walks over all pages
+    /// anew: another program may have been there before.
     fn note_balanced(&mut self) {
         let balanced = self.directory.groups().filter(|group| self.table.balances(group.number));
         let balanced = balanced.fold(0, |bits, group| bits | 1 << (group.number % 64));
         if balanced & !self.balanced != 0 {
             self.peers.iter_mut().for_each(Peer::compare_soon);
+            (self.walk, self.turn) = (0, 0);
         }
         self.balanced = balanced;
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use lb_api::events::Record;
 use lb_api::findings::{Finding, Findings, Kind};
 use lb_api::status::InterfaceStatus;
@@ -28,6 +28,8 @@ pub(super) struct Ingresses {
     here: Vec<Interface>,
     /// Servers alone name these, and they are not there: nothing waits for them.
     absent: Vec<String>,
+    /// Those of `here` that the configuration does not name.
+    departed: BTreeSet<String>,
 }
 
 impl Ingresses {
@@ -46,22 +48,19 @@ impl Ingresses {
         let (wanted, absent): (Vec<&str>, Vec<&str>) = others.partition(is_wanted);
         let claim = |name: &str| Interface::claim(Role::Other, name, findings.clone());
         let mut here: Vec<Interface> = wanted.into_iter().map(claim).collect::<Result<_>>()?;
-        let room = MAX_INTERFACES.saturating_sub(1 + here.len() + absent.len());
-        let departed = match inherited {
+        let absent: Vec<String> = absent.into_iter().map(str::to_owned).collect();
+        let mut departed = match inherited {
             Some(inherited) => behind_departed(config, main, inherited).await,
             None => BTreeSet::new(),
         };
-        for name in departed.iter().take(room) {
-            match claim(name) {
-                Ok(other) => here.push(other),
-                Err(error) => {
-                    tracing::warn!(
-                        "connections of servers behind {name} that have left the configuration end: {error:#}"
-                    );
-                }
-            }
-        }
-        Ok(Self { here, absent: absent.into_iter().map(str::to_owned).collect() })
+        departed.retain(|name| {
+            let has_room = 1 + here.len() + absent.len() < MAX_INTERFACES;
+            let room =
+                has_room.then_some(()).with_context(|| format!("{MAX_INTERFACES} interfaces are in use"));
+            let claimed = room.and_then(|()| claim(name)).map(|other| here.push(other));
+            claimed.inspect_err(|error| tell_connections_end(name, error)).is_ok()
+        });
+        Ok(Self { here, absent, departed })
     }
 
     /// Whether what comes in by one of them is redirected by its driver.
@@ -107,8 +106,27 @@ impl Ingresses {
         wanted: XdpMode,
         in_cluster: bool,
     ) -> Result<Vec<Record>> {
-        let attach = |other: &mut Interface| other.attach(forwarder, wanted, in_cluster);
-        Ok(self.here.iter_mut().map(attach).collect::<Result<Vec<_>>>()?.concat())
+        let (mut records, departed) = (Vec::new(), &self.departed);
+        let mut attach = |other: &mut Interface| match other.attach(forwarder, wanted, in_cluster) {
+            Ok(told) => {
+                records.extend(told);
+                Ok(true)
+            }
+            // Nothing that the configuration names waits for it.
+            Err(error) if departed.contains(other.name()) => {
+                tell_connections_end(other.name(), &error);
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        };
+        let mut here = Vec::new();
+        for mut other in std::mem::take(&mut self.here) {
+            if attach(&mut other)? {
+                here.push(other);
+            }
+        }
+        self.here = here;
+        Ok(records)
     }
 
     /// Each goes over to the best mode that it can have now; with `lossy` those alone that lose
@@ -131,7 +149,9 @@ impl Ingresses {
 
     /// Tells which are gone. `true`: one of them is there again, and all must begin anew with it.
     pub(super) fn look(&self, findings: &Findings) -> bool {
-        let gone = self.here.iter().filter(|other| other.is_gone()).map(Interface::name);
+        // An operator may remove what the configuration does not name.
+        let named = self.here.iter().filter(|other| !self.departed.contains(other.name()));
+        let gone = named.filter(|other| other.is_gone()).map(Interface::name);
         let gone: Vec<&str> = gone.chain(self.absent.iter().map(String::as_str)).collect();
         findings.set(Kind::IngressGone, gone.iter().map(|name| finding(name)).collect());
         gone.into_iter().any(|name| if_nametoindex(name).is_ok())
@@ -167,11 +187,17 @@ async fn behind_departed(config: &Config, main: u32, inherited: &Inherited) -> B
     };
     let named = config.ingresses();
     let leads_to_one = |name: &str| {
-        let exit = links.named(name).and_then(|link| links.exit(link.index, main).ok());
+        let exit = links.named(name).and_then(|link| links.exit_even_down(link.index, main).ok());
         exit.is_some_and(|exit| egresses.iter().any(|egress| leaves_by(egress, &exit)))
     };
     let left = pins.without_maps().into_iter().map(|(name, _)| name);
     left.filter(|name| !named.contains(&name.as_str()) && leads_to_one(name)).collect()
+}
+
+fn tell_connections_end(interface: &str, error: &anyhow::Error) {
+    tracing::warn!(
+        "connections of servers behind {interface} that have left the configuration end: {error:#}"
+    );
 }
 
 /// Whether packets that leave so leave by this interface.

@@ -99,7 +99,7 @@ impl Anycast {
     pub fn clients(&self, connections: usize, pace: Duration) -> Result<Steady> {
         let clients = Steady::open(&self.client, SERVICE, connections, pace)?;
         for director in self.directors.iter().filter(|director| director.process().is_alive()) {
-            let knows = |status: &Status| known(status) >= connections as u64;
+            let knows = |status: &Status| steady::known(status) >= connections as u64;
             director
                 .wait_until("all connections known", PATIENCE, knows)
                 .with_context(|| director.log_tail())?;
@@ -193,11 +193,6 @@ impl Anycast {
         }
         shown
     }
-}
-
-/// Connections that a director knows.
-fn known(status: &Status) -> u64 {
-    status.services.iter().flat_map(|service| &service.servers).map(|server| u64::from(server.active)).sum()
 }
 
 /// With so many of the servers. The scheduler picks by turns, so no two directors pick alike:

@@ -61,11 +61,7 @@ impl Several {
     /// Waits until ha2 knows so many of them as open: what was told of each may come in several
     /// pieces.
     pub fn ha2_knows(&self, connections: u64) -> Result<()> {
-        let of_tcp = |status: &Status| -> u64 {
-            let services = status.services.iter().filter(|service| service.protocol == "tcp");
-            services.flat_map(|service| &service.servers).map(|server| u64::from(server.active)).sum()
-        };
-        let knows = |status: &Status| of_tcp(status) >= connections;
+        let knows = |status: &Status| steady::known(status) >= connections;
         self.pair.ha2.wait_until("ha2 knows all connections", PATIENCE, knows).map(drop)
     }
 

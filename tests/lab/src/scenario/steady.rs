@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use lb_api::status::Status;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::RcvBufForce;
@@ -80,6 +81,12 @@ fn serve((tcp, udp): (std::net::TcpListener, std::net::UdpSocket)) -> Result<Joi
             });
         }
     })
+}
+
+/// Open connections of TCP that a director knows.
+pub(super) fn known(status: &Status) -> u64 {
+    let services = status.services.iter().filter(|service| service.protocol == "tcp");
+    services.flat_map(|service| &service.servers).map(|server| u64::from(server.active)).sum()
 }
 
 /// Open connections, which continue until [`Self::finish`].

@@ -9,30 +9,42 @@ use crate::leases::{Pair, Role};
 const OLD: usize = 0;
 const NEW: usize = 1;
 
-/// The old director's program serves on for the new one. A client's connection is known to the one
-/// that `knows`, from an earlier time when it had the group.
-fn moved(knows: usize) -> Pair {
+/// The old director's program serves on for the new one. A client's connection of each family is
+/// known to those that `know`, from an earlier time when they had the group.
+fn moved(know: &[usize]) -> Pair {
     let pair = Pair::of([director(), director()]);
-    let leases = pair.0[knows].data_path.leases();
-    leases.renew(GROUP, within(60));
-    for family in [4, 6] {
-        let segment = |flags| Segment::new((family, TCP), flags);
-        let frames = [segment(SYN).to_vip(), segment(SYN | ACK).by_server(), segment(ACK).to_vip()];
-        for frame in frames {
-            let (outcome, relays) = pair.send_frame(knows, &frame);
-            assert_eq!((outcome.verdict, relays), (Verdict::Tx, 0));
+    for &index in know {
+        let leases = pair.0[index].data_path.leases();
+        leases.renew(GROUP, within(60));
+        for family in [4, 6] {
+            let segment = |flags| Segment::new((family, TCP), flags);
+            let frames = [segment(SYN).to_vip(), segment(SYN | ACK).by_server(), segment(ACK).to_vip()];
+            for frame in frames {
+                let (outcome, relays) = pair.send_frame(index, &frame);
+                assert_eq!((outcome.verdict, relays), (Verdict::Tx, 0));
+            }
         }
+        leases.next_generation(GROUP);
     }
-    leases.next_generation(GROUP);
     pair.set(OLD, Role::ServesOn, false);
     pair.set(NEW, Role::Holder, true);
     pair
 }
 
-/// The new director is not sure of what it knows, and asks the old one, which has forgotten it.
+/// Each director has let the other one decide while it had the group, so neither is sure.
 #[test]
-fn an_answer_that_only_the_holder_knows_comes_back_and_may_still_go_far() {
-    let pair = moved(NEW);
+fn an_answer_that_comes_back_from_the_other_director_may_still_go_far() {
+    let pair = moved(&[OLD, NEW]);
+    pair.set(NEW, Role::ServesOn, false);
+    pair.set(OLD, Role::Holder, true);
+    for family in [4, 6] {
+        let (outcome, relays) = pair.send_frame(OLD, &Segment::new((family, TCP), ACK).to_vip());
+        assert_eq!((outcome.verdict, relays), (Verdict::Tx, 1), "IPv{family}: the other one decides");
+    }
+    pair.0[OLD].data_path.leases().next_generation(GROUP);
+    pair.0[NEW].data_path.leases().next_generation(GROUP);
+    pair.set(OLD, Role::ServesOn, false);
+    pair.set(NEW, Role::Holder, true);
     for family in [4, 6] {
         let answer = Segment { data: vec![7; 100], ..Segment::new((family, TCP), ACK) };
         let (outcome, relays) = pair.send_frame(NEW, &answer.by_server());
@@ -72,7 +84,7 @@ fn a_relayed_packet_does_not_tell_where_its_client_is() {
 /// VIP.
 #[test]
 fn an_answer_that_the_holder_does_not_know_is_its_hosts() {
-    let pair = moved(OLD);
+    let pair = moved(&[OLD]);
     for kind in super::SEGMENTS {
         for flags in [SYN, SYN | ACK, ACK] {
             let answer = Segment::new(kind, flags).by_server();
