@@ -45,8 +45,9 @@ use crate::wire::{self, Refused};
 /// prolonged, and what is gone is noticed.
 const WHOLE: Duration = Duration::from_secs(2);
 
-/// In the first walk and in every so manieth after it pages are looked at, too, on which nothing was
-/// seen. The program tells when a connection comes there, but for what it does while it is replaced.
+/// In the first walk and in every so manieth after it pages are looked at, too, on which nothing
+/// was seen. The program tells when a connection comes there, but for what it does while it is
+/// replaced.
 const BLANK_TURNS: u32 = 8;
 
 /// Pages that one job is told of before others get their turn.
