@@ -72,6 +72,26 @@ fn clients_of_ipv6_are_balanced_and_servers_checked() {
     assert_shared_equally(&talk);
 }
 
+/// It holds the VIP on its interface instead of lo, and tells so only who asks.
+#[test]
+fn b1_a_real_server_that_answers_for_a_vip_of_ipv6_is_named_with_the_mend() {
+    let talk = talk("sixclaim");
+    let director = director(&talk, &address(talk.www2.node()));
+    let www1 = talk.www1.node();
+    www1.ip("-6 address add fd00::6/64 dev eth0 nodad").expect("ip works");
+    let status = wait_for(&director, "it is found", |status| status.finding("vip_claimed").is_some());
+    let found = status.finding("vip_claimed").expect("just seen");
+    let text = format!(
+        "real server www1 ({}, MAC {}) answers neighbour solicitations for VIP fd00::6",
+        www1.ipv6(),
+        www1.mac()
+    );
+    assert!(found.text.starts_with(&text), "{found:?}");
+    assert!(found.mend.contains("ip -6 address add fd00::6/128 dev lo"), "{found:?}");
+    www1.ip("-6 address del fd00::6/64 dev eth0").expect("ip works");
+    wait_for(&director, "it is over", |status| status.finding("vip_claimed").is_none());
+}
+
 /// Only the MAC of a server is needed to send it a packet, and ARP tells that as well.
 #[test]
 fn servers_of_both_families_serve_one_vip() {

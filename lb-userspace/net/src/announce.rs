@@ -61,12 +61,16 @@ impl Announcer {
         frames.iter().try_for_each(|frame| self.0.send(frame))
     }
 
-    /// Sends an ARP probe for `vip`: the sender address is empty, so no ARP cache changes (RFC
-    /// 5227, section 2.1.1).
-    pub fn ask(&self, vip: Ipv4Addr, mac: Mac) -> Result<()> {
+    /// Asks who has `vip`, by an ARP probe or a neighbour solicitation: the sender address is
+    /// empty, so no neighbour cache changes (RFC 5227, section 2.1.1; RFC 4862, section 5.4.2).
+    pub fn ask(&self, vip: IpAddr, mac: Mac) -> Result<()> {
         let Self(sender) = self;
+        let frame = match vip {
+            IpAddr::V4(vip) => question(vip, mac),
+            IpAddr::V6(vip) => solicitation(vip, mac),
+        };
         sender
-            .send(&question(vip, mac))
+            .send(&frame)
             .with_context(|| format!("cannot ask who has {vip} on interface {}", sender.interface()))
     }
 }
@@ -108,24 +112,45 @@ fn arp_frame(operation: u16, (mac, sender): Party, (target_mac, target): Party) 
 }
 
 fn advertisement(vip: Ipv6Addr, mac: Mac) -> Vec<u8> {
-    const ICMPV6: u8 = 58;
     const OVERRIDE: u8 = 0x20;
     let mut icmp = vec![136, 0, 0, 0, OVERRIDE, 0, 0, 0];
     icmp.extend(vip.octets());
     icmp.extend([2, 1]); // option: target link-layer address, one unit of 8 bytes
     icmp.extend(mac.octets());
-    let checksum = icmpv6_checksum(vip, ALL_NODES, &icmp);
+    icmpv6_frame((mac, vip), (ALL_NODES_MAC, ALL_NODES), icmp)
+}
+
+/// As for duplicate address detection: without a sender, so it has no option either, and whoever
+/// has the address tells all nodes (RFC 4861, sections 4.3 and 7.2.4).
+fn solicitation(vip: Ipv6Addr, mac: Mac) -> Vec<u8> {
+    let mut icmp = vec![135, 0, 0, 0, 0, 0, 0, 0];
+    icmp.extend(vip.octets());
+    // The solicited-node multicast address (RFC 4291, section 2.7.1), and its Ethernet address.
+    let [.., a, b, c] = vip.octets();
+    let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]));
+    let group_mac = Mac::new([0x33, 0x33, 0xff, a, b, c]);
+    icmpv6_frame((mac, Ipv6Addr::UNSPECIFIED), (group_mac, group), icmp)
+}
+
+/// A frame with this message of neighbour discovery, whose checksum is zero still.
+fn icmpv6_frame(
+    (source_mac, source): (Mac, Ipv6Addr),
+    (destination_mac, destination): (Mac, Ipv6Addr),
+    mut icmp: Vec<u8>,
+) -> Vec<u8> {
+    const ICMPV6: u8 = 58;
+    let checksum = icmpv6_checksum(source, destination, &icmp);
     icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
 
     let mut frame = Vec::with_capacity(14 + 40 + icmp.len());
-    frame.extend(ALL_NODES_MAC.octets());
-    frame.extend(mac.octets());
+    frame.extend(destination_mac.octets());
+    frame.extend(source_mac.octets());
     frame.extend(ETHERTYPE_IPV6.to_be_bytes());
     frame.extend([0x60, 0, 0, 0]);
     frame.extend((icmp.len() as u16).to_be_bytes());
     frame.extend([ICMPV6, 255]); // hop limit 255, or receivers drop it
-    frame.extend(vip.octets());
-    frame.extend(ALL_NODES.octets());
+    frame.extend(source.octets());
+    frame.extend(destination.octets());
     frame.extend(icmp);
     frame
 }
@@ -169,6 +194,20 @@ mod tests {
         assert_eq!((frame.len(), frame[21]), (42, 1));
         assert_eq!((&frame[22..28], &frame[28..32]), (&MAC.octets()[..], &[0; 4][..]));
         assert_eq!((&frame[32..38], &frame[38..42]), (&[0; 6][..], &vip.octets()[..]));
+    }
+
+    #[test]
+    fn a_question_of_ipv6_goes_to_the_group_of_its_address_and_names_no_sender() {
+        let frame = solicitation("2001:db8::106:2a6".parse().unwrap(), MAC);
+        assert_eq!(&frame[..14], [0x33, 0x33, 0xff, 6, 2, 0xa6, 2, 0, 0, 0, 0, 5, 0x86, 0xdd]);
+        assert_eq!(
+            (frame.len(), frame[20], frame[21], &frame[22..38]),
+            (14 + 40 + 24, 58, 255, &[0; 16][..])
+        );
+        let group: Ipv6Addr = "ff02::1:ff06:2a6".parse().unwrap();
+        assert_eq!(&frame[38..54], group.octets());
+        assert_eq!(icmpv6_checksum(Ipv6Addr::UNSPECIFIED, group, &frame[54..]), 0);
+        assert_eq!(frame[54], 135);
     }
 
     #[test]

@@ -54,21 +54,32 @@ impl Claimant {
             Self::OwnInterface(name) => (
                 Kind::VipOnOtherInterface,
                 format!(
-                    "interface {name} of this host is on the same segment as {interface} and answers ARP for VIP {vip} \
+                    "interface {name} of this host is on the same segment as {interface} and answers ARP for {vip} \
                      with its own MAC {mac}: packets that come in by {name} are not balanced"
                 ),
                 format!("sysctl -w net.ipv4.conf.{name}.arp_ignore=1"),
             ),
-            Self::Known(Machine::Server { name, address }) => (
-                Kind::VipClaimed,
-                format!(
-                    "real server {name} ({address}, MAC {mac}) answers ARP for VIP {vip}: clients bypass the \
+            Self::Known(Machine::Server { name, address }) => {
+                let (answers, mend) = if vip.is_ipv4() {
+                    (
+                        "ARP",
+                        "sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2"
+                            .to_owned(),
+                    )
+                } else {
+                    (
+                        "neighbour solicitations",
+                        format!(
+                            "remove {vip} from the interface, and add it to lo: ip -6 address add {vip}/128 dev lo"
+                        ),
+                    )
+                };
+                let text = format!(
+                    "real server {name} ({address}, MAC {mac}) answers {answers} for VIP {vip}: clients bypass the \
                      director"
-                ),
-                format!(
-                    "on {name}: sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2"
-                ),
-            ),
+                );
+                (Kind::VipClaimed, text, format!("on {name}: {mend}"))
+            }
             Self::Known(Machine::Director(name)) => (
                 Kind::VipClaimed,
                 format!("director {name} (MAC {mac}) also announces VIP {vip}, which this director holds"),
@@ -117,6 +128,11 @@ mod tests {
             )
         );
         assert!(mend.starts_with("on w1: sysctl -w net.ipv4.conf.all.arp_ignore=1"), "{mend}");
+
+        let vip = Claim { address: "2001:db8::6".parse().expect("an address"), mac: MAC };
+        let Finding { text, mend, .. } = Claimant::Known(server()).finding(&vip, "eth0");
+        assert!(text.contains(") answers neighbour solicitations for VIP 2001:db8::6"), "{text}");
+        assert!(mend.ends_with("ip -6 address add 2001:db8::6/128 dev lo"), "{mend}");
 
         let (_, text, _, rival) = of(&[Machine::Director("ha2".to_owned()), server()], None);
         assert!(text.starts_with("director ha2 (MAC") && rival, "{text}");

@@ -1,9 +1,9 @@
-//! Address conflict detection: listens for claims on the segment, and sends ARP probes for this
-//! director's VIPs.
+//! Address conflict detection: listens for claims on the segment, and asks who has this director's
+//! VIPs.
 //!
 //! A claim is often a unicast answer that only the asking machine receives. So the director asks
-//! for its own VIPs, by ARP probes without a sender address (RFC 5227, section 2.1), which change
-//! no ARP cache.
+//! for its own VIPs, by ARP probes and neighbour solicitations without a sender address (RFC 5227,
+//! section 2.1; RFC 4862, section 5.4), which change no neighbour cache.
 
 use std::collections::HashMap;
 use std::io;
@@ -33,12 +33,12 @@ const PACE: Duration = Duration::from_millis(20);
 /// Minimum time between two reactions to claims on a group.
 const DEFENCE_PAUSE: Duration = Duration::from_millis(500);
 
-/// Interval of ARP probes for each VIP, if there are at most [`QUESTIONS`] in each [`ROUND`].
+/// Interval of questions for each VIP, if there are at most [`QUESTIONS`] in each [`ROUND`].
 const ASK_EVERY: Duration = Duration::from_secs(10);
 const ROUND: Duration = Duration::from_secs(1);
 const QUESTIONS: usize = 100;
 
-/// How long a claim lasts as a finding: three ARP probes without an answer end it.
+/// How long a claim lasts as a finding: three questions without an answer end it.
 const CLAIM_LASTS: Duration = Duration::from_secs(35);
 
 /// How long the start waits for answers of this host's other interfaces, which take microseconds.
@@ -111,8 +111,10 @@ impl Watch {
             Listener::open(interface).context("cannot listen for others that announce the VIPs")?;
         let announcer = Announcer::new(interface)?;
         let (ours, latest) = watch::channel(ours);
+        let (own, own_latest) = watch::channel(own_address(&latest.borrow()));
         let judge = Judge {
             ours: latest.clone(),
+            own: own_latest,
             own_interface: Box::new(own_interfaces::with_mac),
             findings: surroundings.findings,
             holds: Arc::from(surroundings.holds),
@@ -123,7 +125,7 @@ impl Watch {
         let holds = Arc::clone(&judge.holds);
         let open = move || Listener::open(interface);
         let task = tokio::spawn(async move {
-            tokio::join!(listen(listener, open, judge), ask(announcer, latest, holds));
+            tokio::join!(listen(listener, open, judge), ask(announcer, latest, own, holds));
         });
         Ok(Self { ours, task })
     }
@@ -139,6 +141,8 @@ type OwnInterface = Box<dyn Fn(Mac, &str) -> Option<String> + Send>;
 /// Turns claims into findings and reactions.
 struct Judge {
     ours: watch::Receiver<Ours>,
+    /// An address of the VIPs' interface that is no VIP.
+    own: watch::Receiver<Option<IpAddr>>,
     own_interface: OwnInterface,
     findings: Findings,
     holds: Arc<dyn Fn(u8) -> bool + Send + Sync>,
@@ -148,34 +152,41 @@ struct Judge {
 }
 
 impl Judge {
-    /// Sends ARP probes for this director's own address, for which any interface of this host on
-    /// the segment answers. That detects such interfaces before the director holds a VIP.
+    /// Asks for this director's own address, for which any interface of this host on the segment
+    /// answers. That detects such interfaces before the director holds a VIP.
     async fn look_for_own_interfaces(&self, listener: &mut Listener, announcer: &Announcer) {
-        let Ours { interface, mac, vips, .. } = self.ours.borrow().clone();
-        let own = own_interfaces::ipv4_of(&interface, |address| vips.contains_key(&address.into()));
-        let Some(&address) = own.first() else { return };
-        if let Err(error) = announcer.ask(address, mac) {
+        let ours = self.ours.borrow().clone();
+        let Some(address) = *self.own.borrow() else { return };
+        if let Err(error) = announcer.ask(address, ours.mac) {
             return tracing::debug!("{error:#}");
         }
         let until = Instant::now() + FIRST_ANSWERS;
         while let Ok(Ok(claim)) = tokio::time::timeout_at(until, listener.next()).await {
-            if claim.address == IpAddr::V4(address)
-                && claim.mac != mac
-                && let Some(name) = own_interfaces::with_mac(claim.mac, &interface)
-            {
-                silence(
-                    &name,
-                    Claimant::OwnInterface(name.clone()).finding(&claim, &interface),
-                    &self.findings,
-                );
-            }
+            self.judge_own(&claim, &ours);
         }
     }
 
-    /// Handles a claim; `true` if it was about one of the VIPs.
+    /// Whether the claim is about this director's own address. Another interface of this host that
+    /// answers for it is silenced.
+    fn judge_own(&self, claim: &Claim, ours: &Ours) -> bool {
+        if *self.own.borrow() != Some(claim.address) {
+            return false;
+        }
+        if claim.mac != ours.mac
+            && let Some(name) = (self.own_interface)(claim.mac, &ours.interface)
+        {
+            let finding = Claimant::OwnInterface(name.clone()).finding(claim, &ours.interface);
+            silence(&name, finding, &self.findings);
+        }
+        true
+    }
+
+    /// Handles a claim; `true` if it was about one of the VIPs or this director's own address.
     fn judge(&mut self, claim: &Claim) -> bool {
         let ours = self.ours.borrow().clone();
-        let Some(&group) = ours.vips.get(&claim.address) else { return false };
+        let Some(&group) = ours.vips.get(&claim.address) else {
+            return self.judge_own(claim, &ours);
+        };
         if claim.mac == ours.mac {
             return false;
         }
@@ -199,6 +210,12 @@ impl Judge {
         }
         true
     }
+}
+
+/// An address of the VIPs' interface that is no VIP.
+fn own_address(ours: &Ours) -> Option<IpAddr> {
+    let is_vip = |address: Ipv4Addr| ours.vips.contains_key(&address.into());
+    own_interfaces::ipv4_of(&ours.interface, is_vip).first().copied().map(IpAddr::from)
 }
 
 /// Silences another interface of this host. The finding is raised anyway, because a restart of the
@@ -238,46 +255,53 @@ async fn listen<S: Source>(mut source: S, open: impl Fn() -> io::Result<S>, mut 
     }
 }
 
-/// Sends ARP probes for the VIPs that this director holds. The listener receives the answers.
+/// Asks who has the VIPs that this director holds, and in each round who has its own address: an
+/// interface of this host that joins the segment answers for that one, too. The listener receives
+/// the answers.
 async fn ask(
     announcer: Announcer,
     ours: watch::Receiver<Ours>,
+    own: watch::Sender<Option<IpAddr>>,
     holds: Arc<dyn Fn(u8) -> bool + Send + Sync>,
 ) {
     let mut questions = Questions::default();
+    let mut looked = Instant::now();
     loop {
         sleep(ROUND).await;
-        let Ours { mac, vips, .. } = ours.borrow().clone();
-        for vip in questions.due(&vips, &*holds, Instant::now()) {
+        let latest = ours.borrow().clone();
+        // To look it up takes a while where there are thousands of VIPs.
+        if looked.elapsed() >= ASK_EVERY {
+            looked = Instant::now();
+            own.send_replace(own_address(&latest));
+        }
+        let own = *own.borrow();
+        let due = questions.due(&latest.vips, &*holds, Instant::now());
+        for address in own.into_iter().chain(due) {
             // An interface that is down is reported elsewhere.
-            if let Err(error) = announcer.ask(vip, mac) {
+            if let Err(error) = announcer.ask(address, latest.mac) {
                 tracing::debug!("{error:#}");
             }
         }
     }
 }
 
-/// When the last ARP probe for each VIP was.
+/// When the last question for each VIP was.
 #[derive(Debug, Default)]
-struct Questions(HashMap<Ipv4Addr, Instant>);
+struct Questions(HashMap<IpAddr, Instant>);
 
 impl Questions {
-    /// The VIPs to probe next, longest waiting first. IPv6 VIPs need no probes: Linux answers for
-    /// them only on the interface that has them.
-    fn due(&mut self, vips: &HashMap<IpAddr, u8>, holds: &dyn Fn(u8) -> bool, now: Instant) -> Vec<Ipv4Addr> {
-        let held = vips.iter().filter_map(|(vip, group)| match vip {
-            IpAddr::V4(vip) if holds(*group) => Some(*vip),
-            IpAddr::V4(_) | IpAddr::V6(_) => None,
-        });
-        let mut due: Vec<(Option<Instant>, Ipv4Addr)> = held
-            .map(|vip| (self.0.get(&vip).copied(), vip))
+    /// The VIPs to ask for next, longest waiting first.
+    fn due(&mut self, vips: &HashMap<IpAddr, u8>, holds: &dyn Fn(u8) -> bool, now: Instant) -> Vec<IpAddr> {
+        let held = vips.iter().filter(|(_, group)| holds(**group));
+        let mut asked: Vec<(Option<Instant>, IpAddr)> = held
+            .map(|(vip, _)| (self.0.get(vip).copied(), *vip))
             .filter(|(last, _)| last.is_none_or(|last| now - last >= ASK_EVERY))
             .collect();
-        due.sort_unstable();
-        due.truncate(QUESTIONS);
-        self.0.retain(|vip, _| vips.contains_key(&IpAddr::V4(*vip)));
-        self.0.extend(due.iter().map(|(_, vip)| (*vip, now)));
-        due.into_iter().map(|(_, vip)| vip).collect()
+        asked.sort_unstable();
+        asked.truncate(QUESTIONS);
+        self.0.retain(|vip, _| vips.contains_key(vip));
+        self.0.extend(asked.iter().map(|(_, vip)| (*vip, now)));
+        asked.into_iter().map(|(_, vip)| vip).collect()
     }
 }
 

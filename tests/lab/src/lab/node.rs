@@ -232,9 +232,18 @@ impl Node {
 
     /// Moves the switch port of `interface` from another segment to the common one.
     pub fn plug_into_shared_segment(&self, interface: &str) -> Result<()> {
+        self.plug_into(interface, Segment::Shared)
+    }
+
+    /// Moves it to the segment of heartbeats.
+    pub fn plug_into_heartbeat_segment(&self, interface: &str) -> Result<()> {
+        self.plug_into(interface, Segment::Heartbeat)
+    }
+
+    fn plug_into(&self, interface: &str, segment: Segment) -> Result<()> {
         let switch = Namespace::open(&self.state.namespace("switch"));
-        let bridge = Segment::Shared.bridge();
-        switch.ip(&format!("link set {} master {bridge}", switch::port(&self.name, interface))).map(drop)
+        let (port, bridge) = (switch::port(&self.name, interface), segment.bridge());
+        switch.ip(&format!("link set {port} master {bridge}")).map(drop)
     }
 
     /// Undoes the ARP settings of [`Node::hold_vip`]: like a server without them, the node answers

@@ -51,6 +51,7 @@ async fn heard(sources: Vec<Vec<io::Result<Claim>>>, holds: bool) -> (Vec<Respon
     let findings = Findings::default();
     let judge = Judge {
         ours: ours(),
+        own: watch::channel(Some([10, 9, 9, 5].into())).1,
         own_interface: Box::new(|mac, _| (mac == ETH1).then(|| "no-such-interface".to_owned())),
         findings: findings.clone(),
         holds: Arc::new(move |_| holds),
@@ -98,6 +99,20 @@ async fn an_interface_of_our_own_is_named() {
     assert_eq!(findings, ["vip_on_other_interface"]);
 }
 
+/// It would answer for the VIP, too: it is found whether the director holds one or not.
+#[tokio::test(start_paused = true)]
+async fn an_interface_of_our_own_is_found_by_the_directors_own_address() {
+    let said = vec![
+        claim("10.9.9.5", MAC),
+        claim("10.9.9.5", OTHER),
+        claim("10.9.9.4", ETH1),
+        claim("10.9.9.5", ETH1),
+    ];
+    let (responses, findings) = heard(vec![said], false).await;
+    assert!(responses.is_empty(), "{responses:?}");
+    assert_eq!(findings, ["vip_on_other_interface"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn after_a_failure_it_hears_again() {
     let sources = vec![
@@ -121,8 +136,10 @@ async fn a_flood_of_conflicts_is_answered_at_a_pace() {
 
 #[tokio::test(start_paused = true)]
 async fn each_vip_that_is_held_has_its_turn() {
-    let vips: HashMap<IpAddr, u8> =
-        (0..=255).flat_map(|host| [([10, 0, 0, host].into(), 0), ([10, 0, 1, host].into(), 1)]).collect();
+    let v6 = |host: u8| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(host)]);
+    let vips: HashMap<IpAddr, u8> = (0..128)
+        .flat_map(|host| [([10, 0, 0, host].into(), 0), (v6(host), 0), ([10, 0, 1, host].into(), 1)])
+        .collect();
     let holds = |group: u8| group == 0;
     let mut questions = Questions::default();
     let start = Instant::now();
