@@ -12,7 +12,7 @@ use lb_system::regular_file::{self, RegularFileError};
 use super::beside::Beside;
 use super::error::{ConfigError, Found, Mistake};
 use super::source_map::Position;
-use super::surplus::{self, is_due_to_a_blank};
+use super::surplus::{self, is_due_to_a_blank, within};
 use super::{host_name, lists, references, syntax, validate, yaml};
 
 /// How many files there may be.
@@ -175,19 +175,23 @@ impl Files {
         let mut all = surplus::read::<yaml::File>(&main.text);
         let mut wrong = all.map.expand(|text| references::expanded(text, &folder, &mut self.beside));
         if !self.is_complete {
+            // It is the first file itself that cannot be read.
+            if !self.unread.is_empty() {
+                return Err(self.unread.clone());
+            }
             self.include(&all, &wrong, &folder);
             self.is_complete = true;
-        }
-        if !self.unread.is_empty() {
-            return Err(self.unread.clone());
         }
         if all.map.is_blank() && all.found.is_empty() {
             let message = "the file is empty, expected `interface` and `services`".to_owned();
             return Err(vec![(Position::START, message)]);
         }
         wrong.extend(self.join(&mut all));
-        let surplus::Read { shape, map, mut found, touched } = all;
-        let is_whole = found.is_empty();
+        let surplus::Read { shape, map, mut found, mut touched } = all;
+        let is_whole = found.is_empty() && self.unread.is_empty();
+        if !self.unread.is_empty() {
+            touched.extend(LISTS.into_iter().flat_map(|list| within(list.to_owned())));
+        }
         let values = match shape.map(|file| validate::validate(&file, map.root(), host, self.at_run_time)) {
             Some(Ok(mut config)) if is_whole && wrong.is_empty() => {
                 if with_lists {
@@ -204,6 +208,7 @@ impl Files {
         };
         found.extend(values.into_iter().filter(is_own));
         found.extend(wrong);
+        found.extend(self.unread.iter().cloned());
         Err(found)
     }
 
@@ -214,6 +219,9 @@ impl Files {
             all.map.name_files(self.documents.iter().map(Document::name).collect());
         }
         for (number, document) in self.documents.iter().enumerate().skip(1) {
+            if self.unread.iter().any(|(at, _)| at.file == number) {
+                continue;
+            }
             let mut read = surplus::read::<yaml::Included>(&document.text);
             let folder = document.folder();
             let expanded = read.map.expand(|text| references::expanded(text, folder, &mut self.beside));

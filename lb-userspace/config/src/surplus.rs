@@ -4,6 +4,8 @@
 //! keeps all other positions, and parses the text again, until its shape is right. Then the values
 //! are validated as of any other file.
 
+use std::iter;
+
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::error::Found;
@@ -12,6 +14,10 @@ use super::syntax::{Surplus, explain};
 
 /// Maximum number of mistakes of shape; a file with more is probably no configuration.
 const MOST: usize = 50;
+
+/// Keys whose lists have what other values refer to by name: without them nothing can be said of
+/// the others.
+const NAMING: [&str; 3] = ["nodes", "interfaces", "include"];
 
 /// A file that was read as a `T`.
 pub(crate) struct Read<T> {
@@ -51,7 +57,8 @@ pub(crate) fn read<T: DeserializeOwned + Default>(text: &str) -> Read<T> {
         }
         let entry = map.entry_at(mistake.0);
         reading.found.push(mistake);
-        values_count &= surplus != Surplus::Value { single: false };
+        let is_naming = entry.as_ref().is_some_and(|entry| NAMING.contains(&entry.key.as_str()));
+        values_count &= !is_naming || surplus != Surplus::Value { single: false };
         let blanked = entry.is_some_and(|entry| reading.blank(entry, surplus));
         if !blanked {
             break;
@@ -65,10 +72,23 @@ pub(crate) fn read<T: DeserializeOwned + Default>(text: &str) -> Read<T> {
 /// Whether the message is about an absent value that may have been left out: `touched` are such
 /// keys.
 pub(crate) fn is_due_to_a_blank(message: &str, touched: &[String]) -> bool {
-    const ABSENCE: [&str; 5] =
-        [" is missing", "a service without ", "a cluster without ", "no command", "expected at least"];
+    const ABSENCE: [&str; 7] = [
+        " is missing",
+        "a service without ",
+        "a cluster without ",
+        "no command",
+        "expected at least",
+        "no server of this service has",
+        "no other service of this VIP",
+    ];
     ABSENCE.iter().any(|absence| message.contains(absence))
         || touched.iter().any(|key| message.contains(&format!("`{key}`")))
+}
+
+/// The key and those in it that messages about other places name.
+pub(crate) fn within(key: String) -> impl Iterator<Item = String> {
+    let vips = (key == "groups").then(|| "vips".to_owned());
+    iter::once(key).chain(vips)
 }
 
 struct Reading {
@@ -85,7 +105,7 @@ impl Reading {
         match surplus {
             Surplus::Nothing => return false,
             Surplus::Entry { meant } => self.touched.extend(meant),
-            Surplus::Value { .. } => self.touched.push(key),
+            Surplus::Value { .. } => self.touched.extend(within(key)),
         }
         let after = self.text.chars().skip(span.end);
         // In `{ a: 1, b: 2 }` the comma belongs to the entry in front of it.
@@ -153,10 +173,37 @@ mod tests {
     }
 
     #[test]
-    fn c10_a_mapping_where_a_list_belongs_hides_no_other_mistake_of_shape() {
+    fn c10_a_mapping_where_a_list_belongs_hides_no_other_mistake() {
         assert_mistakes(
-            "interface: eth0\ngroups: { vips: [192.0.2.10/24] }\nbogus: 1\nservices: []\n",
-            &["2:9: groups: found a mapping, expected a list", "3:1: unknown key `bogus`"],
+            "interface: eth0\ngroups: { vips: [192.0.2.10/24] }\nbogus: 1\nservices: []\ndrain: soon\n",
+            &[
+                "2:9: groups: found a mapping, expected a list",
+                "3:1: unknown key `bogus`",
+                "5:1: unknown key `drain`",
+            ],
+        );
+        assert_mistakes(
+            "interface: a/b\nservices:\n  - vip: 192.0.2.10:80\n    scheduler: rrr\n    drain: soon\n    \
+             servers: { address: 192.0.2.21 }\n  - vip: 192.0.2.10:81\n    source_nat: [192.0.2.99]\n    \
+             servers: [192.0.2.21]\n  - { vip: 192.0.2.10:82, servers: [{ address: x }] }\n",
+            &[
+                "1:12: interface \"a/b\"",
+                "4:16: scheduler \"rrr\"",
+                "5:12: drain \"soon\"",
+                "6:14: servers: found a mapping, expected a list",
+                "9:15: ",
+                "10:48: address \"x\"",
+            ],
+        );
+    }
+
+    /// Of each group of directors one name would be wrong, if the list of them were empty.
+    #[test]
+    fn c10_what_refers_to_a_list_of_the_wrong_shape_is_not_called_wrong() {
+        assert_mistakes(
+            "interface: eth0\ngroups: [{ vips: [192.0.2.10/24], nodes: [ha1] }]\ncluster:\n  node: ha1\n  \
+             nodes: { name: ha1 }\nservices: [{ vip: 192.0.2.10:80, servers: [{ address: 192.0.2.21 }] }]\n",
+            &["5:10: nodes: found a mapping, expected a list"],
         );
     }
 

@@ -67,6 +67,31 @@ fn a_folder_with_signs_of_patterns_in_its_name_is_no_pattern() {
 }
 
 #[test]
+fn c10_a_file_that_cannot_be_read_hides_no_mistake_of_another_one() {
+    let included = |list: &str| MAIN.replace("[services.d/*.yaml]", list);
+    let main = included("[services.d, 'services.d/*.yaml']").replace("fallback: local", "scheduler: rrr");
+    let folder =
+        folder(&[("lb.yaml", &main), ("services.d/b.yaml", "services: [{ vip: x, fallback: local }]")]);
+    fs::write(folder.path().join("services.d/a.yaml"), b"services: [{ name: \xff }]\n").expect("a file");
+    let error = load(&folder.path().join("lb.yaml")).expect_err("it is wrong");
+    let found: Vec<String> = error
+        .mistakes()
+        .iter()
+        .map(|mistake| mistake.to_string().replace(&format!("{}/", folder.path().display()), ""))
+        .collect();
+    let expected = [
+        "lb.yaml:3:11: include \"services.d\": services.d is no regular file",
+        "lb.yaml:5:40: scheduler \"rrr\"",
+        "services.d/a.yaml:1:20: found byte 0xff, expected UTF-8 text",
+        "services.d/b.yaml:1:19: vip \"x\"",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found}\nis not\n{expected}");
+    }
+}
+
+#[test]
 fn what_a_configuration_depends_on_is_known_even_if_it_is_refused() {
     let folder = folder(&[
         ("lb.yaml", &MAIN.replace("fallback: local", "fallback: local, name: '${file:name}'")),
