@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use lb_api::events::Level;
+use lb_lab::busy::measured;
 use lb_lab::cluster::{Talk, URL, VIP};
 use lb_lab::lab::{Director, unique_name};
 use lb_lab::scenario::traffic::{Answer, Spread};
@@ -82,30 +84,22 @@ fn b3_native_mode_on_a_plain_veth_is_told_of_with_the_frames_it_lost() {
     assert_served(&talk);
 }
 
-/// Measured some times: a busy machine holds up whoever looks.
 #[test]
 fn b3_a_veth_that_loses_frames_later_is_told_of_within_a_second() {
     let talk = Talk::new(&unique_name("later")).expect("the cluster comes up");
     let director = start(&talk, "xdp_mode: native");
     assert_served(&talk);
-    let mut took = Vec::new();
-    while took.len() < 8 {
-        assert!(director.status().expect("a status").findings.is_empty());
+    let told = measured("frames that get lost are told of", || {
+        director.wait_until("no finding", PATIENCE, |status| status.findings.is_empty())?;
         let begun = Instant::now();
-        talk.ha1.make_plain_veth().expect("ip works");
-        director
-            .wait_until("the finding", PATIENCE, |status| status.finding("frames_lost").is_some())
-            .expect("lb notices");
-        took.push(begun.elapsed());
-        if begun.elapsed() < Duration::from_secs(1) {
-            return;
-        }
-        talk.ha1.undo_plain_veth().expect("the program is attached");
-        director
-            .wait_until("no finding", PATIENCE, |status| status.findings.is_empty())
-            .expect("lb notices that too");
-    }
-    panic!("took {took:?}");
+        talk.ha1.make_plain_veth()?;
+        director.wait_until("the finding", PATIENCE, |status| status.finding("frames_lost").is_some())?;
+        let took = begun.elapsed();
+        talk.ha1.undo_plain_veth()?;
+        ensure!(took < Duration::from_secs(1), "told of after {took:?}");
+        Ok(())
+    });
+    told.unwrap_or_else(|error| panic!("{error:#}"));
 }
 
 /// With auto it goes over to generic mode by itself, and says so.

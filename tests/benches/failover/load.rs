@@ -1,4 +1,5 @@
-//! A machine that is too busy for everything: heartbeats must come in time all the same.
+//! A machine that is too busy for everything: heartbeats must come in time all the same, and no
+//! planned move may cost a request.
 
 use std::hint;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +29,7 @@ pub(crate) fn measure(duration: Duration) -> Result<Load> {
 
 /// Twice as many busy loops as there are cores, all of ordinary priority: whoever else wants a core
 /// has to queue.
-fn under_load<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn under_load<T>(work: impl FnOnce() -> T) -> T {
     let stop = AtomicBool::new(false);
     let cores = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {

@@ -18,10 +18,10 @@ pub(crate) enum Goal {
 }
 
 impl Goal {
-    fn is_met_by(self, case: &Case) -> bool {
+    fn is_met(self, failed_requests: usize, gap_ms_worst: f64) -> bool {
         match self {
-            Self::NothingFails => case.failed_requests == 0,
-            Self::GapAtMost(limit) => case.gap_ms_worst <= limit.as_secs_f64() * 1e3,
+            Self::NothingFails => failed_requests == 0,
+            Self::GapAtMost(limit) => gap_ms_worst <= limit.as_secs_f64() * 1e3,
         }
     }
 }
@@ -45,8 +45,21 @@ struct Case {
     /// Of all runs together.
     failed_requests: usize,
     runs: usize,
-    #[serde(skip)]
-    goal: Option<Goal>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    goal: Option<Verdict>,
+}
+
+/// A goal, and whether all runs of its case met it.
+#[derive(Debug, Serialize)]
+struct Verdict {
+    words: String,
+    met: bool,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.words, if self.met { "met" } else { "missed" })
+    }
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -59,15 +72,24 @@ impl Report {
     pub(crate) fn add(&mut self, name: &'static str, goal: Option<Goal>, outages: &[Outage]) {
         let gaps: Vec<f64> = outages.iter().map(Outage::gap_ms).collect();
         let Some(worst) = gaps.iter().copied().max_by(f64::total_cmp) else { return };
+        let failed_requests = outages.iter().map(Outage::failed).sum();
+        let judged =
+            |goal: Goal| Verdict { words: goal.to_string(), met: goal.is_met(failed_requests, worst) };
         self.cases.push(Case {
             name,
             gaps_ms: gaps.iter().map(|gap| round_to(*gap, 1)).collect(),
             gap_ms_median: round_to(median(gaps), 1),
             gap_ms_worst: round_to(worst, 1),
-            failed_requests: outages.iter().map(Outage::failed).sum(),
+            failed_requests,
             runs: outages.len(),
-            goal,
+            goal: goal.map(judged),
         });
+    }
+
+    /// The names of the cases that missed their goals.
+    pub(crate) fn missed(&self) -> Vec<&'static str> {
+        let missed = |case: &&Case| case.goal.as_ref().is_some_and(|goal| !goal.met);
+        self.cases.iter().filter(missed).map(|case| case.name).collect()
     }
 
     pub(crate) fn print(&self, json: bool) -> Result<()> {
@@ -82,9 +104,7 @@ impl Report {
     fn print_table(&self) {
         println!("{:<20}{:>12}{:>11}{:>8}{:>6}  goal", "case", "median ms", "worst ms", "failed", "runs");
         for case in &self.cases {
-            let goal = case.goal.map_or_else(String::new, |goal| {
-                format!("  {goal}: {}", if goal.is_met_by(case) { "met" } else { "missed" })
-            });
+            let goal = case.goal.as_ref().map_or_else(String::new, |goal| format!("  {goal}"));
             println!(
                 "{:<20}{:>12.1}{:>11.1}{:>8}{:>6}{goal}",
                 case.name, case.gap_ms_median, case.gap_ms_worst, case.failed_requests, case.runs
