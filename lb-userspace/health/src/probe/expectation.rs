@@ -239,6 +239,16 @@ mod tests {
     }
 
     #[test]
+    fn a_last_search_is_made_however_little_came() {
+        let expected = expected(None, Some("ready"));
+        let mut search = fed(&expected, &[&"x".repeat(2 * SEARCHED_OFTEN)[..]]);
+        assert!(!search.is_settled() && search.stores());
+        search.feed(b"ready, and more");
+        assert!(!search.is_settled(), "too little came for another search");
+        assert!(search.settle() && search.is_settled() && !search.stores());
+    }
+
+    #[test]
     fn an_empty_expectation_is_met_by_an_empty_answer() {
         let expected = expected(None, None);
         let mut search = fed(&expected, &[]);

@@ -102,8 +102,8 @@ async fn odd_files_that_succeed_are_up() {
         ("whatever follows the end", "#!/bin/sh\nexit 0\n)("),
     ] {
         std::fs::write(&source, text).unwrap();
-        // Children of other tests may hold a copy of what this process writes to, and nobody can run
-        // a file that is open for writing. So another process writes it.
+        // Children of other tests may hold a copy of what this process writes to, and nobody can
+        // run a file that is open for writing. So another process writes it.
         let mut install = std::process::Command::new("install");
         let status = install.args(["-m", "755"]).args([&source, &script]).status();
         assert!(status.expect("coreutils").success(), "{name}");
