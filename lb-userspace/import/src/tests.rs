@@ -296,3 +296,32 @@ fn keepalived_sends_no_mail_without_a_server_recipients_or_a_reason() {
     let imported = of(Source::Keepalived, &silent);
     assert!(alerts(&imported).contains("events: [server_down]\n"), "{}", imported.yaml);
 }
+
+/// keepalived takes 200 to 299 where no `status_code` says otherwise. ldirectord follows redirects,
+/// so there they are good answers unless a page is expected, which is the default of `lb`.
+#[test]
+fn a_redirect_is_what_it_was_for_the_source() {
+    let keepalived = |lines: &str| {
+        let inner = format!("HTTP_GET {{\nurl {{\npath /\n{lines}}}\n}}\n");
+        let server = format!("real_server 192.0.2.21 80 {{\n{inner}}}\n");
+        let text = format!("virtual_server 192.0.2.10 80 {{\nlb_kind DR\nprotocol TCP\n{server}}}\n");
+        let imported = of(Source::Keepalived, &text);
+        assert!(imported.wrong.is_none(), "{}", imported.yaml);
+        let told = imported.yaml.lines().find_map(|line| line.trim().strip_prefix("status: "));
+        told.unwrap_or_default().to_owned()
+    };
+    for (lines, statuses) in [
+        ("", "200-299"),
+        ("regex ready\n", "200-299"),
+        ("digest 640205b7b0fc66c1ea91c463fac6334d\n", "200-299"),
+        // An expression that is lost.
+        ("regex \"(?=ready)\"\n", "200-299"),
+        ("status_code 200 302\n", "200, 302"),
+        ("status_code 200-399\n", "200-399"),
+    ] {
+        assert_eq!(keepalived(lines), statuses, "{lines}");
+    }
+    let text = "virtual=192.0.2.10:80\n    real=192.0.2.21:80 gate\n    service=http\n    request=\"/\"\n";
+    let imported = of(Source::Ldirectord, text);
+    assert!(imported.yaml.contains("type: http\n") && !imported.yaml.contains("status"), "{}", imported.yaml);
+}

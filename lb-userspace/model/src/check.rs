@@ -231,10 +231,25 @@ pub struct HttpProbe {
     pub request: String,
     /// Host header; default the VIP.
     pub host: Option<String>,
-    pub status: Statuses,
+    /// Statuses that count as success, as configured; [`HttpProbe::statuses`] has the default.
+    pub status: Option<Statuses>,
     pub expected: Expectation,
     /// SHA-256 of the body.
     pub digest: Option<[u8; 32]>,
+}
+
+impl HttpProbe {
+    /// Whether the body must be as expected.
+    pub fn expects_a_page(&self) -> bool {
+        !self.expected.is_nothing() || self.digest.is_some()
+    }
+
+    /// The statuses that count as success. A redirect shows that the server serves, but it is not
+    /// the page that is expected.
+    pub fn statuses(&self) -> Statuses {
+        let last = if self.expects_a_page() { 299 } else { 399 };
+        self.status.clone().unwrap_or_else(|| Statuses(vec![200..=last]))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -264,7 +279,7 @@ impl Default for HttpProbe {
             method: Method::Get,
             request: "/".into(),
             host: None,
-            status: Statuses::default(),
+            status: None,
             expected: Expectation::default(),
             digest: None,
         }
@@ -278,12 +293,6 @@ pub struct Statuses(pub Vec<RangeInclusive<u16>>);
 impl Statuses {
     pub fn contain(&self, status: u16) -> bool {
         self.0.iter().any(|range| range.contains(&status))
-    }
-}
-
-impl Default for Statuses {
-    fn default() -> Self {
-        Self(vec![200..=299])
     }
 }
 

@@ -14,6 +14,8 @@ targets! {
 
 const MACS: [u8; 12] = [2, 0, 0, 0, 0, 5, 2, 0, 0, 0, 0, 100];
 const ETHERNET: usize = 14;
+/// Length of an IPv6 header.
+const IPV6: usize = 40;
 
 /// Each is valid for at least one parser.
 fn good() -> Vec<Vec<u8>> {
@@ -31,7 +33,8 @@ fn good() -> Vec<Vec<u8>> {
     let advertises = neighbour(&[136, 0, 0, 0, 0x20, 0, 0, 0], &[2, 1, 2, 0, 0, 0, 0, 7]);
     let solicits = neighbour(&[135, 0, 0, 0, 0, 0, 0, 0], &[1, 1, 2, 0, 0, 0, 0, 7]);
     let plain = [(0x0800, tcp.clone()), (0x0800, udp), (0x0800, pong), (0x0806, asks)];
-    let plain = plain.into_iter().chain([(0x86dd, advertises), (0x86dd, solicits)]);
+    let replies = ipv6(64, &[129, 0, 0, 0, 0x12, 0x34, 0, 7]);
+    let plain = plain.into_iter().chain([(0x86dd, advertises), (0x86dd, solicits), (0x86dd, replies)]);
     let tagged = [&[0, 5, 0x81, 0, 0, 6, 8, 0][..], &tcp].concat();
     plain.chain([(0x88a8, tagged)]).map(|(kind, packet)| framed(kind, &packet)).collect()
 }
@@ -46,8 +49,15 @@ fn ip(protocol: u8, length: u8) -> Vec<u8> {
 
 /// A neighbour message (RFC 4861): 8 bytes of header, target, and an option.
 fn neighbour(message: &[u8; 8], option: &[u8; 8]) -> Vec<u8> {
-    let address = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 6];
-    [&[0x60, 0, 0, 0, 0, 32, 58, 255][..], &address, &address, message, &address, option].concat()
+    ipv6(255, &[&message[..], &ADDRESS, option].concat())
+}
+
+const ADDRESS: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 6];
+
+/// A packet with this hop limit and ICMPv6 message.
+fn ipv6(hop_limit: u8, message: &[u8]) -> Vec<u8> {
+    let length = message.len() as u8;
+    [&[0x60, 0, 0, 0, 0, length, 58, hop_limit][..], &ADDRESS, &ADDRESS, message].concat()
 }
 
 pub(crate) fn run(config: Config) -> Result<(), Failed> {
@@ -72,6 +82,9 @@ fn property(frame: &[u8]) -> Result<(), TestCaseError> {
     }
     if let Some(packet) = frame.get(ETHERNET..) {
         icmp::reply_v4(packet, 0x1234);
+    }
+    if let Some(message) = frame.get(ETHERNET + IPV6..) {
+        icmp::reply_v6(message, 0x1234);
     }
     Ok(())
 }

@@ -102,7 +102,7 @@ impl Echo {
     pub async fn next(&self) -> Reply {
         tokio::select! {
             reply = next_on(self.v4.as_ref(), |packet| reply_v4(packet, self.id)) => reply,
-            reply = next_on(self.v6.as_ref(), |message| sequence_of(message, ECHO_REPLY_V6, self.id)) => reply,
+            reply = next_on(self.v6.as_ref(), |message| reply_v6(message, self.id)) => reply,
         }
     }
 }
@@ -133,7 +133,8 @@ fn replies(index_message: SockFilter, kind: u8, id: u16) -> [SockFilter; 7] {
 async fn next_on(socket: Option<&UdpSocket>, parse: impl Fn(&[u8]) -> Option<u16>) -> Reply {
     let Some(socket) = socket else { return std::future::pending().await };
     loop {
-        let mut packet = [0; 256];
+        // Some hosts send more data back than they were sent.
+        let mut packet = [0; 2048];
         match socket.recv_from(&mut packet).await {
             Ok((length, from)) => {
                 if let Some(sequence) = parse(&packet[..length]) {
@@ -167,10 +168,16 @@ pub(crate) fn reply_v4(packet: &[u8], id: u16) -> Option<u16> {
     sequence_of(message, ECHO_REPLY, id)
 }
 
+/// IPv6 raw sockets receive ICMPv6 messages, after the kernel has verified the checksum.
+pub(crate) fn reply_v6(message: &[u8], id: u16) -> Option<u16> {
+    sequence_of(message, ECHO_REPLY_V6, id)
+}
+
 /// The sequence number in a reply of type `kind` to a request of `id`.
 fn sequence_of(message: &[u8], kind: u8, id: u16) -> Option<u16> {
-    // The data may be truncated or changed; it does not matter.
-    let &[its_kind, 0, _, _, a, b, c, d, ..] = message else { return None };
+    // The code should be 0, and the data those of the request. ping(8) looks at neither, and some
+    // hosts send others.
+    let &[its_kind, _code, _, _, a, b, c, d, ..] = message else { return None };
     (its_kind == kind && [a, b] == id.to_be_bytes()).then_some(u16::from_be_bytes([c, d]))
 }
 
@@ -209,11 +216,13 @@ mod tests {
     fn a_reply_is_known_by_type_id_and_checksum() {
         assert_eq!(reply_v4(&reply(7), ID), Some(7));
         assert_eq!(reply_v4(&reply(7), ID + 1), None, "somebody else's");
-        for (what, at) in [("an echo request", 20), ("a code", 21), ("a broken checksum", 23)] {
+        for (what, at) in [("an echo request", 20), ("a broken checksum", 23)] {
             let mut packet = reply(7);
             packet[at] ^= 8;
             assert_eq!(reply_v4(&packet, ID), None, "{what}");
         }
+        let asks = [&reply(7)[..20], &request(ECHO_REQUEST, ID, 7)].concat();
+        assert_eq!(reply_v4(&asks, ID), None, "an echo request whose checksum is right");
         let mut options = reply(7);
         options[0] = 0x46;
         options.splice(20..20, [1; 4]);
@@ -227,11 +236,28 @@ mod tests {
         assert_eq!(reply_v4(&reply(7)[..20 + HEADER - 1], ID), None);
     }
 
+    /// As ping(8) takes it.
+    #[test]
+    fn a_reply_may_have_any_code() {
+        for code in [1, 8, 255] {
+            let mut packet = reply(7);
+            packet[21] = code;
+            packet[22..24].fill(0);
+            let sum = checksum(&packet[20..]).to_be_bytes();
+            packet[22..24].copy_from_slice(&sum);
+            assert_eq!(reply_v4(&packet, ID), Some(7), "{code}");
+            assert_eq!(reply_v6(&[ECHO_REPLY_V6, code, 0, 0, 0x12, 0x34, 0, 7], ID), Some(7), "{code}");
+        }
+        assert_eq!(reply_v6(&[ECHO_REPLY, 0, 0, 0, 0x12, 0x34, 0, 7], ID), None, "one of IPv4");
+        assert_eq!(reply_v6(&[ECHO_REPLY_V6, 0, 0, 0, 0x12, 0x35, 0, 7], ID), None, "somebody else's");
+        assert_eq!(reply_v6(&[ECHO_REPLY_V6, 0, 0, 0, 0x12, 0x34, 0], ID), None, "cut short");
+    }
+
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(packet in prop::collection::vec(any::<u8>(), 0..100)) {
             reply_v4(&packet, ID);
-            sequence_of(&packet, ECHO_REPLY_V6, ID);
+            reply_v6(&packet, ID);
         }
     }
 }

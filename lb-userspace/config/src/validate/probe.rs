@@ -225,11 +225,11 @@ impl Validator {
                 .optional(value(&check.request, "request"), values::request_path)
                 .unwrap_or_else(|| "/".into()),
             host: self.optional(value(&check.host, "host"), values::host),
-            status: self.optional(value(&check.status, "status"), values::statuses).unwrap_or_default(),
+            status: self.optional(value(&check.status, "status"), values::statuses),
             expected: self.expected(check, span),
             digest: self.optional(value(&check.digest, "digest"), values::sha256),
         };
-        if probe.method == Method::Head && (!probe.expected.is_nothing() || probe.digest.is_some()) {
+        if probe.method == Method::Head && probe.expects_a_page() {
             let message = "a response to HEAD has no body: expected another method, or neither `receive`, `matches` nor \
                            `digest`";
             self.mistake(span.key("method").at(), message);

@@ -184,7 +184,7 @@ const COVERED: &[Change] = &[
     |config, material| http(config).host = Some(material.text.clone()),
     |config, material| http(config).expected.text = Some(material.text.clone()),
     |config, _| http(config).expected.text = None,
-    |config, material| http(config).status = Statuses(vec![material.number..=material.number]),
+    |config, material| http(config).status = Some(Statuses(vec![material.number..=material.number])),
     |config, material| check(config).interval = material.time,
     |config, material| check(config).timeout = material.time,
     |config, material| check(config).rise = material.number.into(),

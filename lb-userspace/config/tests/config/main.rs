@@ -1,6 +1,7 @@
 //! The configuration through the public interface: valid files, invalid files, and text that is
 //! neither.
 
+mod checks;
 mod clients;
 mod cluster;
 mod digest;
@@ -219,7 +220,7 @@ fn defaults() {
             method: Method::Get,
             request: "/".into(),
             host: None,
-            status: Statuses(vec![200..=299]),
+            status: None,
             expected: Expectation { text: None, pattern: None },
             digest: None,
         }),

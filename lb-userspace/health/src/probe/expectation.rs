@@ -64,6 +64,17 @@ impl<'a> Search<'a> {
             && self.pattern.as_mut().is_none_or(Pattern::is_settled)
     }
 
+    /// Like [`Search::is_settled`], but searches again however little has come since the last time.
+    pub(super) fn settle(&mut self) -> bool {
+        self.pattern.as_mut().is_none_or(Pattern::settle)
+            && self.text.as_ref().is_none_or(|text| text.found)
+    }
+
+    /// Whether it stores what it is fed, for an expression that is not settled.
+    pub(super) fn stores(&self) -> bool {
+        self.pattern.as_ref().is_some_and(|pattern| !pattern.settled)
+    }
+
     /// The unmet expectation, if the answer ends here.
     pub(super) fn mismatch(&self) -> Option<Mismatch> {
         let mismatch = |sought| Mismatch { sought, seen: self.seen, begins: excerpt(&self.begins) };
@@ -148,7 +159,11 @@ impl<'a> Pattern<'a> {
     /// Whether a match ends far enough before the end of the bytes so far to stay a match.
     fn is_settled(&mut self) -> bool {
         let due = self.came.len() <= SEARCHED_OFTEN || self.came.len() >= self.searched + self.searched / 8;
-        if !self.settled && due {
+        if due { self.settle() } else { self.settled }
+    }
+
+    fn settle(&mut self) -> bool {
+        if !self.settled {
             self.searched = self.came.len();
             let end = self.regex.shortest_match(&self.came);
             self.settled = end.is_some_and(|end| end + CONTEXT <= self.came.len());
@@ -221,6 +236,16 @@ mod tests {
             let expected = expected(None, Some(pattern));
             assert_eq!(fed(&expected, &[answer]).mismatch().is_none(), met, "'{pattern}' in {answer:?}");
         }
+    }
+
+    #[test]
+    fn a_last_search_is_made_however_little_came() {
+        let expected = expected(None, Some("ready"));
+        let mut search = fed(&expected, &[&"x".repeat(2 * SEARCHED_OFTEN)[..]]);
+        assert!(!search.is_settled() && search.stores());
+        search.feed(b"ready, and more");
+        assert!(!search.is_settled(), "too little came for another search");
+        assert!(search.settle() && search.is_settled() && !search.stores());
     }
 
     #[test]

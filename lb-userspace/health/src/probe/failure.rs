@@ -156,7 +156,7 @@ mod tests {
         let cases = [
             (Failure::NoAnswerToSyn(Duration::from_secs(3)), "no answer to SYN within 3s"),
             (
-                Failure::Status { got: "500".into(), expected: Statuses::default() },
+                Failure::Status { got: "500".into(), expected: Statuses(vec![200..=299]) },
                 "status 500, expected 200-299",
             ),
             (

@@ -30,7 +30,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::probe::test_servers::{self, Asked, sends};
+    use crate::probe::test_servers::{self, Asked, PATIENCE, sends};
     use lb_model::Probe;
 
     fn ftp(limit: Duration) -> Asked {
@@ -59,7 +59,7 @@ mod tests {
             ("wait in many lines", "120-soon\r\n120 wait\r\n220-hello\r\n220 ready\r\n"),
             ("nobody needs to log in", "230 logged in\r\n"),
         ] {
-            let (found, rest) = ftp(Duration::from_secs(5)).in_dialogue([sends(greeting)]).await;
+            let (found, rest) = ftp(PATIENCE).in_dialogue([sends(greeting)]).await;
             assert_eq!((found, &rest[..]), (Ok(Answer::default()), &b"QUIT\r\n"[..]), "{name}");
         }
     }
@@ -75,9 +75,14 @@ mod tests {
             ("SSH-2.0-OpenSSH_9.2p1\r\n", "the greeting is 'SSH-2.0-OpenSSH_9.2p1', expected 220"),
         ];
         for (greeting, words) in cases {
-            let (found, rest) = ftp(Duration::from_secs(5)).in_dialogue([sends(greeting)]).await;
+            let (found, rest) = ftp(PATIENCE).in_dialogue([sends(greeting)]).await;
             assert_eq!((found, &rest[..]), (Err(words.to_owned()), &b""[..]));
         }
+    }
+
+    #[tokio::test]
+    async fn servers_that_say_it_in_odd_ways_are_good() {
+        test_servers::succeeds_at_all(&ftp(PATIENCE), "220 ready\r\n").await;
     }
 
     #[tokio::test]

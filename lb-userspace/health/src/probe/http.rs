@@ -10,7 +10,7 @@ mod head;
 
 use std::net::{IpAddr, SocketAddr};
 
-use lb_model::{HttpProbe, Method, ServiceKey};
+use lb_model::{HttpProbe, Method, ServiceKey, Statuses};
 use sha2::{Digest, Sha256};
 
 use self::body::Decoder;
@@ -20,9 +20,11 @@ use super::expectation::Search;
 use super::line_client::LineClient;
 use super::{Answer, Attempt, Failure, excerpt};
 
-/// Maximum number of searched bytes of a body. A page without the expected text in them fails, and
-/// a longer page has no digest.
-pub(super) const BODY_LIMIT: usize = 256 * 1024;
+/// Maximum number of bytes of a body that are searched for a text, which takes no memory.
+const TEXT_LIMIT: usize = 16 << 20;
+/// Maximum number of bytes of a body that are searched for a match of an expression, which needs
+/// them all.
+const MATCH_LIMIT: usize = 1 << 20;
 /// Limit of all headers together; curl has the same limit for a line.
 const HEADER_LIMIT: usize = 100 * 1024;
 
@@ -30,7 +32,8 @@ const HEADER: &str = "answer's header";
 const BODY_END: &str = "end of the answer";
 pub(super) const USER_AGENT: &str = concat!("lb/", env!("CARGO_PKG_VERSION"));
 
-/// Requests the page. Redirects are answers like any other; the probe does not follow them.
+/// Requests the page. Redirects are answers like any other; the probe does not follow them: they
+/// may lead to another server, or through the VIP to any of them.
 pub(super) async fn probe(attempt: &Attempt<'_>, check: &HttpProbe) -> Result<Answer, Failure> {
     let request = request(check, attempt)?;
     let mut server = LineClient::open(attempt).await?;
@@ -42,11 +45,12 @@ pub(super) async fn probe(attempt: &Attempt<'_>, check: &HttpProbe) -> Result<An
     }
     let head = answer(&mut server).await?;
     attempt.step(format!("got status {}", head.status));
-    if !check.status.contain(head.status) {
-        return Err(Failure::Status { got: status_words(&head), expected: check.status.clone() });
+    let statuses = check.statuses();
+    if !statuses.contain(head.status) {
+        return Err(wrong_status(check, &head, statuses));
     }
-    if !check.expected.is_nothing() || check.digest.is_some() {
-        let seen = read(check, &head, &mut server).await.map_err(|failure| compressed(&head, failure))?;
+    if check.expects_a_page() {
+        let seen = read(check, &head, &mut server).await.map_err(|failure| advised(&head, failure))?;
         attempt.step(format!("read {seen} bytes as expected"));
     }
     Ok(Answer::default())
@@ -152,9 +156,35 @@ fn not_http(begins: &[u8]) -> Failure {
     Failure::NotHttp(instead)
 }
 
+/// The failure for a status that does not count as success. Of a redirect in the place of an
+/// expected page it says what to do, because ldirectord and browsers follow it.
+fn wrong_status(check: &HttpProbe, head: &Head, expected: Statuses) -> Failure {
+    let leads = leads_to(head);
+    if leads.is_empty() || !check.expects_a_page() {
+        return Failure::Status { got: status_words(head), expected };
+    }
+    // The server's own phrase would make the message too long for a reason.
+    let phrase = known_phrase(head.status).map(|phrase| format!(" {phrase}")).unwrap_or_default();
+    Failure::Wrong(format!(
+        "status {}{phrase}{leads}, expected {expected}; redirects are not followed: name that page in `request`, or \
+         set `status: 200-399` without `receive`, `matches` and `digest`",
+        head.status
+    ))
+}
+
+fn known_phrase(status: u16) -> Option<&'static str> {
+    hyper::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason())
+}
+
+/// The target of a redirect.
+fn leads_to(head: &Head) -> String {
+    let location = head.location.as_ref().filter(|_| matches!(head.status, 300..=399));
+    location.map(|to| format!(" to {}", excerpt(to))).unwrap_or_default()
+}
+
 /// The status code, its reason phrase, and the target of a redirect.
 fn status_words(head: &Head) -> String {
-    let known = hyper::StatusCode::from_u16(head.status).ok().and_then(|status| status.canonical_reason());
+    let known = known_phrase(head.status);
     let phrase = match known {
         Some(known) if head.phrase.is_empty() || head.phrase.eq_ignore_ascii_case(known.as_bytes()) => {
             known.into()
@@ -162,18 +192,18 @@ fn status_words(head: &Head) -> String {
         _ if head.phrase.is_empty() => String::new(),
         _ => excerpt(&head.phrase),
     };
-    let location = head.location.as_ref().filter(|_| matches!(head.status, 300..=399));
-    let leads = location.map(|to| format!(" to {}", excerpt(to))).unwrap_or_default();
-    format!("{} {phrase}{leads}", head.status).trim_end().to_owned()
+    format!("{} {phrase}{}", head.status, leads_to(head)).trim_end().to_owned()
 }
 
-/// Reads the body until it meets the expectation; returns the number of bytes read.
+/// Reads the body until it meets the expectation; returns the number of bytes read. A digest has no
+/// limit but the time.
 async fn read(check: &HttpProbe, head: &Head, server: &mut LineClient<'_>) -> Result<usize, Failure> {
     let mut decoder = Decoder::new(head.framing(check.method == Method::Head));
     let (mut search, mut hash) = (Search::new(&check.expected), Sha256::new());
+    let mut length = 0;
     while check.digest.is_some() || !search.is_settled() {
         if decoder.is_done() {
-            return at_the_end(check, &search, hash);
+            return at_the_end(check, &search, hash, length);
         }
         let bytes = match server.piece(BODY_END).await {
             // Only the end of the connection ends such an answer, and closing with unread data
@@ -185,31 +215,43 @@ async fn read(check: &HttpProbe, head: &Head, server: &mut LineClient<'_>) -> Re
         if bytes.is_empty() {
             let whole = decoder.may_end();
             let cut_short = || search.cut_short(Failure::Closed { expected: BODY_END });
-            return if whole { at_the_end(check, &search, hash) } else { Err(cut_short()) };
+            return if whole { at_the_end(check, &search, hash, length) } else { Err(cut_short()) };
         }
         let mut piece = Vec::new();
         decoder.feed(&bytes, &mut piece).map_err(Failure::NotHttp)?;
-        let room = BODY_LIMIT - search.seen();
-        search.feed(&piece[..piece.len().min(room)]);
-        if piece.len() > room {
-            return Err(too_long(&search));
-        }
+        length += piece.len();
         if check.digest.is_some() {
             hash.update(&piece);
         }
+        let (first, rest) = piece.split_at(piece.len().min(room(&search)));
+        search.feed(first);
+        if !rest.is_empty() && !search.settle() && room(&search) == 0 {
+            return Err(too_long(&search));
+        }
+        search.feed(rest);
     }
-    Ok(search.seen())
+    Ok(length)
 }
 
-/// The failure for a body that is longer than the limit.
+/// How many more bytes are searched.
+fn room(search: &Search<'_>) -> usize {
+    let limit = if search.stores() { MATCH_LIMIT } else { TEXT_LIMIT };
+    limit.saturating_sub(search.seen())
+}
+
+/// The failure for a body that is longer than what is searched.
 fn too_long(search: &Search<'_>) -> Failure {
     match search.mismatch() {
         Some(mismatch) => Failure::Mismatch { mismatch, whole: false },
-        None => Failure::Wrong(format!("the answer has more than {BODY_LIMIT} bytes, too many to digest")),
+        // It matches where the search ends, but nothing shows how the answer ends.
+        None => Failure::Wrong(format!(
+            "the answer has more than {MATCH_LIMIT} bytes, too many for a match at its end: use `receive`, or ask for \
+             a shorter page"
+        )),
     }
 }
 
-fn at_the_end(check: &HttpProbe, search: &Search<'_>, hash: Sha256) -> Result<usize, Failure> {
+fn at_the_end(check: &HttpProbe, search: &Search<'_>, hash: Sha256, length: usize) -> Result<usize, Failure> {
     if let Some(mismatch) = search.mismatch() {
         return Err(Failure::Mismatch { mismatch, whole: true });
     }
@@ -217,22 +259,29 @@ fn at_the_end(check: &HttpProbe, search: &Search<'_>, hash: Sha256) -> Result<us
     match check.digest {
         Some(expected) if expected != got => {
             let digits: String = got.iter().map(|byte| format!("{byte:02x}")).collect();
-            Err(Failure::Wrong(format!("the answer's {} bytes have the digest {digits}", search.seen())))
+            Err(Failure::Wrong(format!("the answer's {length} bytes have the digest {digits}")))
         }
-        _ => Ok(search.seen()),
+        _ => Ok(length),
     }
 }
 
 /// Adds a hint if the body is compressed although the request did not accept that: the search
-/// cannot find text in it, nor do curl and ldirectord decompress it.
-fn compressed(head: &Head, failure: Failure) -> Failure {
-    match (&head.coding, failure) {
-        (Some(coding), failure @ Failure::Mismatch { .. }) if !coding.eq_ignore_ascii_case(b"identity") => {
+/// cannot find text in it, nor do curl and ldirectord decompress it. Another one if the body is
+/// longer than what is searched.
+fn advised(head: &Head, failure: Failure) -> Failure {
+    let coding = head.coding.as_ref().filter(|coding| !coding.eq_ignore_ascii_case(b"identity"));
+    match (coding, failure) {
+        (Some(coding), failure @ Failure::Mismatch { .. }) => {
             let coding = clean(coding);
             Failure::Wrong(format!(
                 "{failure}; the server compresses it (Content-Encoding: {coding}) although the request did \
                  not accept compression"
             ))
+        }
+        (None, Failure::Mismatch { mismatch, whole: false }) => {
+            let instead = if mismatch.seen < TEXT_LIMIT { "use `receive`, or ask" } else { "ask" };
+            let failure = Failure::Mismatch { mismatch, whole: false };
+            Failure::Wrong(format!("{failure}; the check looks no further: {instead} for a shorter page"))
         }
         (_, failure) => failure,
     }

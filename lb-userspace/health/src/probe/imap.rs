@@ -26,7 +26,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::probe::test_servers::{self, Asked, sends};
+    use crate::probe::test_servers::{self, Asked, PATIENCE, sends};
     use lb_model::Probe;
 
     fn imap(limit: Duration) -> Asked {
@@ -51,7 +51,7 @@ mod tests {
             ("more lines behind it", "* OK ready\r\n* CAPABILITY IMAP4rev1\r\n"),
             ("what looks like a literal", "* OK {3}\r\nabc\r\n"),
         ] {
-            let (found, rest) = imap(Duration::from_secs(5)).in_dialogue([sends(greeting)]).await;
+            let (found, rest) = imap(PATIENCE).in_dialogue([sends(greeting)]).await;
             assert_eq!((found, &rest[..]), (Ok(Answer::default()), &b"lb LOGOUT\r\n"[..]), "{name}");
         }
     }
@@ -66,9 +66,14 @@ mod tests {
             ("+OK POP3\r\n", "the greeting is '+OK POP3', expected * OK"),
         ];
         for (greeting, words) in cases {
-            let (found, rest) = imap(Duration::from_secs(5)).in_dialogue([sends(greeting)]).await;
+            let (found, rest) = imap(PATIENCE).in_dialogue([sends(greeting)]).await;
             assert_eq!((found, &rest[..]), (Err(words.to_owned()), &b""[..]));
         }
+    }
+
+    #[tokio::test]
+    async fn servers_that_say_it_in_odd_ways_are_good() {
+        test_servers::succeeds_at_all(&imap(PATIENCE), "* OK ready\r\n").await;
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 //! working server sends. This file parses the few elements of BER that it needs.
 
 use super::excerpt::quote;
-use super::line_client::LineClient;
+use super::line_client::{LineClient, of_tls};
 use super::{Answer, Attempt, Failure};
 
 const ANSWER: &str = "answer to the bind";
@@ -58,7 +58,7 @@ const fn bind(id: u8, version: u8) -> [u8; 14] {
 /// The content of the next message's sequence.
 async fn message(server: &mut LineClient<'_>) -> Result<Vec<u8>, Failure> {
     let head: [u8; 2] = server.bytes(ANSWER).await?;
-    let [SEQUENCE, first] = head else { return Err(not_ldap(&head)) };
+    let [SEQUENCE, first] = head else { return Err(of_tls(&head).unwrap_or_else(|| not_ldap(&head))) };
     let mut more = [0; 4];
     let length = match length_of_length(first) {
         Some(count) if count <= more.len() => {

@@ -48,9 +48,11 @@ impl<'a> LineClient<'a> {
 
     /// The next line, without its end.
     pub(super) async fn line(&mut self, expected: &'static str) -> Result<Vec<u8>, Failure> {
-        match self.line_or_rest(expected).await? {
-            (line, true) => Ok(line),
-            (_, false) => Err(Failure::Closed { expected }),
+        let (line, whole) = self.line_or_rest(expected).await?;
+        match of_tls(&line) {
+            Some(failure) => Err(failure),
+            None if whole => Ok(line),
+            None => Err(Failure::Closed { expected }),
         }
     }
 
@@ -92,8 +94,13 @@ impl<'a> LineClient<'a> {
         self.attempt.in_time(self.stream.fill_buf(), expected).await
     }
 
-    /// The next received bytes; empty at the end of the stream.
+    /// The next received bytes; empty at the end of the stream. Of a stream without end there are
+    /// always some, so it looks at the deadline itself.
     pub(super) async fn piece(&mut self, expected: &'static str) -> Result<Vec<u8>, Failure> {
+        let limit = self.attempt.limit;
+        if limit.left().is_zero() {
+            return Err(Failure::Late { expected, within: limit.whole() });
+        }
         let piece = self.attempt.in_time(self.stream.fill_buf(), expected).await?.to_vec();
         self.stream.consume(piece.len());
         Ok(piece)
@@ -141,6 +148,12 @@ impl<'a> LineClient<'a> {
         };
         let _ = timeout(patience, parting).await;
     }
+}
+
+/// The failure for the beginning of an answer that is a record of TLS: an alert, or a handshake.
+pub(super) fn of_tls(begins: &[u8]) -> Option<Failure> {
+    let is_tls = matches!(begins, [0x15 | 0x16, 3, ..]);
+    is_tls.then(|| Failure::Wrong("the server speaks TLS: set `tls: on`".into()))
 }
 
 /// The failure for an unexpected line.

@@ -19,7 +19,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::probe::test_servers::{self, Asked, sends};
+    use crate::probe::test_servers::{self, Asked, PATIENCE, sends};
     use lb_model::Probe;
 
     fn pop3(limit: Duration) -> Asked {
@@ -41,8 +41,10 @@ mod tests {
             ("bytes that are no ASCII", "+OK gr\u{fc}\u{df} gott\r\n"),
             ("long-winded", &long),
             ("more lines behind it", "+OK ready\r\nmore\r\n"),
+            ("blanks before it", "  +OK ready\r\n"),
+            ("what clients may know of it", "+OK [LOGIN-DELAY 900] ready\r\n"),
         ] {
-            let (found, rest) = pop3(Duration::from_secs(5)).in_dialogue([sends(greeting)]).await;
+            let (found, rest) = pop3(PATIENCE).in_dialogue([sends(greeting)]).await;
             assert_eq!((found, &rest[..]), (Ok(Answer::default()), &b"QUIT\r\n"[..]), "{name}");
         }
     }
@@ -56,9 +58,14 @@ mod tests {
             ("+\r\n", "the greeting is '+', expected +OK"),
         ];
         for (greeting, words) in cases {
-            let (found, rest) = pop3(Duration::from_secs(5)).in_dialogue([sends(greeting)]).await;
+            let (found, rest) = pop3(PATIENCE).in_dialogue([sends(greeting)]).await;
             assert_eq!((found, &rest[..]), (Err(words.to_owned()), &b""[..]));
         }
+    }
+
+    #[tokio::test]
+    async fn servers_that_say_it_in_odd_ways_are_good() {
+        test_servers::succeeds_at_all(&pop3(PATIENCE), "+OK ready\r\n").await;
     }
 
     #[tokio::test]

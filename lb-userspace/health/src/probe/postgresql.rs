@@ -4,7 +4,7 @@
 //! See "Message Formats" in PostgreSQL's documentation.
 
 use super::excerpt::{clean, quote};
-use super::line_client::LineClient;
+use super::line_client::{LineClient, of_tls};
 use super::{Answer, Attempt, Failure};
 
 const ANSWER: &str = "answer to the start-up message";
@@ -77,6 +77,9 @@ fn start_up(user: &str, database: &str) -> Vec<u8> {
 /// Type and content of the next message. Its length counts itself.
 async fn message(server: &mut LineClient<'_>) -> Result<(u8, Vec<u8>), Failure> {
     let head: [u8; 5] = server.bytes(ANSWER).await?;
+    if let Some(failure) = of_tls(&head) {
+        return Err(failure);
+    }
     let [kind, length @ ..] = head;
     if kind == b'E' && length.iter().all(|byte| matches!(byte, b' '..=b'~')) {
         // Version 2 of the protocol has no lengths, only text up to a line end. Servers fall back

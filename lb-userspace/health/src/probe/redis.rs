@@ -12,9 +12,15 @@ const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 const QUIT: &[u8] = b"*1\r\n$4\r\nQUIT\r\n";
 
 /// The beginnings of answers that count as up, in lower case. Before Redis 2.8 NOAUTH was `-ERR
-/// operation not permitted`.
-const GOOD: [&[u8]; 5] =
-    [b"+pong", b"-noauth", b"-noperm", b"-err operation not permitted", b"-err authentication required"];
+/// operation not permitted`; proxies and other servers put `ERR` before it.
+const GOOD: [&[u8]; 6] = [
+    b"+pong",
+    b"-noauth",
+    b"-noperm",
+    b"-err operation not permitted",
+    b"-err authentication required",
+    b"-err noauth",
+];
 
 pub(super) async fn probe(attempt: &Attempt<'_>) -> Result<Answer, Failure> {
     let mut server = LineClient::open(attempt).await?;
@@ -42,7 +48,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::probe::test_servers::{self, Asked, receives, sends};
+    use crate::probe::test_servers::{self, Asked, PATIENCE, receives, sends};
     use lb_model::Probe;
 
     fn redis(limit: Duration) -> Asked {
@@ -51,21 +57,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_serves_is_good() {
-        for answer in [
-            "+PONG\r\n",
-            "+PONG\n",
-            "+pong\r\n",
-            "$4\r\nPONG\r\n",
-            "+PONG \r\n",
-            "-NOAUTH Authentication required.\r\n",
-            "-noauth\r\n",
-            "-NOPERM this user has no permissions to run the 'ping' command\r\n",
-            "-ERR operation not permitted\r\n",
-            "-ERR Authentication required\r\n",
+        for (name, answer) in [
+            ("plain", "+PONG\r\n"),
+            ("a line feed alone", "+PONG\n"),
+            ("small letters", "+pong\r\n"),
+            ("a blank at the end", "+PONG \r\n"),
+            ("a word behind it", "+PONG ready\r\n"),
+            ("a string with its length", "$4\r\nPONG\r\n"),
+            ("the same, line feeds alone", "$4\npong\n"),
+            ("more lines behind it", "+PONG\r\n+PONG\r\n"),
+            ("wants a password", "-NOAUTH Authentication required.\r\n"),
+            ("wants one in few words", "-noauth\r\n"),
+            ("wants one, before Redis 2.8", "-ERR operation not permitted\r\n"),
+            ("wants one, another server", "-ERR Authentication required\r\n"),
+            ("wants one, by a proxy", "-ERR NOAUTH Authentication required.\r\n"),
+            ("lets this user do nothing", "-NOPERM this user has no permissions to run 'ping'\r\n"),
         ] {
             let turns = [receives(PING), sends(answer)];
-            let (found, rest) = redis(Duration::from_secs(5)).in_dialogue(turns).await;
-            assert_eq!((found, &rest[..]), (Ok(Answer::default()), QUIT), "{answer}");
+            let (found, rest) = redis(PATIENCE).in_dialogue(turns).await;
+            assert_eq!((found, &rest[..]), (Ok(Answer::default()), QUIT), "{name}");
         }
     }
 
@@ -89,9 +99,18 @@ mod tests {
         ];
         for answer in answers {
             let turns = [receives(PING), sends(format!("{answer}\r\n"))];
-            let (found, _) = redis(Duration::from_secs(5)).in_dialogue(turns).await;
+            let (found, _) = redis(PATIENCE).in_dialogue(turns).await;
             assert_eq!(found, Err(wrong(ANSWER, answer.as_bytes(), "+PONG").to_string()));
         }
+        for alert in [&b"\x15\x03\x01\0\x02\x02\x46"[..], b"\x15\x03\x03\0\x02\x02\x0a"] {
+            let (found, _) = redis(PATIENCE).in_dialogue([receives(PING), sends(alert)]).await;
+            assert_eq!(found, Err("the server speaks TLS: set `tls: on`".into()));
+        }
+    }
+
+    #[tokio::test]
+    async fn servers_that_say_it_in_odd_ways_are_good() {
+        test_servers::succeeds_at_all(&redis(PATIENCE), "+PONG\r\n").await;
     }
 
     #[tokio::test]

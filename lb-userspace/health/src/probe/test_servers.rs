@@ -3,6 +3,7 @@
 mod datagrams;
 mod dialogue;
 mod misbehaving;
+mod odd_ways;
 mod tls;
 
 use std::future::Future;
@@ -19,6 +20,7 @@ pub(crate) use self::dialogue::{Turn, dialogue, receives, sends};
 pub(crate) use self::misbehaving::{
     closing_after, endless, fails_at_all, misbehaving, repeat, saying, sockets_to,
 };
+pub(crate) use self::odd_ways::succeeds_at_all;
 pub(crate) use self::tls::{
     Authority, Certificate, self_signed, serving_tls, serving_tls_of, wanting_certificates,
 };

@@ -208,6 +208,10 @@ fn http(
             _ => line.tell(&["check_http"], ledger),
         }
     }
+    // keepalived's default; `lb` may take redirects, too.
+    if check.get("status").is_none() {
+        check.set("status", "200-299", &[]);
+    }
     check
 }
 

@@ -71,12 +71,13 @@ impl Writer {
     }
 
     fn http(&mut self, http: &HttpProbe) {
-        let HttpProbe { method, request, host, status, expected, digest } = http;
+        let HttpProbe { method, request, host, status: _, expected, digest } = http;
         self.text(method.name());
         self.text(request);
         self.option(host.as_deref(), Self::text);
-        let Statuses(ranges) = status;
-        self.list(ranges, |writer, range| {
+        // Of two nodes one may write the default.
+        let Statuses(ranges) = http.statuses();
+        self.list(&ranges, |writer, range| {
             writer.number(*range.start());
             writer.number(*range.end());
         });

@@ -1,5 +1,7 @@
 //! Pings of real hosts: loopback, the peer of a veth pair, and addresses that no host has.
 
+mod odd;
+
 use std::net::SocketAddr;
 
 use futures::future::join_all;

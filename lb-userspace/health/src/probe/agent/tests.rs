@@ -7,7 +7,7 @@ use super::*;
 use crate::probe::test_servers::{self, Asked, receives, sends};
 use crate::probe::{Advice, Report};
 
-const LIMIT: Duration = Duration::from_secs(5);
+const LIMIT: Duration = test_servers::PATIENCE;
 
 fn agent(send: Option<&str>, limit: Duration) -> Asked {
     Asked::of(Probe::Agent { send: send.map(str::to_owned) }, limit)
@@ -146,6 +146,12 @@ async fn c2_an_agent_that_cannot_be_asked_keeps_its_last_word() {
     assert_eq!(report.result.expect("nothing was said against it"), Answer { advice: None, stale: true });
     let words = "the agent does not answer (connection refused); the server counts as up so far";
     assert_eq!(report.warning.as_deref(), Some(words));
+}
+
+#[tokio::test]
+async fn agents_that_say_it_in_odd_ways_are_good() {
+    test_servers::succeeds_at_all(&agent(None, LIMIT), "up\n").await;
+    test_servers::succeeds_at_all(&agent(Some("how\n"), LIMIT), "ready\r\n").await;
 }
 
 /// Useless answers leave the state as it was, as in HAProxy, and cause a warning.

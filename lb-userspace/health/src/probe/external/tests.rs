@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use lb_lab::commands::{LONG, read, runs, shell, wait_for};
 use lb_model::Probe;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::*;
 use crate::probe::test_servers::Asked;
@@ -38,6 +40,80 @@ async fn the_last_line_is_the_reason() {
     assert_eq!(failure("printf 'one\\ntwo' >&2; kill -9 $$").await, "ended by signal 9: two");
     assert_eq!(failure("printf '\\033[2Jx\\377\\n'; exit 2").await, "exit code 2: \\u{1b}[2Jx�");
     assert_eq!(failure("yes | head -n 100000; echo the end; exit 1").await, "exit code 1: the end");
+}
+
+/// Programs that ldirectord and keepalived take for good ones: only their exit code counts.
+#[tokio::test]
+async fn odd_programs_that_succeed_are_up() {
+    for (name, script) in [
+        ("says nothing", ":"),
+        ("looks at no argument", "shift $#"),
+        ("complains about its success", "echo CRITICAL: disk full"),
+        ("says nothing but blanks", "printf ' \\n\\t\\n'"),
+        ("says what is no UTF-8", "printf '\\377\\376\\n'"),
+        ("ends no line", "printf ready"),
+        ("writes much to standard error", "yes error | head -n 100000 >&2"),
+        ("writes a line of a million bytes", "head -c 1000000 /dev/zero"),
+        ("closes its output", "exec >&- 2>&-"),
+        ("reads what nobody writes", "cat"),
+        ("goes on as another program", "exec true"),
+        ("ignores signals", "trap '' TERM HUP PIPE"),
+        ("changes its folder and its environment", "cd / && unset LB_VIP PATH"),
+        ("leaves its process group", "(setsid true) >/dev/null 2>&1; :"),
+        ("takes a while", "sleep 0.3"),
+        ("fails in the middle", "false; true"),
+    ] {
+        assert_eq!(external(script, LONG).at(server()).await, Ok(Answer::default()), "{name}");
+        assert_eq!(dynamic(script).at(server()).await, Ok(Answer::default()), "{name}");
+    }
+}
+
+/// It has the pipe of the program's output as long as it runs.
+#[tokio::test]
+async fn a_child_in_the_background_delays_no_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let pid = folder.path().join("pid");
+    let cases: [(&str, Result<Answer, String>); 2] =
+        [("exit 0", Ok(Answer::default())), ("exit 1", Err("exit code 1: bad".into()))];
+    for (end, found) in cases {
+        let begin = std::time::Instant::now();
+        let script = format!("sleep 60 & echo $! > {}; echo bad; {end}", pid.display());
+        assert_eq!(external(&script, LONG).at(server()).await, found, "{end}");
+        assert!(begin.elapsed() < LONG, "{:?}", begin.elapsed());
+        let child = read(&pid).trim().parse().expect("a process");
+        kill(Pid::from_raw(child), Signal::SIGKILL).expect("it still runs");
+    }
+}
+
+/// Files that execvp(3) runs.
+#[tokio::test]
+async fn odd_files_that_succeed_are_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let [source, script, link] = ["source", "check", "a link"].map(|name| folder.path().join(name));
+    std::os::unix::fs::symlink(&script, &link).unwrap();
+    for (name, text) in [
+        ("no line's end at its end", "#!/bin/sh\nexit 0"),
+        ("no interpreter, and no line's end", "exit 0"),
+        ("an argument for its interpreter", "#!/bin/sh -e\ntrue\n"),
+        ("a blank before its interpreter", "#! /bin/sh\ntrue\n"),
+        ("an interpreter that is found by its name", "#!/usr/bin/env sh\ntrue\n"),
+        ("empty lines and a comment", "\n\n# a check\ntrue\n"),
+        ("letters that are no ASCII", "#!/bin/sh\n# gr\u{fc}\u{df}\ntrue\n"),
+        ("whatever follows the end", "#!/bin/sh\nexit 0\n)("),
+    ] {
+        std::fs::write(&source, text).unwrap();
+        // Children of other tests may hold a copy of what this process writes to, and nobody can
+        // run a file that is open for writing. So another process writes it.
+        let mut install = std::process::Command::new("install");
+        let status = install.args(["-m", "755"]).args([&source, &script]).status();
+        assert!(status.expect("coreutils").success(), "{name}");
+        for file in [&script, &link] {
+            let words = vec![file.to_str().expect("a path").to_owned()];
+            let command = Command { words, timeout: LONG };
+            let asked = Asked::of(Probe::External(ExternalProbe { command, dynamic: false }), LONG);
+            assert_eq!(asked.at(server()).await, Ok(Answer::default()), "{name}: {}", file.display());
+        }
+    }
 }
 
 #[tokio::test]
@@ -87,9 +163,11 @@ async fn c9_a_script_without_an_interpreter_is_the_shells() {
 
 #[tokio::test]
 async fn the_checks_time_limit_counts_too() {
-    let limit = Duration::from_millis(300);
-    let words = "not done within 300ms (its time limit); killed with all its processes: waiting";
+    // Long enough for a shell to begin on a busy machine.
+    let limit = Duration::from_secs(2);
+    let words = "not done within 2s (its time limit); killed with all its processes: waiting";
     assert_eq!(external("echo waiting; sleep 60", limit).at(server()).await, Err(words.into()));
+    let limit = Duration::from_millis(300);
     let probe = ExternalProbe { command: shell("sleep 60", limit), dynamic: false };
     let words = "not done within 300ms (its time limit); killed with all its processes";
     assert_eq!(Asked::of(Probe::External(probe), LONG).at(server()).await, Err(words.into()));
@@ -97,8 +175,8 @@ async fn the_checks_time_limit_counts_too() {
 
 #[tokio::test]
 async fn endless_words_end_with_the_time() {
-    let words = "not done within 300ms (its time limit); killed with all its processes: y";
-    assert_eq!(external("yes", Duration::from_millis(300)).at(server()).await, Err(words.into()));
+    let words = "not done within 2s (its time limit); killed with all its processes: y";
+    assert_eq!(external("yes", Duration::from_secs(2)).at(server()).await, Err(words.into()));
     let words =
         external("cat /dev/zero", Duration::from_millis(300)).at(server()).await.expect_err("it fails");
     assert!(words.len() < 300, "{words}");

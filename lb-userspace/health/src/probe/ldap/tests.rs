@@ -4,7 +4,7 @@ use lb_model::Probe;
 use proptest::prelude::*;
 
 use super::*;
-use crate::probe::test_servers::{self, Asked, receives, sends};
+use crate::probe::test_servers::{self, Asked, PATIENCE, receives, sends};
 
 /// slapd's answer to the bind.
 const GOOD: [u8; 14] = [0x30, 12, 2, 1, 1, 0x61, 7, 0x0a, 1, 0, 4, 0, 4, 0];
@@ -14,7 +14,7 @@ fn ldap(limit: Duration) -> Asked {
 }
 
 async fn found(answer: impl AsRef<[u8]>) -> (Result<Answer, String>, Vec<u8>) {
-    ldap(Duration::from_secs(5)).in_dialogue([receives(bind(1, 3)), sends(answer)]).await
+    ldap(PATIENCE).in_dialogue([receives(bind(1, 3)), sends(answer)]).await
 }
 
 fn answer(id: u8, response: u8, code: u8, words: &str) -> Vec<u8> {
@@ -67,9 +67,9 @@ async fn a_server_of_version_2_is_asked_by_it() {
     let asked = |second: Vec<u8>| {
         [receives(bind(1, 3)), sends(answer(1, 0x61, 2, old)), receives(bind(2, 2)), sends(second)]
     };
-    let (found, rest) = ldap(Duration::from_secs(5)).in_dialogue(asked(answer(2, 0x61, 0, ""))).await;
+    let (found, rest) = ldap(PATIENCE).in_dialogue(asked(answer(2, 0x61, 0, ""))).await;
     assert_eq!((found, rest), (Ok(Answer::default()), UNBIND.to_vec()));
-    let (found, _) = ldap(Duration::from_secs(5)).in_dialogue(asked(answer(2, 0x61, 2, "neither"))).await;
+    let (found, _) = ldap(PATIENCE).in_dialogue(asked(answer(2, 0x61, 2, "neither"))).await;
     assert_eq!(found, Err("the answer to the bind is protocolError (result code 2): 'neither'".into()));
 }
 
@@ -108,9 +108,16 @@ async fn what_is_not_ldap_is_told() {
         let words = found(answer).await.0.expect_err("it fails");
         assert!(words.starts_with("the answer to the bind is not LDAP: '"), "{words}");
     }
+    let words = found(b"\x15\x03\x01\0\x02\x02\x46").await.0;
+    assert_eq!(words, Err("the server speaks TLS: set `tls: on`".into()));
     let words = found([0x30, 0x84, 0xff, 0xff, 0xff, 0xff]).await.0;
     assert_eq!(words, Err("the answer to the bind claims to be 4294967295 bytes long".into()));
     assert_eq!(found(&GOOD[..10]).await.0, Err("closed before the answer to the bind".into()));
+}
+
+#[tokio::test]
+async fn servers_that_say_it_in_odd_ways_are_good() {
+    test_servers::succeeds_at_all(&ldap(PATIENCE), GOOD).await;
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@ use std::time::Duration;
 use lb_model::Probe;
 
 use super::*;
-use crate::probe::test_servers::{self, Asked, Turn, receives, sends};
+use crate::probe::test_servers::{self, Asked, PATIENCE, Turn, receives, sends};
 
 /// The beginning of MariaDB's greeting. The probe ignores what follows the version.
 const GREETED: &[u8] = b"\x0a5.5.5-10.11.6-MariaDB\0\x05\0\0\0abcdefgh\0";
@@ -13,7 +13,7 @@ fn mysql(limit: Duration) -> Asked {
 }
 
 async fn found(turns: Vec<Turn>) -> (Result<Answer, String>, Vec<u8>) {
-    mysql(Duration::from_secs(5)).in_dialogue(turns).await
+    mysql(PATIENCE).in_dialogue(turns).await
 }
 
 fn error(code: u16, rest: &str) -> Vec<u8> {
@@ -88,7 +88,7 @@ async fn greetings_of_many_versions_are_read() {
 #[tokio::test]
 async fn the_version_is_told() {
     let (server, _rest) = test_servers::dialogue(answered(&error(1045, "#28000no"))).await;
-    let report = mysql(Duration::from_secs(5)).report(server.address).await;
+    let report = mysql(PATIENCE).report(server.address).await;
     let steps: Vec<_> = report.steps.iter().map(|step| &*step.what).collect();
     let expected =
         ["connected", "greeted by version 10.11.6-MariaDB", "refused the user, which counts as up"];
@@ -138,6 +138,13 @@ async fn what_is_not_mysql_is_told() {
         turns.extend([receives(framed(number - 1, b"")), sends(framed(number, b"\xfe"))]);
     }
     assert_eq!(found(turns).await.0, Err("asked for a password in more than 3 ways".into()));
+}
+
+#[tokio::test]
+async fn servers_that_say_it_in_odd_ways_are_good() {
+    let refused = error(1045, "#28000Access denied");
+    let words = [framed(0, GREETED), framed(2, &refused)].concat();
+    test_servers::succeeds_at_all(&mysql(PATIENCE), words).await;
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@ use std::time::Duration;
 use lb_model::Probe;
 
 use super::*;
-use crate::probe::test_servers::{self, Asked, receives, sends};
+use crate::probe::test_servers::{self, Asked, PATIENCE, receives, sends};
 
 /// What `psql -U lb shop` begins with.
 const START_UP: &[u8] = b"\0\0\0\x1f\0\x03\0\0user\0lb\0database\0shop\0\0";
@@ -13,7 +13,7 @@ fn postgresql(limit: Duration) -> Asked {
 }
 
 async fn found(answer: impl AsRef<[u8]>) -> (Result<Answer, String>, Vec<u8>) {
-    postgresql(Duration::from_secs(5)).in_dialogue([receives(START_UP), sends(answer)]).await
+    postgresql(PATIENCE).in_dialogue([receives(START_UP), sends(answer)]).await
 }
 
 fn message(kind: u8, content: &[u8]) -> Vec<u8> {
@@ -103,9 +103,16 @@ async fn what_is_not_postgresql_is_told() {
         let words = found(answer).await.0.expect_err("it fails");
         assert!(words.starts_with("the answer to the start-up message "), "{words}");
     }
+    let words = found(b"\x15\x03\x01\0\x02\x02\x46").await.0;
+    assert_eq!(words, Err("the server speaks TLS: set `tls: on`".into()));
     let notices = message(b'N', b"\0").repeat(MESSAGES);
     let words = format!("no answer to the start-up message in {MESSAGES} messages");
     assert_eq!(found(notices).await.0, Err(words));
+}
+
+#[tokio::test]
+async fn servers_that_say_it_in_odd_ways_are_good() {
+    test_servers::succeeds_at_all(&postgresql(PATIENCE), message(b'R', &[0, 0, 0, 3])).await;
 }
 
 #[tokio::test]
