@@ -96,8 +96,8 @@ enum Command {
     Save(output::Director),
     /// Tell what the configuration file may have, and what commands print with --json
     Config(config::Options),
-    /// Show services, servers, events and the cluster live, with rates; drain, enable and probe
-    /// servers
+    /// Show services, servers, events, the cluster and connections live, with rates; drain, enable
+    /// and probe servers
     Top(top::Options),
     /// Make the health checks of a service's servers now, and show each step with its time
     Probe(probe::Options),

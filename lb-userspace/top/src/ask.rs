@@ -1,4 +1,4 @@
-//! Asks the director once a second, and gives it orders.
+//! Asks the director once a second, gives it orders, and has it list connections.
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -10,6 +10,7 @@ use lb_api::status::ProbeReport;
 use lb_api::wire::Request;
 use lb_model::millis;
 
+use crate::listing::{Ask, Listed, Part};
 use crate::state::{Input, Snapshot};
 
 const PERIOD: Duration = Duration::from_secs(1);
@@ -39,6 +40,28 @@ pub(crate) fn follow(socket: &Path, orders: &Receiver<Request>, tell: &Sender<In
             return;
         }
     }
+}
+
+/// Has connections listed as they are asked for, until nobody listens any more. That is for a
+/// thread of its own: the director may walk over a large table for seconds.
+pub(crate) fn list(socket: &Path, asked: &Receiver<Ask>, tell: &Sender<Input>) {
+    for ask in asked {
+        let begun = Instant::now();
+        let outcome = part(socket, &ask).map_err(|error| format!("{error:#}"));
+        let listed = Listed { ask, outcome, took: begun.elapsed() };
+        if tell.send(Input::Listed(Box::new(listed))).is_err() {
+            return;
+        }
+    }
+}
+
+fn part(socket: &Path, ask: &Ask) -> Result<Part> {
+    let mut connections = Vec::new();
+    let end = client::list_connections(socket, &ask.filter, ask.bounds.clone(), |some| {
+        connections.extend(some);
+        Ok(())
+    })?;
+    Ok(Part { connections, next: end.next })
 }
 
 /// What there is to say of an order that was carried out, in lines.

@@ -1,9 +1,10 @@
 //! The state on the terminal.
 //!
-//! - here: what is around the view; `views`: services, servers, events; `cluster`; `over`: what
-//!   lies over the view
+//! - here: what is around the view; `views`: services, servers, events; `cluster`; `connections`;
+//!   `over`: what lies over the view
 
 mod cluster;
+mod connections;
 mod over;
 mod views;
 
@@ -15,6 +16,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
+use crate::listing::Whose;
 use crate::rates::Of;
 use crate::state::{Over, State, View};
 
@@ -32,13 +34,14 @@ pub(crate) fn draw(state: &State, frame: &mut Frame<'_>) {
     ])
     .areas(frame.area());
     frame.render_widget(Paragraph::new(title(state)), head);
-    frame.render_widget(Paragraph::new(tabs_line(state)), tabs);
+    frame.render_widget(Paragraph::new(tabs_line(state, tabs.width)), tabs);
     frame.render_widget(Paragraph::new(alerts), wrong);
     match state.view {
         View::Services => views::services(state, frame, view),
         View::Servers => views::servers(state, frame, view),
         View::Events => views::events(state, frame, view),
         View::Cluster => cluster::draw(state, frame, view),
+        View::Connections => connections::draw(state, frame, view),
     }
     frame.render_widget(Paragraph::new(keys_line(state)), keys);
     over::draw(state, frame);
@@ -106,17 +109,29 @@ fn title(state: &State) -> Line<'static> {
     Line::from(spans)
 }
 
-fn tabs_line(state: &State) -> Line<'static> {
+/// Where there is no room for all their names, that of the view that is looked at.
+fn tabs_line(state: &State, width: u16) -> Line<'static> {
+    let all = tabs(state, true);
+    if all.width() > usize::from(width) { tabs(state, false) } else { all }
+}
+
+fn tabs(state: &State, named: bool) -> Line<'static> {
     let mut spans = Vec::new();
     for (number, view) in (1..).zip(View::ALL) {
-        let style = match view == state.view {
+        let looked_at = view == state.view;
+        let style = match looked_at {
             true => Style::new().add_modifier(Modifier::REVERSED),
             false => Style::new(),
         };
-        spans.push(Span::styled(format!(" {number} {} ", view.word()), style));
+        let text = match named || looked_at {
+            true => format!(" {number} {} ", view.word()),
+            false => format!(" {number} "),
+        };
+        spans.push(Span::styled(text, style));
     }
-    if let Some(inside) = &state.inside {
-        spans.push(Span::raw(format!(" of {}", words::printable(inside))));
+    let inside = state.listing.whose.as_ref().map(Whose::words).or_else(|| state.inside.clone());
+    if let Some(inside) = inside {
+        spans.push(Span::raw(format!(" of {}", words::printable(&inside))));
     }
     Line::from(spans)
 }
@@ -147,24 +162,31 @@ fn of_status(status: &Status) -> impl Iterator<Item = (Tone, String)> {
 }
 
 fn keys_line(state: &State) -> Line<'static> {
+    let (typed, of_connections) = (state.typed(), state.view == View::Connections);
     if state.over == Some(Over::Filter) {
-        return Line::from(format!("Filter: {}_   Enter: keep, Esc: none", state.filter));
+        return Line::from(match of_connections {
+            true => format!("Client: {typed}_   as 10.0.0.7 or 10.0.0.0/8; Enter: ask, Esc: all"),
+            false => format!("Filter: {typed}_   Enter: keep, Esc: none"),
+        });
     }
     if state.waiting {
         return Line::from("The order is under way …");
     }
     let orders = match state.view {
-        View::Servers => "d drain  e enable  p probe  ",
-        View::Services | View::Events | View::Cluster => "",
+        View::Services => "c connections  ",
+        View::Servers => "d drain  e enable  p probe  c connections  ",
+        View::Events | View::Cluster => "",
+        View::Connections => "n next  b back  r anew  ",
     };
-    let filter = match &*state.filter {
+    let (filter, sort) = match of_connections {
+        true => (&*state.listing.client, state.listing.sort.word()),
+        false => (&*state.filter, state.sort.word()),
+    };
+    let filter = match filter {
         "" => String::new(),
         filter => format!("[{filter}] "),
     };
-    Line::from(format!(
-        "{filter}? help  q quit  / filter  s {}  Enter look into  {orders}",
-        state.sort.word()
-    ))
+    Line::from(format!("{filter}? help  q quit  / filter  s {sort}  Enter look into  {orders}"))
 }
 
 /// `width` columns in the middle of `area`, and as many lines as `height`.

@@ -1,13 +1,15 @@
-//! `lb top`: services, servers, events and cluster of the running director, live on a terminal.
+//! `lb top`: services, servers, events, cluster and connections of the running director, live on a
+//! terminal.
 //!
 //! - `state`: what is shown, and what a key or a snapshot changes in it: pure, with `rows` (filter,
-//!   order) and `rates` (differences of snapshots)
+//!   order), `rates` (differences of snapshots) and `listing` (which connections are asked for)
 //! - `draw`: the state on the terminal: pure
-//! - `ask`: the thread that asks the director, and gives it orders
+//! - `ask`: the threads that ask the director, and give it orders
 //! - [`run`]: the terminal, and the loop
 
 mod ask;
 mod draw;
+mod listing;
 mod rates;
 mod rows;
 mod state;
@@ -24,6 +26,7 @@ use anyhow::{Context as _, Result};
 use crossterm::event::{self, Event, KeyEventKind};
 use ratatui::DefaultTerminal;
 
+use self::listing::Ask;
 use self::state::{Effect, Input, State};
 
 /// How soon a key is seen.
@@ -38,15 +41,20 @@ pub fn run(socket: &Path) -> Result<()> {
     // Before the screen is taken: what is wrong is read by whoever has typed the command.
     let first = ask::snapshot(socket)?;
     let (orders, wanted) = mpsc::channel();
+    let (lists, asked) = mpsc::channel();
     let (tell, told) = mpsc::channel();
+    let (path, tell_too) = (socket.to_owned(), tell.clone());
+    start("list", move || ask::list(&path, &asked, &tell_too))?;
     let path = socket.to_owned();
-    thread::Builder::new()
-        .name("ask".into())
-        .spawn(move || ask::follow(&path, &wanted, &tell))
-        .context("cannot start a thread")?;
+    start("ask", move || ask::follow(&path, &wanted, &tell))?;
     let mut state = State::new(no_color());
     state.update(Input::Snapshot(Box::new(first)));
-    with_terminal(|terminal| show(terminal, &mut state, &told, &orders))
+    with_terminal(|terminal| show(terminal, &mut state, &told, &orders, &lists))
+}
+
+fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    thread::Builder::new().name(name.into()).spawn(work).context("cannot start a thread")?;
+    Ok(())
 }
 
 /// Gives `work` the terminal's screen and keys, and the terminal back to the shell as it was, also
@@ -68,6 +76,7 @@ fn show(
     state: &mut State,
     told: &mpsc::Receiver<Input>,
     orders: &mpsc::Sender<lb_api::wire::Request>,
+    lists: &mpsc::Sender<Ask>,
 ) -> Result<()> {
     loop {
         terminal.draw(|frame| draw::draw(state, frame)).context("cannot draw on this terminal")?;
@@ -85,6 +94,9 @@ fn show(
                 Some(Effect::Quit) => return Ok(()),
                 Some(Effect::Order(order)) => {
                     orders.send(*order).context("the thread that asks has ended")?;
+                }
+                Some(Effect::List(ask)) => {
+                    lists.send(*ask).context("the thread that lists connections has ended")?;
                 }
                 None => {}
             }

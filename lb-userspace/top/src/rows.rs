@@ -1,8 +1,12 @@
 //! What is in a view: filtered, in the order that was asked for.
 
+use std::cmp::Ordering;
+
+use lb_api::connections::Connection;
 use lb_api::events::Record;
 use lb_api::status::{ServerStatus, ServiceStatus, Status};
 
+use crate::listing::Listing;
 use crate::rates::{Of, Rates};
 use crate::state::State;
 
@@ -37,6 +41,55 @@ impl Sort {
             Self::Health => "worst first",
             Self::Rate => "by new connections",
             Self::Active => "by active connections",
+        }
+    }
+}
+
+/// Orders of connections, in the sequence in which `s` goes through them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum ConnectionSort {
+    /// As in the table.
+    #[default]
+    Table,
+    Client,
+    State,
+    Server,
+    Vip,
+    /// What goes next first.
+    Expiry,
+}
+
+impl ConnectionSort {
+    pub(crate) const fn next(self) -> Self {
+        match self {
+            Self::Table => Self::Client,
+            Self::Client => Self::State,
+            Self::State => Self::Server,
+            Self::Server => Self::Vip,
+            Self::Vip => Self::Expiry,
+            Self::Expiry => Self::Table,
+        }
+    }
+
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Table => "unsorted",
+            Self::Client => "by client",
+            Self::State => "by state",
+            Self::Server => "by server",
+            Self::Vip => "by VIP",
+            Self::Expiry => "by expiry",
+        }
+    }
+
+    fn compare(self, one: &Connection, other: &Connection) -> Ordering {
+        match self {
+            Self::Table => Ordering::Equal,
+            Self::Client => (one.client, one.client_port).cmp(&(other.client, other.client_port)),
+            Self::State => one.state.cmp(&other.state),
+            Self::Server => (&one.server, &one.service).cmp(&(&other.server, &other.service)),
+            Self::Vip => (one.vip, one.port).cmp(&(other.vip, other.port)),
+            Self::Expiry => one.expires_in_s.cmp(&other.expires_in_s),
         }
     }
 }
@@ -100,4 +153,11 @@ fn server_fits(server: &ServerStatus, filter: &str) -> bool {
 pub(crate) fn events<'a>(state: &State, events: &'a [Record]) -> Vec<&'a Record> {
     let fits = |record: &&Record| has(&record.text, &state.filter) || has(&record.event, &state.filter);
     events.iter().rev().filter(fits).collect()
+}
+
+/// Those of the part that is looked at.
+pub(crate) fn connections(listing: &Listing) -> Vec<&Connection> {
+    let mut found: Vec<&Connection> = listing.part().into_iter().flat_map(|part| &part.connections).collect();
+    found.sort_by(|one, other| listing.sort.compare(one, other));
+    found
 }

@@ -1,4 +1,8 @@
 //! What is on the terminal at three sizes, what keys do, and that no key is an order by itself.
+//!
+//! - here: what is on the terminal, orders, services, servers and events; `connections`
+
+mod connections;
 
 use std::time::{Duration, Instant};
 
@@ -88,8 +92,12 @@ fn text(state: &State, width: u16, height: u16) -> String {
 #[test]
 fn views_at_three_sizes() {
     let mut state = state();
-    for (view, name) in [('1', "services"), ('2', "servers"), ('3', "events"), ('4', "cluster")] {
-        press(&mut state, [KeyCode::Char(view)]);
+    let views =
+        [('1', "services"), ('2', "servers"), ('3', "events"), ('4', "cluster"), ('5', "connections")];
+    for (view, name) in views {
+        if let Some(Effect::List(ask)) = press(&mut state, [KeyCode::Char(view)]) {
+            connections::answer(&mut state, *ask, Ok(connections::first()));
+        }
         for (width, height) in [(40, 10), (80, 24), (120, 40)] {
             insta::assert_snapshot!(format!("{name}_{width}x{height}"), text(&state, width, height));
         }
@@ -177,7 +185,7 @@ fn rows_are_filtered_and_sorted_and_the_selection_stays() {
 /// Whatever a director says and whoever types what: it is drawn, on the smallest terminal too.
 #[test]
 fn no_key_and_no_size_is_too_much() {
-    let keys = "1234\t/s?depyn\njkgGq".chars().map(KeyCode::Char);
+    let keys = "12345\t/s?depyn\njkgGqcbr".chars().map(KeyCode::Char);
     let more =
         [KeyCode::Enter, KeyCode::Esc, KeyCode::Tab, KeyCode::Up, KeyCode::PageDown, KeyCode::Backspace];
     let keys: Vec<KeyCode> = keys.chain(more).collect();
@@ -186,7 +194,9 @@ fn no_key_and_no_size_is_too_much() {
     for step in 0..2000 {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let key = keys[(seed >> 33) as usize % keys.len()];
-        press(&mut state, [key]);
+        if let Some(Effect::List(ask)) = press(&mut state, [key]) {
+            connections::answer(&mut state, *ask, Ok(connections::first()));
+        }
         if step % 10 == 0 {
             let (width, height) = (((seed >> 20) % 60) as u16 + 1, ((seed >> 40) % 30) as u16 + 1);
             drawn(&state, width, height);

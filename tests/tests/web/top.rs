@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use lb_api::status::Status;
 use lb_lab::cluster::Talk;
-use lb_lab::lab::{Director, director, shell, unique_name};
+use lb_lab::lab::{Director, Node, director, shell, unique_name};
+use lb_lab::scenario::kept_open::KeptOpen;
 
 use super::{PATIENCE, configuration};
 
@@ -109,8 +110,31 @@ fn top_on_a_terminal() {
     terminal.wait_for("what came of it", |screen| screen.contains("Done"));
     terminal.keys(&["Enter", "3"]);
     terminal.wait_for("the events", |screen| screen.contains("www2"));
+    look_at_connections(&terminal, &talk.client);
     terminal.keys(&["q"]);
     terminal.assert_restored();
+}
+
+/// All connections, those of web, and those of clients that have any and that have none.
+fn look_at_connections(terminal: &Terminal, client: &Node) {
+    let mut open = KeptOpen::open(client);
+    open.get();
+    let client = client.address().to_string();
+    let shown = |screen: &str| screen.contains(&client) && screen.contains("ESTABLISHED");
+    let services = |screen: &str| screen.contains("Servers Conn/s");
+    terminal.keys(&["5"]);
+    terminal.wait_for("the connection", |screen| screen.contains("Connections 1 to ") && shown(screen));
+    terminal.keys(&["1"]);
+    terminal.wait_for("the services", services);
+    terminal.keys(&["c"]);
+    terminal.wait_for("the connection of web", |screen| screen.contains("of web") && shown(screen));
+    terminal.keys(&["/", "10.9.9.9", "Enter"]);
+    terminal.wait_for("no connection", |screen| screen.contains("The director knows no such connection."));
+    terminal.keys(&["/", "BSpace", "x", "Enter"]);
+    terminal.wait_for("a refusal", |screen| screen.contains("is neither an address"));
+    // Not Escape: it and the next key would be one key, with Alt.
+    terminal.keys(&["Left"]);
+    terminal.wait_for("the services again", services);
 }
 
 /// Run by [`a_panic_gives_the_terminal_back`], on its terminal.

@@ -1,5 +1,6 @@
 //! What lies over the view: help, details, the question whether an order is meant, what came of it.
 
+use lb_api::connections::Connection;
 use lb_api::events::Record;
 use lb_api::status::{ServerStatus, ServiceStatus, Tone};
 use lb_api::wire::{Request, ServerRequest};
@@ -13,11 +14,13 @@ use super::{middle, toned};
 use crate::state::{Over, State, View};
 
 const HELP: &[&str] = &[
-    "Tab, 1 to 4   services, servers, events, cluster",
+    "Tab, 1 to 5   services, servers, events, cluster, connections",
     "↑ ↓ j k       select; PgUp, PgDn, Home, End",
-    "Enter         into a service; all of a server or event",
+    "Enter         into a service; all of a server, event or connection",
+    "c             connections of a service or server",
+    "n b r         next connections, those before; ask for them anew",
     "Esc           out again; no filter",
-    "/             filter by name, address, state",
+    "/             filter by name, address, state; connections by client",
     "s             another order",
     "d e p         drain, enable, probe a server; asks first",
     "q, Ctrl-C     quit",
@@ -30,6 +33,10 @@ pub(super) fn draw(state: &State, frame: &mut Frame<'_>) {
         Some(Over::Details) => match state.view {
             View::Servers => match state.selected_server() {
                 Some((service, server)) => ("Server", server_lines(state, service, server)),
+                None => return,
+            },
+            View::Connections => match state.selected_connection() {
+                Some(connection) => ("Connection", connection_lines(connection)),
                 None => return,
             },
             _ => match state.selected_event() {
@@ -119,6 +126,23 @@ fn server_lines(state: &State, service: &ServiceStatus, server: &ServerStatus) -
         lines.push(Line::from(toned(state, record.level.into(), line)));
     }
     lines
+}
+
+fn connection_lines(connection: &Connection) -> Vec<Line<'static>> {
+    let Connection { protocol, client, client_port, vip, port, service, server, method, .. } = connection;
+    let (client, vip) = (words::address(*client, *client_port), words::address(*vip, *port));
+    let service = service.as_ref().map_or_else(String::new, |name| format!(" of {name}"));
+    let address = match connection.server_address {
+        Some(address) => words::address(address, connection.server_port.unwrap_or(*port)),
+        None => "which has left".to_owned(),
+    };
+    let method = method.map_or_else(String::new, |method| format!(", {}", method.name()));
+    let expiry = words::uptime(connection.expires_in_s);
+    vec![
+        plain(&format!("{protocol} {client} to {vip}{service}")),
+        plain(&format!("by server {server}, {address}{method}")),
+        plain(&format!("{}, forgotten in {expiry} if no packet comes", connection.state)),
+    ]
 }
 
 fn event_lines(state: &State, record: &Record) -> Vec<Line<'static>> {

@@ -22,11 +22,11 @@ const WIDE: u16 = 100;
 const NARROW: u16 = 60;
 
 /// The columns of a table: names and widths, the most important first.
-struct Columns<const N: usize>([(&'static str, Constraint); N]);
+pub(super) struct Columns<const N: usize>(pub(super) [(&'static str, Constraint); N]);
 
 impl<const N: usize> Columns<N> {
     /// The columns that there is room for: the first `few`, the usual ones, or all.
-    fn shown(&self, width: u16, few: usize, usual: usize) -> &[(&'static str, Constraint)] {
+    pub(super) fn shown(&self, width: u16, few: usize, usual: usize) -> &[(&'static str, Constraint)] {
         let most = if width >= WIDE {
             N
         } else if width >= NARROW {
@@ -38,7 +38,10 @@ impl<const N: usize> Columns<N> {
     }
 }
 
-fn table<'a>(columns: &[(&'static str, Constraint)], rows: impl Iterator<Item = Vec<Cell<'a>>>) -> Table<'a> {
+pub(super) fn table<'a>(
+    columns: &[(&'static str, Constraint)],
+    rows: impl Iterator<Item = Vec<Cell<'a>>>,
+) -> Table<'a> {
     let count = columns.len();
     let rows = rows.map(move |cells| Row::new(cells.into_iter().take(count)));
     let widths = columns.iter().map(|(_, width)| *width);
@@ -49,11 +52,11 @@ fn head<'a>(words: impl IntoIterator<Item = &'a str>) -> Row<'a> {
     Row::new(words.into_iter().map(Cell::from)).style(Style::new().add_modifier(Modifier::BOLD))
 }
 
-fn right(text: String) -> Cell<'static> {
+pub(super) fn right(text: String) -> Cell<'static> {
     Cell::from(Text::from(text).right_aligned())
 }
 
-fn show(state: &State, table: Table<'_>, frame: &mut Frame<'_>, area: Rect) {
+pub(super) fn show(state: &State, table: Table<'_>, frame: &mut Frame<'_>, area: Rect) {
     let table = table.row_highlight_style(Style::new().add_modifier(Modifier::REVERSED)).column_spacing(1);
     let mut selected = TableState::new().with_selected(Some(state.row));
     frame.render_stateful_widget(table, area, &mut selected);
