@@ -66,8 +66,7 @@ impl<'a> Search<'a> {
 
     /// Like [`Search::is_settled`], but searches again however little has come since the last time.
     pub(super) fn settle(&mut self) -> bool {
-        self.pattern.as_mut().is_none_or(Pattern::settle)
-            && self.text.as_ref().is_none_or(|text| text.found)
+        self.pattern.as_mut().is_none_or(Pattern::settle) && self.text.as_ref().is_none_or(|text| text.found)
     }
 
     /// Whether it stores what it is fed, for an expression that is not settled.

@@ -17,13 +17,13 @@ use super::Line;
 /// Answers come within milliseconds.
 const ANSWERS: Duration = Duration::from_secs(1);
 
-/// Of IPv4: an ARP probe changes nothing at those who hear it.
+/// Questions without a sender change nothing at those who hear them.
 pub(super) async fn look(config: &Config, links: &Links) -> Vec<Line> {
     let mut lines = Vec::new();
     for link in config.interfaces().filter_map(|name| links.named(name)).filter(|link| link.up) {
         let vips: BTreeSet<IpAddr> = config.services.iter().map(|service| service.key.vip).collect();
         match claims(link, &vips).await {
-            Ok(claims) => lines.extend(vips.iter().filter(|vip| vip.is_ipv4()).map(|vip| {
+            Ok(claims) => lines.extend(vips.iter().map(|vip| {
                 let macs = claims.iter().filter(|(address, _)| address == vip).map(|(_, mac)| *mac);
                 tell(*vip, link, &macs.collect())
             })),
@@ -39,9 +39,7 @@ async fn claims(link: &Link, vips: &BTreeSet<IpAddr>) -> Result<BTreeSet<(IpAddr
     let asker = Announcer::new(link.index)?;
     if let Some(mac) = link.mac {
         for vip in vips {
-            if let IpAddr::V4(vip) = vip {
-                asker.ask(*vip, mac)?;
-            }
+            asker.ask(*vip, mac)?;
         }
     }
     let mut found = BTreeSet::new();
