@@ -24,7 +24,7 @@ use lb_lab::statistics::round_to;
 use lb_tests::fill::fill;
 
 pub(super) use self::plan::{CASES, Plan};
-use super::report::Case;
+use super::report::{ALL_SERVED, Case};
 use super::{Options, PACE};
 
 /// Of the case `reload-1000`.
@@ -229,7 +229,7 @@ fn reload(run: &Run<'_>) -> Result<Case> {
     let served = newcomers.finish()?;
     reloads?;
     let case = run.ends(clients, u64::from(run.options.connections), &StartMs(0.0))?;
-    Ok(Case { honest_ok_share: Some(served.share()), ..case })
+    Ok(Case { honest_ok_share: Some(served.share()), least_share: Some(ALL_SERVED), ..case })
 }
 
 pub(super) fn peer(status: &Status) -> Option<&SyncPeer> {
@@ -390,6 +390,7 @@ impl Run<'_> {
             younger_lost: None,
             connect_ms_worst: None,
             honest_ok_share: None,
+            least_share: None,
             packets_lost: datagrams_lost,
             gap_ms_worst: round_to(gap.as_secs_f64() * 1e3, 1),
             entries,

@@ -103,5 +103,7 @@ fn main() -> Result<()> {
     }
     report.print(options.json)?;
     ensure!(broken_off.is_empty(), "not all cases could be played: {}", broken_off.join("; "));
+    let missed = report.missed();
+    ensure!(missed.is_empty(), "goals were missed: {}", missed.join("; "));
     Ok(())
 }

@@ -49,7 +49,7 @@ const SOURCE: usize = 14 + 12;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Sync {
-    name: &'static str,
+    pub name: &'static str,
     /// What was reached.
     new_per_s: u32,
     /// From a connection's last packet to its entry on the other director.

@@ -87,6 +87,7 @@ fn main() -> Result<()> {
             if met { "met" } else { "missed" }
         );
     }
+    ensure!(met, "the goal was missed");
     Ok(())
 }
 

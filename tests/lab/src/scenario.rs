@@ -3,6 +3,7 @@
 
 pub mod alone;
 pub mod anycast;
+pub mod download;
 pub mod floods;
 pub mod kept_open;
 pub mod methods;

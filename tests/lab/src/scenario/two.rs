@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::Tell;
+use super::download::Download;
 use super::open_loop::Outage;
 use super::traffic::Answer;
 use crate::cluster::pair::{PATIENCE, Pair};
@@ -21,15 +22,31 @@ use crate::lab::{Link, Node};
 /// machine. `cargo xtask bench failover` measures it on an idle one.
 const TAKE_OVER: Duration = Duration::from_secs(1);
 
-/// Runs the whole scenario on directors of which ha1 is active.
+/// Runs the whole scenario on directors of which ha1 is active. A download is open from the
+/// beginning to the end.
 pub fn play(talk: &Talk, pair: &mut Pair, tell: Tell) -> Result<()> {
-    ha1_stops_and_returns(talk, pair, tell)?;
-    ha1_is_killed(talk, pair, tell)?;
-    ha1_loses_its_link(talk, pair, tell)?;
-    ha1_loses_its_carrier(talk, pair, tell)?;
-    ha1_freezes(talk, pair, tell)?;
-    heartbeats_are_cut(talk, pair, tell)
+    let download = Download::start(talk)?;
+    let steps: [Step; 6] = [
+        ha1_stops_and_returns,
+        ha1_is_killed,
+        ha1_loses_its_link,
+        ha1_loses_its_carrier,
+        ha1_freezes,
+        heartbeats_are_cut,
+    ];
+    for step in steps {
+        step(talk, pair, tell)?;
+        download.wait_for_more()?;
+    }
+    let bytes = download.finish()?;
+    tell(&format!(
+        "a download that was open all the time has ended: {} MiB, each byte is right",
+        bytes >> 20
+    ));
+    Ok(())
 }
+
+type Step = fn(&Talk, &mut Pair, Tell) -> Result<()>;
 
 fn ha1_stops_and_returns(talk: &Talk, pair: &mut Pair, tell: Tell) -> Result<()> {
     let outage = under_traffic(talk, || {
@@ -66,12 +83,12 @@ fn ha1_is_killed(talk: &Talk, pair: &mut Pair, tell: Tell) -> Result<()> {
     ha1_starts_and_takes_back(talk, pair, tell)
 }
 
-fn ha1_loses_its_link(talk: &Talk, pair: &Pair, tell: Tell) -> Result<()> {
+fn ha1_loses_its_link(talk: &Talk, pair: &mut Pair, tell: Tell) -> Result<()> {
     let set = |link| talk.ha1.set_link("eth0", link);
     ha1_is_cut_off(talk, pair, set, "ha1's eth0 is set down", tell)
 }
 
-fn ha1_loses_its_carrier(talk: &Talk, pair: &Pair, tell: Tell) -> Result<()> {
+fn ha1_loses_its_carrier(talk: &Talk, pair: &mut Pair, tell: Tell) -> Result<()> {
     let set = |link| talk.ha1.set_carrier("eth0", link);
     ha1_is_cut_off(talk, pair, set, "ha1's cable is pulled", tell)
 }
@@ -102,7 +119,7 @@ fn ha1_is_cut_off(
     answers_alone(talk, &talk.ha1)
 }
 
-fn ha1_freezes(talk: &Talk, pair: &Pair, tell: Tell) -> Result<()> {
+fn ha1_freezes(talk: &Talk, pair: &mut Pair, tell: Tell) -> Result<()> {
     let outage = under_traffic(talk, || {
         pair.ha1.freeze();
         pair.wait_for_take_over()
@@ -121,7 +138,7 @@ fn ha1_freezes(talk: &Talk, pair: &Pair, tell: Tell) -> Result<()> {
     answers_alone(talk, &talk.ha1)
 }
 
-fn heartbeats_are_cut(talk: &Talk, pair: &Pair, tell: Tell) -> Result<()> {
+fn heartbeats_are_cut(talk: &Talk, pair: &mut Pair, tell: Tell) -> Result<()> {
     let outage = under_traffic(talk, || {
         talk.cut_heartbeats("eth0")?;
         talk.cut_heartbeats("eth1")?;
