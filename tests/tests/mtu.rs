@@ -84,7 +84,7 @@ fn a_download_goes_on_after_the_router_has_said_that_packets_are_too_big() {
     let far = behind_a_narrow_link(&talk);
     let page: Vec<u8> = (0..BYTES).map(|index| (index * 31 / 7) as u8).collect();
     for server in [&talk.www1, &talk.www2] {
-        let file = server.node().folder().expect("a folder").join("html/large.bin");
+        let file = server.page("large.bin").expect("a folder");
         fs::write(file, &page).expect("a page");
     }
     let director = director(&talk, "tcp", 80);

@@ -435,7 +435,7 @@ fn with_source_nat_the_server_may_be_anywhere() {
         lab.web.node().ip(command).expect(command);
     }
     let page: Vec<u8> = (0..LARGE).map(|index| (index * 31 / 7) as u8).collect();
-    let file = lab.web.node().folder().expect("a folder").join("html/large.bin");
+    let file = lab.web.page("large.bin").expect("a folder");
     std::fs::write(file, &page).expect("a page");
     let _responders = lab.answer_names();
     let mut director = Director::start(&lab.director, &with_source_nat(100_000)).expect("lb starts");

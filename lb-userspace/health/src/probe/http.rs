@@ -20,10 +20,11 @@ use super::expectation::Search;
 use super::line_client::LineClient;
 use super::{Answer, Attempt, Failure, excerpt};
 
-/// Maximum number of bytes of a body that are searched for a text, which takes no memory.
-const TEXT_LIMIT: usize = 16 << 20;
+/// Maximum number of bytes of a body that are read, for a text or a digest: so much a server can
+/// cost the director with each check. Neither takes memory.
+const BODY_LIMIT: usize = 16 << 20;
 /// Maximum number of bytes of a body that are searched for a match of an expression, which needs
-/// them all.
+/// them all in memory.
 const MATCH_LIMIT: usize = 1 << 20;
 /// Limit of all headers together; curl has the same limit for a line.
 const HEADER_LIMIT: usize = 100 * 1024;
@@ -195,8 +196,7 @@ fn status_words(head: &Head) -> String {
     format!("{} {phrase}{}", head.status, leads_to(head)).trim_end().to_owned()
 }
 
-/// Reads the body until it meets the expectation; returns the number of bytes read. A digest has no
-/// limit but the time.
+/// Reads the body until it meets the expectation; returns the number of bytes read.
 async fn read(check: &HttpProbe, head: &Head, server: &mut LineClient<'_>) -> Result<usize, Failure> {
     let mut decoder = Decoder::new(head.framing(check.method == Method::Head));
     let (mut search, mut hash) = (Search::new(&check.expected), Sha256::new());
@@ -229,13 +229,18 @@ async fn read(check: &HttpProbe, head: &Head, server: &mut LineClient<'_>) -> Re
             return Err(too_long(&search));
         }
         search.feed(rest);
+        if check.digest.is_some() && length > BODY_LIMIT {
+            return Err(Failure::Wrong(format!(
+                "the answer has more than {BODY_LIMIT} bytes, too many to digest: ask for a shorter page"
+            )));
+        }
     }
     Ok(length)
 }
 
 /// How many more bytes are searched.
 fn room(search: &Search<'_>) -> usize {
-    let limit = if search.stores() { MATCH_LIMIT } else { TEXT_LIMIT };
+    let limit = if search.stores() { MATCH_LIMIT } else { BODY_LIMIT };
     limit.saturating_sub(search.seen())
 }
 
@@ -279,7 +284,7 @@ fn advised(head: &Head, failure: Failure) -> Failure {
             ))
         }
         (None, Failure::Mismatch { mismatch, whole: false }) => {
-            let instead = if mismatch.seen < TEXT_LIMIT { "use `receive`, or ask" } else { "ask" };
+            let instead = if mismatch.seen < BODY_LIMIT { "use `receive`, or ask" } else { "ask" };
             let failure = Failure::Mismatch { mismatch, whole: false };
             Failure::Wrong(format!("{failure}; the check looks no further: {instead} for a shorter page"))
         }

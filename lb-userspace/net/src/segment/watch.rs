@@ -155,27 +155,27 @@ impl Judge {
     /// Asks for this director's own address, for which any interface of this host on the segment
     /// answers. That detects such interfaces before the director holds a VIP.
     async fn look_for_own_interfaces(&self, listener: &mut Listener, announcer: &Announcer) {
-        let ours = self.ours.borrow().clone();
         let Some(address) = *self.own.borrow() else { return };
-        if let Err(error) = announcer.ask(address, ours.mac) {
+        if let Err(error) = announcer.ask(address, self.ours.borrow().mac) {
             return tracing::debug!("{error:#}");
         }
         let until = Instant::now() + FIRST_ANSWERS;
         while let Ok(Ok(claim)) = tokio::time::timeout_at(until, listener.next()).await {
-            self.judge_own(&claim, &ours);
+            self.judge_own(&claim);
         }
     }
 
     /// Whether the claim is about this director's own address. Another interface of this host that
     /// answers for it is silenced.
-    fn judge_own(&self, claim: &Claim, ours: &Ours) -> bool {
+    fn judge_own(&self, claim: &Claim) -> bool {
         if *self.own.borrow() != Some(claim.address) {
             return false;
         }
-        if claim.mac != ours.mac
-            && let Some(name) = (self.own_interface)(claim.mac, &ours.interface)
+        let Ours { interface, mac, .. } = &*self.ours.borrow();
+        if claim.mac != *mac
+            && let Some(name) = (self.own_interface)(claim.mac, interface)
         {
-            let finding = Claimant::OwnInterface(name.clone()).finding(claim, &ours.interface);
+            let finding = Claimant::OwnInterface(name.clone()).finding(claim, interface);
             silence(&name, finding, &self.findings);
         }
         true
@@ -183,10 +183,10 @@ impl Judge {
 
     /// Handles a claim; `true` if it was about one of the VIPs or this director's own address.
     fn judge(&mut self, claim: &Claim) -> bool {
+        // Most claims are about neither: they cost no copy of thousands of VIPs.
+        let group = self.ours.borrow().vips.get(&claim.address).copied();
+        let Some(group) = group else { return self.judge_own(claim) };
         let ours = self.ours.borrow().clone();
-        let Some(&group) = ours.vips.get(&claim.address) else {
-            return self.judge_own(claim, &ours);
-        };
         if claim.mac == ours.mac {
             return false;
         }

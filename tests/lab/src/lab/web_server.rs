@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -57,6 +58,11 @@ impl WebServer {
 
     pub fn node(&self) -> &Node {
         &self.node
+    }
+
+    /// The file in which the page of this name is: whoever writes it has it served.
+    pub fn page(&self, name: &str) -> Result<PathBuf> {
+        Ok(self.node.folder()?.join("html").join(name))
     }
 
     fn process(&self) -> Option<Process> {

@@ -86,7 +86,7 @@ fn byte(at: u64) -> u8 {
 }
 
 fn offer(server: &WebServer) -> Result<()> {
-    let path = server.node().folder()?.join("html").join(NAME);
+    let path = server.page(NAME)?;
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     let mut file = BufWriter::new(file);
     for word in 0..LENGTH / 8 {

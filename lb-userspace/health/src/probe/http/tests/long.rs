@@ -37,7 +37,7 @@ fn matching(pattern: &str) -> HttpProbe {
 }
 
 #[tokio::test]
-async fn a_digest_has_no_limit() {
+async fn a_digest_is_of_long_pages_too() {
     for length in [300_000, 2 * MIB] {
         let page = page("Test Page", length / 4, length);
         let digest = Some(Sha256::digest(&page).into());
