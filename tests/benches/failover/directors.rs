@@ -66,15 +66,14 @@ impl Directors {
         self.back_to_ha1(outage?)
     }
 
-    /// They hear each other again, and one of them gives way.
+    /// They hear each other again, one of them gives way, and ha1 has the address in the end.
     pub(crate) fn healed(&mut self) -> Result<Outage> {
         HEARTBEATS.iter().try_for_each(|path| self.talk.cut_heartbeats(path))?;
         self.pair.wait_for_take_over()?;
-        let outage = Outage::during(&self.talk.client, Answer::SERVERS, || {
+        Outage::during(&self.talk.client, Answer::SERVERS, || {
             self.heal()?;
-            self.pair.wait_until_held_by_one_of(&["ha1", "ha2"]).map(drop)
-        })?;
-        self.back_to_ha1(outage)
+            self.pair.wait_until_held_by("ha1")
+        })
     }
 
     fn heal(&self) -> Result<()> {

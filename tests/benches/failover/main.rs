@@ -151,7 +151,13 @@ fn play(case: &Case, runs: u32, outages: &mut Vec<Outage>) -> Result<()> {
     match case.played_on {
         Bed::Directors(settings, play) => {
             let mut directors = Directors::start(settings)?;
-            repeat(case.name, runs, outages, || play(&mut directors).with_context(|| directors.shown()))
+            repeat(case.name, runs, outages, || {
+                let outage = play(&mut directors).with_context(|| directors.shown())?;
+                if outage.failed() > 0 {
+                    eprintln!("{}", directors.shown());
+                }
+                Ok(outage)
+            })
         }
         Bed::Keepalived(interval) => {
             let mut keepalived = Keepalived::start(interval)?;

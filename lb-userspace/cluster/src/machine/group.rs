@@ -36,6 +36,9 @@ pub(super) struct Group {
     pub turn: Option<Turn>,
     pub plan: Option<Plan>,
     pub rival: Option<Rival>,
+    /// A split brain was over a moment ago: until then no planned move begins, so that each change
+    /// of the holder has come to its end before the next one.
+    pub settles_until: Option<Duration>,
     /// The last peer seen with the group.
     pub holder: Option<NodeId>,
     /// When a foreign announcement was last answered.
@@ -126,6 +129,7 @@ impl Group {
             turn: None,
             plan: None,
             rival: None,
+            settles_until: None,
             holder: None,
             defended: None,
             told: Told { role: Role::Releasing, since: node.now, status: None, rival: false },
@@ -231,6 +235,7 @@ impl Group {
         self.phase = Phase::Releasing { since: node.watched };
         self.cause = why.clone();
         (self.plan, self.rival, self.turn) = (None, None, None);
+        self.settles_until = None;
         outputs.push(Output::Release { group: self.id, why });
     }
 
@@ -295,6 +300,7 @@ impl Group {
             self.offer.and_then(|offer| after(offer.since, settings.dead / 2)),
             self.asked_since.and_then(|since| after(since, self.ask_for(node))),
             self.blocked_until,
+            self.settles_until,
             Some(self.fault_until),
             self.turn.and_then(|turn| after(turn.since, self.claim_delay(turn.ahead, node))),
             self.plan.and_then(|plan| after(plan.since, self.plan_delay(plan.why, node))),

@@ -121,6 +121,7 @@ impl Group {
             return;
         }
         self.rival = None;
+        self.settles_until = Some(node.watched.saturating_add(node.settling_time()));
         let lasted = node.watched.saturating_sub(rival.since);
         outputs.push(Output::Announce { group: self.id });
         let winner = node.settings.me;
@@ -171,6 +172,7 @@ impl Group {
         if let Some(to) = self.asker(node) {
             return self.hand_over(to, Cause::Failback { to }, node, outputs);
         }
+        self.settles_until = self.settles_until.filter(|until| node.watched < *until);
         let found = self.better(node).map(|(peer, why)| (peer.id, peer.session(), peer.servers(), why));
         let Some((to, session, servers, why)) = found else {
             self.plan = None;
@@ -182,7 +184,8 @@ impl Group {
         // A node that has just started finds its servers one by one: not before it has found as
         // many.
         let checked = why == PlanWhy::BetterPlaced || servers >= node.local.servers;
-        if checked && node.patient(plan.since, self.plan_delay(why, node)) {
+        let waited = node.patient(plan.since, self.plan_delay(why, node));
+        if checked && waited && self.settles_until.is_none() {
             let cause = match why {
                 PlanWhy::BetterPlaced => Cause::BetterPlaced { to },
                 PlanWhy::Failback => Cause::Failback { to },

@@ -67,6 +67,30 @@ fn the_winner_announces_again_when_the_loser_has_released() {
     assert_eq!(story.role(), Role::Active);
 }
 
+/// Both would let go of the addresses within a millisecond, and a connection that began meanwhile
+/// would be known to neither.
+#[test]
+fn the_winner_keeps_the_group_for_a_moment_before_it_goes_to_the_preferred_node() {
+    let mut settings = Settings::new(NodeId(1), 2, 1);
+    settings.groups = vec![GroupSettings {
+        id: GROUP,
+        preference: vec![NodeId(0), NodeId(1)],
+        failback: Failback::Auto { delay: Duration::ZERO },
+        anycast: None,
+    }];
+    let mut story = Story::with(settings);
+    story.pass(1200);
+    story.input(Input::TakeoverDone { group: GROUP });
+    story.forget();
+    story.says(0, Role::Active);
+    assert_eq!(story.releases(), [], "the newer claim wins");
+    story.says(0, Role::Standby);
+    story.pass(199);
+    assert_eq!(story.releases(), []);
+    story.pass(1);
+    assert_eq!(story.releases(), [Cause::Failback { to: NodeId(0) }]);
+}
+
 #[test]
 fn the_loser_stands_by_afterwards() {
     let mut story = meets(Story::active(0, 2), |peer| peer.groups[0].term = 2);
