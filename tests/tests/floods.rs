@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use lb_lab::busy::measured;
 use lb_lab::cluster::pair::Settings;
-use lb_lab::scenario::alone::SERVICE;
 use lb_lab::scenario::floods::{self, Findings, Kind};
 use lb_lab::scenario::newcomers::Served;
 use lb_lab::scenario::several::Several;
@@ -22,18 +21,20 @@ const TABLE: u32 = 20_000;
 #[test]
 fn i12_floods_cost_those_who_are_served_nothing() {
     let several = Several::start("floods", TABLE, SETTINGS, "").unwrap_or_else(|error| panic!("{error:#}"));
-    let (client, ha1) = (&several.talk.client, &several.pair.ha1);
+    let ha1 = &several.pair.ha1;
     for kind in Kind::ALL {
         let clients = several.clients(CONNECTIONS, PACE).expect("the clients connect");
         let flood = || -> Result<Findings> {
-            let found = floods::flood(client, ha1, SERVICE, kind, FLOOD)?;
+            let found = floods::flood(&several, kind, FLOOD)?;
             ensure!(found.frames > 1000, "no flood: {found:?}");
             let Served { requests, failed, .. } = found.served;
             ensure!(
                 requests > 0 && failed * 100 <= requests,
                 "{failed} honest clients were not served: {found:?}"
             );
-            ensure!(found.grown_kib < 16 * 1024, "memory grows: {found:?}");
+            for (promise, is_kept) in found.promises() {
+                ensure!(is_kept, "{promise}: {found:?}");
+            }
             Ok(found)
         };
         let found =

@@ -4,6 +4,7 @@ mod plan;
 
 use std::fmt;
 use std::net::SocketAddrV4;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -59,8 +60,8 @@ impl fmt::Display for Run<'_> {
 }
 
 /// How long the start of an `lb` took, in milliseconds: from its process to its first answer, which
-/// `lb status` waits for.
-struct StartMs(f64);
+/// `lb status` waits for; 0 where none starts.
+pub(super) struct StartMs(pub f64);
 
 fn start(director: &mut Director, start: impl FnOnce(&mut Director) -> Result<()>) -> Result<StartMs> {
     let begun = Instant::now();
@@ -79,8 +80,7 @@ fn crash(_: &Run<'_>, alone: &mut Alone, _: u32) -> Result<StartMs> {
 }
 
 fn upgrade(run: &Run<'_>, alone: &mut Alone, _: u32) -> Result<StartMs> {
-    let other = run.options.other_build.as_deref();
-    let other = other.context("--other-build is missing; `cargo xtask bench resilience` gives it")?;
+    let other = run.other_build()?;
     alone.director.stop()?;
     start(&mut alone.director, |director| director.restart_as(other))
 }
@@ -104,11 +104,32 @@ fn cluster_crash(several: &mut Several) -> Result<StartMs> {
     comes_back(several)
 }
 
+/// The active one is upgraded first, so that both builds take part in a take-over each way.
+fn cluster_upgrade(run: &Run<'_>, several: &mut Several) -> Result<StartMs> {
+    let other = run.other_build()?;
+    several.pair.ha1.stop()?;
+    comes_back_by(several, |ha1| ha1.restart_as(other))
+}
+
+fn cluster_resize(several: &mut Several) -> Result<StartMs> {
+    let larger = TABLE * 4;
+    several.pair.ha1.stop()?;
+    several.resize_ha1(larger)?;
+    let took = comes_back(several)?;
+    let configured = several.pair.ha1.status()?.table.configured;
+    ensure!(configured == u64::from(larger), "a table for {configured} connections, not {larger}");
+    Ok(took)
+}
+
 /// Everyone speaks by the other director meanwhile.
 fn comes_back(several: &mut Several) -> Result<StartMs> {
+    comes_back_by(several, Director::restart)
+}
+
+fn comes_back_by(several: &mut Several, starts: impl FnOnce(&mut Director) -> Result<()>) -> Result<StartMs> {
     several.pair.wait_for_take_over()?;
     sleep(PACE);
-    let took = start(&mut several.pair.ha1, Director::restart)?;
+    let took = start(&mut several.pair.ha1, starts)?;
     several.pair.wait_until_held_by("ha1")?;
     several.ha1_has_taken_over()?;
     Ok(took)
@@ -174,6 +195,30 @@ fn ecmp_leave(anycast: &mut Anycast) -> Result<StartMs> {
     sleep(PACE);
     anycast.directors[2].kill()?;
     anycast.wait_until_spread_over(&["d1"])?;
+    sleep(PACE);
+    Ok(StartMs(0.0))
+}
+
+/// The process of one of three directors stands still, and goes on later. Its program forwards by
+/// what it knows meanwhile.
+fn ecmp_freeze(anycast: &mut Anycast) -> Result<StartMs> {
+    let frozen = &anycast.directors[1];
+    frozen.freeze();
+    sleep(2 * PACE);
+    frozen.thaw();
+    anycast.wait_until_spread_over(&["d1", "d2", "d3"])?;
+    sleep(PACE);
+    Ok(StartMs(0.0))
+}
+
+/// The cable of one of three directors is out, and in again.
+fn ecmp_cable(anycast: &mut Anycast) -> Result<StartMs> {
+    let node = anycast.directors[1].node().clone();
+    node.set_carrier("eth0", Link::Down)?;
+    anycast.wait_until_spread_over(&["d1", "d3"])?;
+    sleep(PACE);
+    node.set_carrier("eth0", Link::Up)?;
+    anycast.wait_until_spread_over(&["d1", "d2", "d3"])?;
     sleep(PACE);
     Ok(StartMs(0.0))
 }
@@ -309,22 +354,27 @@ impl Run<'_> {
     fn flood(&self, kind: Kind) -> Result<Case> {
         let several = self.start_several(MILLION, PATIENT)?;
         let clients = several.clients(self.connections(), PACE)?;
-        let (client, ha1) = (&several.talk.client, &several.pair.ha1);
-        make_room(client)?;
-        let found = floods::flood(client, ha1, SERVICE, kind, FLOOD)?;
-        let status = ha1.status()?;
+        make_room(&several.talk.client)?;
+        let found = floods::flood(&several, kind, FLOOD)?;
+        let status = several.pair.ha1.status()?;
         ensure!(status.held_by("ha1"), "the group has moved during the flood: {}", several.pair.shown());
-        let Findings { frames, rate, served, slowest_answer, grown_kib } = found;
+        let Findings { frames, rate, served, .. } = found;
         eprintln!(
-            "  {frames} frames, {rate:.0} a second; {} honest requests; slowest answer {slowest_answer:?}; memory \
-             grew by {grown_kib} KiB; {} evicted",
+            "  {frames} frames, {rate:.0} a second; {} honest requests; {} evicted",
             served.requests, status.table.evicted
         );
         let case = self.ends(clients, u64::from(self.options.connections), &StartMs(0.0))?;
-        Ok(Case { honest_ok_share: Some(served.share()), ..case })
+        let more_goals = found.promises().to_vec();
+        Ok(Case { honest_ok_share: Some(served.share()), more_goals, ..case })
     }
 
-    fn connections(&self) -> usize {
+    /// What an upgrade changes to.
+    fn other_build(&self) -> Result<&Path> {
+        let other = self.options.other_build.as_deref();
+        other.context("--other-build is missing; `cargo xtask bench resilience` gives it")
+    }
+
+    pub(super) fn connections(&self) -> usize {
         self.options.connections as usize
     }
 
@@ -352,7 +402,7 @@ impl Run<'_> {
         let active: u64 = servers.map(|server| u64::from(server.active)).sum();
         let expected = u64::from(entries) + u64::from(self.options.connections);
         ensure!(active >= expected, "{active} of {expected} connections are known");
-        self.ends(clients, active, &took)
+        Ok(Case { keeps_packets: true, ..self.ends(clients, active, &took)? })
     }
 
     fn several(
@@ -363,7 +413,8 @@ impl Run<'_> {
         let mut several = self.start_several(TABLE, settings)?;
         let clients = several.clients(self.connections(), PACE)?;
         let took = play(&mut several).with_context(|| several.pair.shown())?;
-        self.ends(clients, u64::from(self.options.connections), &took)
+        let case = self.ends(clients, u64::from(self.options.connections), &took)?;
+        Ok(Case { keeps_packets: true, ..case })
     }
 
     /// Two directors with such a table, and servers that are reached by the method of the run.
@@ -376,7 +427,7 @@ impl Run<'_> {
     }
 
     /// Each connection speaks at least once more.
-    fn ends(&self, clients: Steady, entries: u64, took: &StartMs) -> Result<Case> {
+    pub(super) fn ends(&self, clients: Steady, entries: u64, took: &StartMs) -> Result<Case> {
         let Outcome { connections, lost, wrong, blocks, datagrams_lost, gap } = clients.finish();
         ensure!(
             lost > 0 || blocks >= 2 * connections,
@@ -392,9 +443,13 @@ impl Run<'_> {
             honest_ok_share: None,
             least_share: None,
             packets_lost: datagrams_lost,
+            keeps_packets: false,
             gap_ms_worst: round_to(gap.as_secs_f64() * 1e3, 1),
             entries,
             start_ms: took.0.round(),
+            new_per_s: None,
+            kept_share: None,
+            more_goals: Vec::new(),
         })
     }
 }

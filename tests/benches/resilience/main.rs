@@ -4,11 +4,15 @@
 //!
 //! - [`cases`]: what happens to the directors; `cases/plan.rs` lists all of it
 //! - [`sync`]: what it costs that two directors know the same connections
+//! - [`takeover`]: what a take-over costs while many connections begin
+//! - [`opener`]: connections that begin at a rate, in the director's own program
 //! - [`report`]: figures, goals, table and JSON
 
 mod cases;
+mod opener;
 mod report;
 mod sync;
+mod takeover;
 
 use std::net::SocketAddrV4;
 use std::path::PathBuf;

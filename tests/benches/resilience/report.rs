@@ -47,12 +47,24 @@ pub(crate) struct Case {
     pub connect_ms_worst: Option<f64>,
     /// Of a flow of one datagram each millisecond.
     pub packets_lost: u64,
+    /// Whether none of them may be lost.
+    #[serde(skip)]
+    pub keeps_packets: bool,
     /// The longest time without an answer to a datagram.
     pub gap_ms_worst: f64,
     /// What the next `lb` found in the table.
     pub entries: u64,
     /// From the start of its process to its first answer.
     pub start_ms: f64,
+    /// New connections a second until it happened, where the case makes so many of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new_per_s: Option<u32>,
+    /// Of them and of those that stay open, what went on to the same server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_share: Option<f64>,
+    /// Goals of this case alone.
+    #[serde(skip)]
+    pub more_goals: Vec<Goal>,
 }
 
 /// A figure with its goal in words, and whether it is met.
@@ -60,8 +72,11 @@ pub(crate) type Goal = (String, bool);
 
 impl Case {
     fn goals(&self) -> Vec<Goal> {
-        let Self { connections, lost, .. } = self;
+        let Self { connections, lost, packets_lost, .. } = self;
         let mut goals = vec![(format!("lost {lost} of {connections}, goal 0"), *lost == 0)];
+        if self.keeps_packets {
+            goals.push((format!("lost {packets_lost} datagrams, goal 0"), *packets_lost == 0));
+        }
         if let Some(share) = self.honest_ok_share {
             let least = self.least_share.unwrap_or(SERVED_SHARE);
             let goal = format!("served {share:.4} of new ones, goal {least} at least");
@@ -71,6 +86,7 @@ impl Case {
             let goal = format!("slowest new connection {worst:.0} ms, goal {CONNECT_MS} at most");
             goals.push((goal, worst <= CONNECT_MS));
         }
+        goals.extend(self.more_goals.iter().cloned());
         goals
     }
 

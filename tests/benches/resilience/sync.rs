@@ -1,27 +1,24 @@
 //! Connections that two directors know: how soon, and what that costs.
 //!
-//! Clients' packets go through the active director's own program and maps (BPF_PROG_TEST_RUN), so
-//! no network takes processor time from what is measured. Each connection sends a SYN, an ACK and
-//! data.
+//! Clients' packets go through the active director's own program and maps, so no network takes
+//! processor time from what is measured.
 
-use std::net::{IpAddr, SocketAddrV4};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use anyhow::{Context as _, Result};
 use lb_api::status::{Status, SyncPeer};
 use lb_common::addr::V4;
 use lb_common::frame::Flow;
 use lb_lab::cluster::pair::{PATIENCE, Pair};
 use lb_lab::scenario::several::Several;
 use lb_lab::statistics::round_to;
-use lb_tests::harness::{Client, Packet};
 use lb_tests::pinned::Pinned;
 use serde::Serialize;
 
 use crate::cases::{MILLION, PATIENT, Run, learns_a_million, peer};
+use crate::opener::Opener;
 use crate::report::Goal;
 
 /// New connections in a second, and seconds. A little more is asked for than the goal, because the
@@ -42,10 +39,6 @@ const SAMPLE: u32 = 500;
 /// One that is not there by then counts as if it had come then.
 const LATEST: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_micros(500);
-/// Clients of 12.0.0.0/8.
-const FIRST_CLIENT: u32 = 12 << 24;
-/// Where Ethernet's header ends and the IP header has the source address.
-const SOURCE: usize = 14 + 12;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Sync {
@@ -140,66 +133,16 @@ fn open(several: &Several, here: &Pinned, there: &Pinned) -> Result<Opened> {
     let (asks, asked) = channel();
     thread::scope(|scope| {
         let looking = scope.spawn(move || look_for(there, asked));
-        let opened = several.talk.ha1.run(|| Opener::new(several, here)?.run(&asks))?;
+        let opened = several.talk.ha1.run(|| {
+            let sample = |flow| asks.send((flow, Instant::now())).context("nobody looks");
+            Opener::new(several, here)?.open_many(RATE, RATE * LASTS, SAMPLE, sample)
+        })?;
         drop(asks);
         let lags = looking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let (flows, took) = opened?;
         Ok(Opened { connections: flows.len() as u32, took, lags, flows })
     })
 }
-
-struct Opener<'a> {
-    program: Xdp,
-    here: &'a Pinned,
-    /// The frames of one connection, whose source address is filled in.
-    frames: [Vec<u8>; 3],
-}
-
-impl<'a> Opener<'a> {
-    fn new(several: &Several, here: &'a Pinned) -> Result<Self> {
-        let known = here.tcp_servers().next().context("no server")?;
-        let IpAddr::V4(vip) = known.service.vip else { bail!("the service is one of IPv6") };
-        let destination = several.talk.ha1.mac().parse().context("the director's MAC")?;
-        let client = Client::new([0, 0, 0, 0].into(), 40_000);
-        let to = SocketAddrV4::new(vip, known.service.port);
-        let data = Packet { payload: 32, ..Packet::ack(client) };
-        let frame = |packet: Packet| Packet { destination, to, ..packet }.bytes();
-        let frames = [Packet::syn(client), Packet::ack(client), data].map(frame);
-        Ok(Self { program: here.program()?, here, frames })
-    }
-
-    fn run(mut self, samples: &Sender<(Flow<V4>, Instant)>) -> Result<(Vec<Flow<V4>>, Duration)> {
-        let begun = Instant::now();
-        let count = RATE * LASTS;
-        let mut flows = Vec::with_capacity(count as usize);
-        while (flows.len() as u32) < count {
-            let due = (begun.elapsed().as_secs_f64() * f64::from(RATE)) as u32;
-            while (flows.len() as u32) < due.min(count) {
-                let flow = self.open(flows.len() as u32)?;
-                if (flows.len() as u32).is_multiple_of(SAMPLE) {
-                    samples.send((flow, Instant::now())).context("nobody looks")?;
-                }
-                flows.push(flow);
-            }
-            sleep(Duration::from_micros(500));
-        }
-        Ok((flows, begun.elapsed()))
-    }
-
-    fn open(&mut self, number: u32) -> Result<Flow<V4>> {
-        let client = V4((FIRST_CLIENT + number).to_be());
-        for frame in &mut self.frames {
-            frame[SOURCE..SOURCE + 4].copy_from_slice(&client.octets());
-            let options = TestRunOptions { data_in: Some(frame), repeat: 1, ..TestRunOptions::default() };
-            let verdict = self.program.test_run(options)?.return_value;
-            ensure!(verdict == XDP_TX, "connection {number} got the verdict {verdict}");
-        }
-        let known = self.here.tcp_servers().next().context("no server")?;
-        Pinned::flow(known, client).context("an IPv4 service")
-    }
-}
-
-const XDP_TX: u32 = 3;
 
 /// How long each of the connections took until it was there.
 fn look_for(there: &Pinned, asked: Receiver<(Flow<V4>, Instant)>) -> Result<Vec<Duration>> {

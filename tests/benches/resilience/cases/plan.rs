@@ -6,12 +6,12 @@ use lb_lab::scenario::floods::Kind;
 use lb_lab::scenario::methods::Method;
 
 use super::{
-    MILLION, PATIENT, Run, TABLE, cluster_crash, cluster_restart, cluster_standby, comes_back_empty, crash,
-    ecmp_join, ecmp_leave, reload, resize, restart, sync_million, takeover_freeze, takeover_kill,
-    takeover_link, upgrade,
+    MILLION, PATIENT, Run, TABLE, cluster_crash, cluster_resize, cluster_restart, cluster_standby,
+    cluster_upgrade, comes_back_empty, crash, ecmp_cable, ecmp_freeze, ecmp_join, ecmp_leave, reload, resize,
+    restart, sync_million, takeover_freeze, takeover_kill, takeover_link, upgrade,
 };
 use crate::report::Figures;
-use crate::sync;
+use crate::{sync, takeover};
 
 /// A case before it is played.
 pub(crate) struct Plan {
@@ -34,7 +34,7 @@ impl Plan {
 const DIRECT: &[Method] = &[Method::Direct];
 const EACH: &[Method] = &Method::ALL;
 
-pub(crate) static CASES: [Plan; 25] = [
+pub(crate) static CASES: [Plan; 30] = [
     Plan {
         name: "restart",
         does: "a director that is alone stops and starts again",
@@ -92,6 +92,20 @@ pub(crate) static CASES: [Plan; 25] = [
         play: |run| Ok(run.several(Settings::DEFAULT, cluster_crash)?.into()),
     },
     Plan {
+        name: "cluster-upgrade",
+        does: "the active one of two directors stops, and comes back as another build of lb",
+        seconds: 40,
+        methods: DIRECT,
+        play: |run| Ok(run.several(PATIENT, |several| cluster_upgrade(run, several))?.into()),
+    },
+    Plan {
+        name: "cluster-resize",
+        does: "the active one of two directors stops, and comes back with a table four times as large",
+        seconds: 40,
+        methods: DIRECT,
+        play: |run| Ok(run.several(PATIENT, cluster_resize)?.into()),
+    },
+    Plan {
         name: "cluster-standby",
         does: "a director that was active stops as the standby and comes back",
         seconds: 40,
@@ -127,6 +141,13 @@ pub(crate) static CASES: [Plan; 25] = [
         play: |run| Ok(run.known(Settings::DEFAULT, comes_back_empty)?.into()),
     },
     Plan {
+        name: "takeover-20000",
+        does: "as takeover-kill, while 20,000 connections a second begin",
+        seconds: 80,
+        methods: DIRECT,
+        play: |run| Ok(takeover::measure(run)?.into()),
+    },
+    Plan {
         name: "ecmp-leave",
         does: "of three directors that serve at once one stops and another one is killed",
         seconds: 60,
@@ -139,6 +160,20 @@ pub(crate) static CASES: [Plan; 25] = [
         seconds: 60,
         methods: DIRECT,
         play: |run| Ok(run.ecmp(ecmp_join)?.into()),
+    },
+    Plan {
+        name: "ecmp-freeze",
+        does: "one of three directors that serve at once stands still (SIGSTOP), then goes on",
+        seconds: 60,
+        methods: DIRECT,
+        play: |run| Ok(run.ecmp(ecmp_freeze)?.into()),
+    },
+    Plan {
+        name: "ecmp-cable",
+        does: "the cable of one of three directors that serve at once is out, then in again",
+        seconds: 60,
+        methods: DIRECT,
+        play: |run| Ok(run.ecmp(ecmp_cable)?.into()),
     },
     Plan {
         name: "sync-million",

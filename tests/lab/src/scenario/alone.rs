@@ -13,6 +13,8 @@ use crate::lab::{Director, Node, unique_name};
 
 const PORT: u16 = 7777;
 pub const SERVICE: SocketAddrV4 = SocketAddrV4::new(VIP, PORT);
+/// Of `lb`'s metrics, unless it is told otherwise.
+pub const METRICS_PORT: u16 = 9105;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The configured servers: two, or only the first.
@@ -41,7 +43,6 @@ pub fn configuration_by(method: Method, connections: u32, servers: &str) -> Stri
     format!(
         "\
 interface: eth0
-metrics: off
 connections: {connections}
 groups: [{{ name: web, vips: [211.58.250.6/25{gateway}] }}]
 services:

@@ -1,6 +1,7 @@
 //! Two directors on the talk's cluster, and servers that send back what they get: for what outlives
 //! the process of one of them.
 
+use std::fs;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
@@ -63,6 +64,14 @@ impl Several {
     pub fn ha2_knows(&self, connections: u64) -> Result<()> {
         let knows = |status: &Status| steady::known(status) >= connections;
         self.pair.ha2.wait_until("ha2 knows all connections", PATIENCE, knows).map(drop)
+    }
+
+    /// Changes the size of the table in ha1's configuration file, while its `lb` is not running.
+    pub fn resize_ha1(&self, connections: u32) -> Result<()> {
+        let file = fs::read_to_string(self.pair.ha1.configuration()?)?;
+        let is_size = |line: &&str| line.starts_with("connections: ");
+        let before = file.lines().find(is_size).context("the file names no size of the table")?;
+        self.pair.ha1.reconfigure(&file.replace(before, &format!("connections: {connections}")))
     }
 
     /// ha1 starts again, and has the group back.
