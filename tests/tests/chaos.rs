@@ -14,7 +14,8 @@ const SEED: u64 = 1;
 
 #[test]
 fn nothing_against_the_rules_happens_for_a_while() {
-    let options = Options { lasts: Duration::from_secs(20), seed: SEED, name: unique_name("chaos") };
+    let (lasts, name) = (Duration::from_secs(20), unique_name("chaos"));
+    let options = Options { lasts, seed: SEED, name, other_build: None };
     let mut told = Vec::new();
     let report = chaos::run(&options, &mut |text| told.push(text.to_owned()));
     let report = report.unwrap_or_else(|error| panic!("{error:#}"));

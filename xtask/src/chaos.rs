@@ -23,16 +23,22 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     setup::ensure(Scope::Chaos)?;
     // Another build may be under test, as with tests that are run by hand.
-    if std::env::var_os("LB_BINARY").is_none() {
-        workspace::build_lb()?;
-    }
+    let other_build = match std::env::var_os("LB_BINARY") {
+        Some(_) => None,
+        None => {
+            workspace::build_lb()?;
+            // For upgrades.
+            Some(workspace::build_lb_for_debugging()?)
+        }
+    };
     println!("chaos on {}", director::binary()?.display());
     let seed = options.seed.unwrap_or_else(new_seed);
     println!("seed {seed}");
     let start = Instant::now();
     let mut tell = |text: &str| println!("[{:7.1} s] {text}", start.elapsed().as_secs_f64());
     let lasts = Duration::from_secs(60 * options.minutes);
-    let report = chaos::run(&chaos::Options { lasts, seed, name: unique_name("chaos") }, &mut tell)?;
+    let options = chaos::Options { lasts, seed, name: unique_name("chaos"), other_build };
+    let report = chaos::run(&options, &mut tell)?;
     print!("{report}");
     ensure!(report.passed(), "chaos found something: `cargo xtask chaos --seed {seed}` repeats it");
     Ok(())

@@ -4,28 +4,35 @@
 //! - [`schedule`]: which fault when, to whom, for how long: pure, the same for the same seed
 //! - [`fault`]: how each is made and undone
 //! - [`servers`], [`clients`]: who answers, who asks, and what became of each connection
-//! - [`watch`]: who answers for the VIP; what the directors' processes take
+//! - [`event_log`]: what the directors tell of it themselves
+//! - [`watch`]: who answers for the VIP
+//! - [`growth`]: what the directors' processes take, and its trend
 //! - [`verdict`]: which fault may lose what, and what is left that nothing excuses
 
 pub mod clients;
+pub mod event_log;
 pub mod fault;
+pub mod growth;
 pub mod schedule;
 pub mod servers;
 pub mod verdict;
 pub mod watch;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use lb_api::status::Status;
 
 use self::clients::Clients;
+use self::event_log::EventWatch;
 use self::fault::Stage;
+use self::growth::Growth;
 use self::schedule::{Episode, Schedule};
 use self::servers::Servers;
 use self::verdict::{Injected, Verdict};
-use self::watch::{Growth, OwnerWatch};
+use self::watch::OwnerWatch;
 use crate::cluster::Talk;
 use crate::cluster::pair::{Pair, Settings};
 use crate::lab::Director;
@@ -46,6 +53,8 @@ pub struct Options {
     pub seed: u64,
     /// Of the lab.
     pub name: String,
+    /// What upgrades go to and come from; `None`: the same build by another path.
+    pub other_build: Option<PathBuf>,
 }
 
 /// What came of it.
@@ -71,6 +80,7 @@ struct Chaos {
     stage: Stage,
     clients: Clients,
     owners: OwnerWatch,
+    events: EventWatch,
     growth: Vec<Growth>,
     injected: Vec<Injected>,
     begin: Instant,
@@ -81,26 +91,28 @@ struct Chaos {
 /// # Errors
 /// The lab cannot be made. What the directors do wrong is in the report.
 pub fn run(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Report> {
-    let mut chaos = Chaos::start(&options.name)?;
+    let mut chaos = Chaos::start(options)?;
     let outcome = chaos.go(options, tell);
     let broken = outcome.err().map(|error| format!("{error:#}"));
     Ok(chaos.finish(options.seed, broken))
 }
 
 impl Chaos {
-    fn start(name: &str) -> Result<Self> {
-        let talk = Talk::new(name)?;
+    fn start(options: &Options) -> Result<Self> {
+        let talk = Talk::new(&options.name)?;
         let servers = Servers::start(&talk)?;
         let begin = Instant::now();
         let (launchers, disks) = (fault::launchers(&talk)?, fault::disks(&talk)?);
+        let builds = fault::builds(&talk, options.other_build.as_deref())?;
         let settings = Settings { interval: Duration::from_millis(50), dead: DEAD, serial: false };
         let configuration = servers::configuration();
         let pair = Pair::start_behind_each(&launchers, &talk, settings, &configuration, "")?;
         let clients = Clients::start(&talk.client)?;
         let owners = OwnerWatch::start(&talk.client)?;
+        let events = EventWatch::start([&pair.ha1, &pair.ha2])?;
         let growth = [&pair.ha1, &pair.ha2].map(Growth::of).into_iter().collect();
-        let stage = Stage { talk, pair, servers, launchers, disks, refusing: None };
-        Ok(Self { stage, clients, owners, growth, injected: Vec::new(), begin })
+        let stage = Stage { talk, pair, servers, launchers, builds, disks, refusing: None };
+        Ok(Self { stage, clients, owners, events, growth, injected: Vec::new(), begin })
     }
 
     fn go(&mut self, options: &Options, tell: &mut dyn FnMut(&str)) -> Result<()> {
@@ -117,7 +129,8 @@ impl Chaos {
             let second = beside.as_ref().map(|fault| self.begin_fault(fault)).transpose()?;
             std::thread::sleep(main.lasts);
             self.end_fault(first)?;
-            if let Some(second) = second {
+            if let (Some(second), Some(beside)) = (second, beside) {
+                std::thread::sleep(beside.lasts.saturating_sub(main.lasts));
                 self.end_fault(second)?;
             }
             let since = Instant::now();
@@ -182,10 +195,11 @@ impl Chaos {
     }
 
     fn finish(self, seed: u64, broken: Option<String>) -> Report {
-        let Self { stage, clients, owners, growth, injected, begin } = self;
+        let Self { stage, clients, owners, events, growth, injected, begin } = self;
         let seen = clients.finish();
         let owners = owners.finish();
-        let mut verdict = verdict::judge(&injected, &seen, &owners, &growth);
+        let told = events.finish();
+        let mut verdict = verdict::judge(&injected, &seen, &owners, &told, &growth);
         verdict.violations.extend(broken);
         let last_events = if verdict.violations.is_empty() {
             String::new()

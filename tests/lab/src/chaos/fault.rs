@@ -16,7 +16,7 @@ use super::schedule::{Fault, Kind, Who};
 use super::servers::Servers;
 use crate::cluster::pair::Pair;
 use crate::cluster::{HEARTBEAT_PORT, Talk};
-use crate::lab::{Director, Link, Node};
+use crate::lab::{Director, Link, Node, director};
 
 /// What a state file has in place of its content.
 const GARBAGE: &[u8] = b"\0\xff\xfe{[: not what it was\n\t- &";
@@ -33,6 +33,8 @@ pub(super) struct Stage {
     pub pair: Pair,
     pub servers: Servers,
     pub launchers: [Vec<String>; 2],
+    /// Both builds of `lb`.
+    pub builds: [PathBuf; 2],
     pub disks: [Disk; 2],
     pub refusing: Option<Refusing>,
 }
@@ -110,6 +112,21 @@ pub(super) fn launchers(talk: &Talk) -> Result<[Vec<String>; 2]> {
     Ok([launcher(&talk.ha1)?, launcher(&talk.ha2)?])
 }
 
+/// The `lb` under test, and the one that upgrades go to. Without `other` that is the same build by
+/// another path: what an upgrade costs does not depend on what is new in it.
+pub(super) fn builds(talk: &Talk, other: Option<&Path>) -> Result<[PathBuf; 2]> {
+    let this = director::binary()?;
+    let other = match other {
+        Some(other) => other.to_owned(),
+        None => {
+            let copy = talk.lab.state().folder().join("lb-upgraded");
+            fs::copy(&this, &copy).with_context(|| format!("cannot copy to {}", copy.display()))?;
+            copy
+        }
+    };
+    Ok([this, other])
+}
+
 fn faketime() -> Option<PathBuf> {
     let folders = fs::read_dir("/usr/lib").ok()?.flatten();
     let libraries = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
@@ -137,12 +154,27 @@ impl Stage {
         status.cluster?.groups.first()?.holder.clone()
     }
 
-    fn start_again(&mut self, who: Who) -> Result<()> {
-        let (director, launcher) = match who {
+    fn director_and_launcher(&mut self, who: Who) -> (&mut Director, &[String]) {
+        match who {
             Who::Ha1 => (&mut self.pair.ha1, &self.launchers[0]),
             Who::Ha2 => (&mut self.pair.ha2, &self.launchers[1]),
-        };
+        }
+    }
+
+    fn start_again(&mut self, who: Who) -> Result<()> {
+        let (director, launcher) = self.director_and_launcher(who);
         director.restart_behind(launcher)
+    }
+
+    /// Starts the other build than the one that ran before.
+    fn upgrade(&mut self, who: Who) -> Result<()> {
+        let [this, other] = self.builds.clone();
+        let (director, launcher) = self.director_and_launcher(who);
+        let next = if director.build() == this { other } else { this };
+        director.restart_behind_as(&next, launcher)?;
+        let runs = fs::read_link(format!("/proc/{}/exe", director.process().pid()))?;
+        ensure!(runs == fs::canonicalize(&next)?, "{} runs, not {}", runs.display(), next.display());
+        Ok(())
     }
 
     pub(super) fn begin(&mut self, fault: &Fault) -> Result<()> {
@@ -152,7 +184,7 @@ impl Stage {
                 self.director(who).kill()?;
                 self.node(who).set_carrier("eth0", Link::Down)
             }
-            Kind::Restart(who) => self.director(who).stop(),
+            Kind::Restart(who) | Kind::Upgrade(who) => self.director(who).stop(),
             Kind::CorruptedState(who) => self.corrupt(who),
             Kind::Freeze(who) => {
                 self.director(who).freeze();
@@ -188,6 +220,7 @@ impl Stage {
     pub(super) fn end(&mut self, fault: &Fault) -> Result<()> {
         match fault.kind {
             Kind::Kill(who) | Kind::Restart(who) | Kind::CorruptedState(who) => self.start_again(who),
+            Kind::Upgrade(who) => self.upgrade(who),
             Kind::PowerLoss(who) => {
                 self.director(who).release()?;
                 self.node(who).set_carrier("eth0", Link::Up)?;
@@ -290,9 +323,4 @@ impl Refusing {
 
 const fn path(clients: bool) -> &'static str {
     if clients { "eth0" } else { "eth1" }
-}
-
-/// Descriptors that a process has open.
-pub(super) fn descriptors(process: &Path) -> usize {
-    fs::read_dir(process.join("fd")).map_or(0, Iterator::count)
 }

@@ -39,6 +39,8 @@ pub enum Kind {
     PowerLoss(Who),
     /// SIGTERM, as of an upgrade: the program stays, and the next `lb` goes on with it.
     Restart(Who),
+    /// As [`Self::Restart`], and what starts is another build of `lb`: one of two, by turns.
+    Upgrade(Who),
     /// As [`Self::Restart`], and meanwhile its state files become garbage.
     CorruptedState(Who),
     /// SIGSTOP; later it goes on.
@@ -84,7 +86,9 @@ pub struct Schedule {
 }
 
 /// How many kinds there are.
-const KINDS: u8 = 13;
+const KINDS: u8 = 14;
+/// Milliseconds by which a server's checks, one each half a second, have noticed on a busy machine.
+const SERVER_IS_MISSED: u64 = 1500;
 /// Those that take no director out of service.
 const MILD: [u8; 5] = [6, 9, 10, 11, 12];
 
@@ -113,10 +117,12 @@ impl Schedule {
             6 => (Kind::OnePath { clients }, 1000..4000),
             7 => (Kind::OneWay(who), 1000..4000),
             8 => (Kind::Partition, 1500..4000),
-            9 => (Kind::ServerCrash(server), 500..4000),
+            // The checks notice it, which is told.
+            9 => (Kind::ServerCrash(server), SERVER_IS_MISSED..4000),
             10 => (Kind::Clock(who, seconds), 1500..4000),
             11 => (Kind::FullDisk(who), 1000..4000),
-            _ => (Kind::MapUpdates(who), 500..3000),
+            12 => (Kind::MapUpdates(who), 500..3000),
+            _ => (Kind::Upgrade(who), 0..2000),
         };
         Fault { kind, lasts: self.millis(range) }
     }
@@ -137,7 +143,13 @@ impl Iterator for Schedule {
         let main = self.fault(number, who);
         let mild = MILD[self.random.usize(0..MILD.len())];
         // To the other one: this one may not be there.
-        let beside = Fault { lasts: main.lasts, ..self.fault(mild, who.other()) };
+        let beside = self.fault(mild, who.other());
+        // One of the other kinds ends with the first fault.
+        let lasts = match beside.kind {
+            Kind::ServerCrash(_) => main.lasts.max(Duration::from_millis(SERVER_IS_MISSED)),
+            _ => main.lasts,
+        };
+        let beside = Fault { lasts, ..beside };
         let beside = (self.random.u8(0..3) == 0 && mild != number).then_some(beside);
         Some(Episode { pause, main, beside })
     }
@@ -150,6 +162,7 @@ impl Kind {
             Self::Kill(_) => "kill",
             Self::PowerLoss(_) => "power loss",
             Self::Restart(_) => "restart",
+            Self::Upgrade(_) => "upgrade",
             Self::CorruptedState(_) => "corrupted state",
             Self::Freeze(_) => "freeze",
             Self::LinkFlap(..) => "link flap",
@@ -171,6 +184,7 @@ impl fmt::Display for Fault {
             Kind::Kill(who)
             | Kind::PowerLoss(who)
             | Kind::Restart(who)
+            | Kind::Upgrade(who)
             | Kind::CorruptedState(who)
             | Kind::Freeze(who)
             | Kind::OneWay(who)
@@ -201,6 +215,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::workspace;
 
     #[test]
     fn the_same_seed_makes_the_same_schedule_and_another_one_another() {
@@ -218,6 +233,33 @@ mod tests {
         let (first, second) = episodes.split_at(usize::from(KINDS));
         assert_eq!(kinds(first).len(), usize::from(KINDS));
         assert_eq!(kinds(first), kinds(second));
+    }
+
+    #[test]
+    fn every_kind_stands_in_the_guide_for_contributors() {
+        let guide = std::fs::read_to_string(workspace::root().join("CONTRIBUTING.md")).expect("the guide");
+        let row = guide.lines().find(|line| line.starts_with("| a fault of chaos |")).expect("a row");
+        for episode in Schedule::new(1).take(usize::from(KINDS)) {
+            let name = episode.main.kind.name();
+            assert!(row.contains(&format!("{name} (")), "{name} is not in: {row}");
+        }
+    }
+
+    #[test]
+    fn clocks_jump_both_ways() {
+        let kinds = Schedule::new(1).take(500).map(|episode| episode.main.kind);
+        let jumps = kinds.filter_map(|kind| match kind {
+            Kind::Clock(_, seconds) => Some(seconds.signum()),
+            _ => None,
+        });
+        assert_eq!(jumps.collect::<BTreeSet<i64>>(), BTreeSet::from([-1, 1]));
+    }
+
+    #[test]
+    fn a_server_is_away_until_its_checks_have_noticed() {
+        let all = Schedule::new(5).take(500).flat_map(|episode| [Some(episode.main), episode.beside]);
+        let mut crashes = all.flatten().filter(|fault| matches!(fault.kind, Kind::ServerCrash(_)));
+        assert!(crashes.all(|fault| fault.lasts >= Duration::from_millis(SERVER_IS_MISSED)));
     }
 
     #[test]

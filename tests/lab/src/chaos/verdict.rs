@@ -4,8 +4,11 @@
 //! |---|---|
 //! | partition, one-way loss | both hold the VIP, so anything, until a moment after it is healed |
 //! | server crash | connections of that server; requests, until its checks have noticed |
-//! | kill, power loss, freeze, link flap, restart | connections that are too young for the other director to know them |
+//! | kill, power loss, freeze, link flap, restart, upgrade, corrupted state | connections that are too young for the other director to know them |
 //! | any other | nothing |
+//!
+//! And whatever was lost, an event of a director tells of its cause: what operators read of why
+//! their clients were cut off.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,8 +18,10 @@ use std::time::{Duration, Instant};
 
 use super::DEAD;
 use super::clients::{Loss, Seen};
+use super::event_log::Told;
+use super::growth::Growth;
 use super::schedule::{Fault, Kind};
-use super::watch::{Answered, Growth};
+use super::watch::Answered;
 
 /// Within this time after a partition one of two owners has given way, and clients know the other.
 const HEALED: Duration = Duration::from_secs(5);
@@ -26,6 +31,12 @@ const NOTICED: Duration = Duration::from_secs(4);
 const YOUNG: Duration = Duration::from_millis(500);
 /// From a director's death until the other one has taken its place, on a busy machine.
 const TAKEN_OVER: Duration = Duration::from_millis(DEAD.as_millis() as u64 + 2000);
+
+/// An event that tells of a loss comes so long before the last byte that was right, or after the
+/// end, at most: after a dead time, or after so many checks.
+const NEAR: Duration = Duration::from_secs(5);
+/// What directors tell when another one serves from then on, or neither hears the other.
+const TAKE_OVERS: [&str; 4] = ["node_dead", "role_changed", "split_brain", "split_brain_resolved"];
 
 /// A fault that was injected.
 #[derive(Debug, Clone)]
@@ -70,6 +81,7 @@ impl Injected {
             Kind::Kill(_)
             | Kind::PowerLoss(_)
             | Kind::Restart(_)
+            | Kind::Upgrade(_)
             | Kind::CorruptedState(_)
             | Kind::Freeze(_)
             | Kind::LinkFlap(..) => loss.established.is_some_and(|established| {
@@ -78,10 +90,29 @@ impl Injected {
             Kind::OnePath { .. } | Kind::Clock(..) | Kind::FullDisk(_) | Kind::MapUpdates(_) => false,
         }
     }
+
+    /// Whether an event tells of what this fault has lost.
+    fn is_told(&self, loss: &Loss, told: &[Told]) -> bool {
+        let is_near = |told: &&Told| told.at + NEAR >= loss.last_heard && told.at <= loss.ended + NEAR;
+        let mut near = told.iter().filter(is_near).map(|told| &told.event);
+        match self.fault.kind {
+            Kind::ServerCrash(server) => {
+                let name = format!("www{}", server + 1);
+                near.any(|event| event.event == "server_down" && event.server.as_ref() == Some(&name))
+            }
+            _ => near.any(|event| TAKE_OVERS.contains(&event.event.as_str())),
+        }
+    }
 }
 
 /// What became of everything.
-pub(super) fn judge(injected: &[Injected], seen: &Seen, answered: &[Answered], growth: &[Growth]) -> Verdict {
+pub(super) fn judge(
+    injected: &[Injected],
+    seen: &Seen,
+    answered: &[Answered],
+    told: &[Told],
+    growth: &[Growth],
+) -> Verdict {
     let mut verdict = Verdict {
         blocks: seen.blocks.load(Ordering::Relaxed),
         requests: seen.requests.load(Ordering::Relaxed),
@@ -90,20 +121,28 @@ pub(super) fn judge(injected: &[Injected], seen: &Seen, answered: &[Answered], g
     let wrong = seen.wrong.lock().unwrap_or_else(PoisonError::into_inner);
     verdict.violations.extend(wrong.iter().map(|what| format!("answered wrongly: {what}")));
     for loss in seen.losses() {
-        match injected.iter().find(|fault| fault.explains(&loss)) {
-            Some(fault) => *verdict.excused.entry(fault.fault.kind.name()).or_default() += 1,
-            None => verdict.violations.push(unexplained(&loss, injected)),
-        }
+        let mut causes = injected.iter().filter(|fault| fault.explains(&loss)).peekable();
+        let violation = match causes.peek() {
+            None => unexplained("lost without a cause", &loss, injected),
+            Some(_) => match causes.find(|fault| fault.is_told(&loss, told)) {
+                Some(fault) => {
+                    *verdict.excused.entry(fault.fault.kind.name()).or_default() += 1;
+                    continue;
+                }
+                None => unexplained("lost, and no event tells why", &loss, injected),
+            },
+        };
+        verdict.violations.push(violation);
     }
     verdict.violations.extend(two_owners(answered, injected));
-    verdict.violations.extend(growth.iter().filter_map(Growth::trouble));
+    verdict.violations.extend(growth.iter().flat_map(Growth::troubles));
     if verdict.blocks == 0 || verdict.requests == 0 {
         verdict.violations.push("the clients were not served at all".to_owned());
     }
     verdict
 }
 
-fn unexplained(loss: &Loss, injected: &[Injected]) -> String {
+fn unexplained(rule: &str, loss: &Loss, injected: &[Injected]) -> String {
     let Loss { request, established, last_heard, ended, server, why, began } = loss;
     let what = if *request { "a request" } else { "an open connection" };
     let server = server.as_deref().unwrap_or("no server");
@@ -121,7 +160,7 @@ fn unexplained(loss: &Loss, injected: &[Injected]) -> String {
         },
     );
     format!(
-        "lost without a cause: {what} to {server}, {age}, {why} after {:.1} s of silence, begun {:.1} s before: {context}",
+        "{rule}: {what} to {server}, {age}, {why} after {:.1} s of silence, begun {:.1} s before: {context}",
         ended.saturating_duration_since(*last_heard).as_secs_f64(),
         ended.saturating_duration_since(*began).as_secs_f64(),
     )
@@ -168,6 +207,10 @@ impl fmt::Display for Verdict {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use lb_api::events::{Level, Record};
+
     use super::*;
     use crate::chaos::schedule::{Schedule, Who};
 
@@ -210,6 +253,37 @@ mod tests {
         for kind in [Kind::Clock(Who::Ha1, 5), Kind::FullDisk(Who::Ha1), Kind::MapUpdates(Who::Ha1)] {
             assert!(!injected(kind, at(10)).explains(&loss(start, 10, 10, "www1")), "{kind:?}");
         }
+    }
+
+    fn told(at: Instant, id: &str, server: Option<&str>) -> Told {
+        let server = server.map(str::to_owned);
+        let event = Record { server, ..Record::new(Level::Info, id, String::new()) };
+        Told { at, director: "ha2".to_owned(), event }
+    }
+
+    #[test]
+    fn no_loss_is_excused_that_no_event_tells_of() {
+        let start = Instant::now();
+        let at = |second: u32| start + SECOND * second;
+        let violations = |injected: &[Injected], told: &[Told]| {
+            let seen = Seen { blocks: AtomicU64::new(1), requests: AtomicU64::new(1), ..Seen::default() };
+            seen.losses.lock().expect("a list").push(loss(start, 20, 21, "www1"));
+            judge(injected, &seen, &[], told, &[]).violations
+        };
+        let crash = [injected(Kind::ServerCrash(0), at(20))];
+        let down = |second, server| told(at(second), "server_down", Some(server));
+        assert_eq!(violations(&crash, &[down(22, "www1")]), Vec::<String>::new());
+        for nothing in [vec![], vec![down(22, "www2")], vec![down(50, "www1")], vec![down(5, "www1")]] {
+            let violations = violations(&crash, &nothing);
+            assert!(violations[0].starts_with("lost, and no event tells why"), "{violations:?}");
+        }
+        let kill = [injected(Kind::Kill(Who::Ha1), at(20))];
+        assert_eq!(violations(&kill, &[told(at(21), "role_changed", None)]), Vec::<String>::new());
+        assert_eq!(violations(&kill, &[down(21, "www1")]).len(), 1, "another event");
+        let both = [injected(Kind::ServerCrash(0), at(20)), injected(Kind::Kill(Who::Ha1), at(20))];
+        assert_eq!(violations(&both, &[told(at(21), "node_dead", None)]), Vec::<String>::new());
+        let nothing = violations(&[], &[told(at(21), "role_changed", None)]);
+        assert!(nothing[0].starts_with("lost without a cause"), "an event alone is no excuse: {nothing:?}");
     }
 
     #[test]

@@ -98,6 +98,17 @@ impl Director {
         self.restart()
     }
 
+    /// The build of `lb` that runs, or ran last.
+    pub fn build(&self) -> &Path {
+        &self.binary
+    }
+
+    /// Starts another build of `lb` behind `launcher`.
+    pub fn restart_behind_as(&mut self, binary: &Path, launcher: &[impl AsRef<str>]) -> Result<()> {
+        binary.clone_into(&mut self.binary);
+        self.restart_behind(launcher)
+    }
+
     /// Starts `lb` with these options of `lb run`.
     pub fn restart_with(&mut self, options: &[&str]) -> Result<()> {
         ensure!(!self.process.is_alive(), "lb on {} still runs", self.node.name());
