@@ -1,18 +1,23 @@
 //! The maps and the program of a running director, by what it has pinned.
 
+use std::mem::offset_of;
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result, ensure};
 
+use aya::maps::{Map, MapData};
 use aya::programs::{Xdp, loaded_programs};
 use aya_obj::programs::XdpAttachType;
 use lb_common::addr::V4;
 use lb_common::connection::KeyV4;
+use lb_common::control::Control;
 use lb_common::frame::Flow;
 use lb_common::service::Protocol;
 use lb_common::table::{self, Place};
 use lb_datapath::attach::{self, pins::Pins};
 use lb_datapath::inherited::{self, Inherited, Known};
+use lb_datapath::mapped::Mapped;
 use lb_datapath::object::Sizes;
 use lb_datapath::plan::Target;
 use lb_datapath::table::{PageView, Table};
@@ -25,6 +30,17 @@ const PORT: u16 = 40_000;
 pub struct Pinned {
     pub found: Inherited,
     pub table: Table,
+}
+
+/// Has the maps that are pinned for `interface` of `node` say that they are of this layout.
+pub fn set_layout(node: &Node, interface: &str, layout: u64) -> Result<()> {
+    node.run(|| {
+        let folder = Pins::of(interface)?.left_maps().context("no maps are pinned")?;
+        let map = MapData::from_pin(folder.join("CONTROL"))?;
+        let control = Mapped::<Control>::new("CONTROL", Map::Array(map))?;
+        control.word(0, offset_of!(Control, layout)).store(layout, Ordering::Relaxed);
+        Ok(())
+    })?
 }
 
 impl Pinned {

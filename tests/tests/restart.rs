@@ -4,11 +4,13 @@
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
+use lb_common::control::LAYOUT;
 use lb_lab::cluster::{Talk, VIP};
 use lb_lab::lab::{Director, cleanup, unique_name};
 use lb_lab::scenario::alone::{Alone, BOTH, ONE, configuration};
 use lb_lab::scenario::steady::Steady;
 use lb_tests::fill::fill;
+use lb_tests::pinned::set_layout;
 
 const CONNECTIONS: usize = 400;
 const PACE: Duration = Duration::from_millis(200);
@@ -143,6 +145,56 @@ fn a3_a_server_that_left_the_configuration_meanwhile_drains() {
     let www2 = shown.server("211.58.250.27").expect("it drains, by its address");
     assert!(www2.active >= 1, "{www2:?}");
     assert_nothing_lost(clients);
+}
+
+/// What `lb doctor` says on the director's machine.
+fn doctor(bench: &Bench) -> String {
+    let director = &bench.director;
+    let lb = director.build().to_str().expect("UTF-8");
+    let mut doctor = bench.talk.ha1.command(lb);
+    doctor.args(["doctor", "--config"]).arg(director.configuration().expect("a path"));
+    let said = doctor.arg("--socket").arg(director.socket()).output().expect("it runs");
+    String::from_utf8_lossy(&said.stdout).into_owned()
+}
+
+#[test]
+fn i10_maps_of_another_layout_are_told_before_anything_is_touched() {
+    const CANNOT: &str = "this one cannot take over from it";
+    let mut bench = Bench::start("layout");
+    let clients = bench.clients();
+    assert!(!doctor(&bench).contains(CANNOT), "{}", doctor(&bench));
+    let other = |bench: &Bench| set_layout(&bench.talk.ha1, "eth0", LAYOUT + 1).expect("maps are pinned");
+    // Before the upgrade, while the other build still runs.
+    other(&bench);
+    assert!(doctor(&bench).contains(CANNOT), "{}", doctor(&bench));
+    assert_eq!(clients.look().lost, 0, "looking does no harm");
+    bench.director.stop().expect("lb stops");
+    bench.director.restart().expect("lb starts");
+    bench.wait_until_served();
+    let events = bench.director.events().expect("events");
+    let place = |id: &str| events.iter().position(|event| event.event == id);
+    let told = place("connections_lost").expect("it is told");
+    assert!(place("attached").is_some_and(|attached| told < attached), "first of all: {events:?}");
+    assert_eq!(place("taken_over"), None, "{events:?}");
+    assert!(clients.finish().lost > 0, "the host resets what nobody knows");
+
+    // What it has left itself goes on.
+    let clients = bench.clients();
+    bench.director.stop().expect("lb stops");
+    bench.director.restart().expect("lb starts");
+    bench.wait_until_served();
+    bench.assert_has_taken_over(10_000);
+    assert_nothing_lost(clients);
+
+    // Whoever wants to begin empty is told nothing.
+    bench.director.stop().expect("lb stops");
+    other(&bench);
+    bench.director.restart_with(&["--fresh"]).expect("lb starts anew");
+    bench.wait_until_served();
+    let events = bench.director.events().expect("events");
+    let is_about = |id: &str| ["connections_lost", "taken_over"].contains(&id);
+    assert!(!events.iter().any(|event| is_about(&event.event)), "{events:?}");
+    assert!(!doctor(&bench).contains(CANNOT), "{}", doctor(&bench));
 }
 
 #[test]

@@ -100,15 +100,28 @@ pub struct Known {
     pub many_ports: bool,
 }
 
+/// Whether the maps in `folder` are of a layout that this `lb` knows. Changes nothing.
+///
+/// # Errors
+/// They are of another one, and say of which.
+pub fn check_layout(folder: &Path) -> Result<()> {
+    control(folder).map(drop)
+}
+
+fn control(folder: &Path) -> Result<Control> {
+    let control: Mapped<Control> = open(folder, CONTROL)?;
+    let control = control.read(0);
+    ensure!(control.layout == LAYOUT, "its maps are of layout {}, this lb knows {LAYOUT}", control.layout);
+    Ok(control)
+}
+
 /// What the `lb` before this one left in `folder`.
 ///
 /// # Errors
 /// There is something, and it cannot be taken over: its connections end when this `lb` attaches its
 /// own program.
 pub fn find(program: u32, folder: PathBuf, sizes: &Sizes) -> Result<Inherited> {
-    let control: Mapped<Control> = open(&folder, CONTROL)?;
-    let control = control.read(0);
-    ensure!(control.layout == LAYOUT, "its maps are of layout {}, this lb knows {LAYOUT}", control.layout);
+    let control = control(&folder)?;
     let entries: Mapped<ServerEntry> = open(&folder, "SERVERS")?;
     let targets: Mapped<V6> = open(&folder, "TARGETS")?;
     let tunnels: Mapped<Tunnel> = open(&folder, "TUNNELS")?;

@@ -67,7 +67,7 @@ fn find_or_mount() -> Result<(PathBuf, Option<Mounted>)> {
 }
 
 /// The folders for links that there may be: an `lb` that ran before may have found another place.
-pub(super) fn folders() -> impl Iterator<Item = PathBuf> {
+pub fn folders() -> impl Iterator<Item = PathBuf> {
     existing().map(|place| place.join("lb"))
 }
 

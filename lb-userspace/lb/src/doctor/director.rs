@@ -4,6 +4,9 @@ use lb_api::client;
 use lb_api::events;
 use lb_api::status::FindingStatus;
 use lb_config::Files;
+use lb_datapath::attach::file_system;
+use lb_datapath::attach::pins::Pins;
+use lb_datapath::inherited;
 use lb_model::Config;
 use lb_net::links::Links;
 
@@ -35,8 +38,25 @@ pub(super) async fn look(places: &Places) -> Vec<Line> {
         Err(error) => lines.push(Line::warning(format!("interfaces: {error:#}"), "")),
     }
     lines.push(rules(&config, firewall::look(&config).await));
+    lines.extend(maps(&config));
     lines.extend(running(places));
     lines
+}
+
+/// What a start of this build would cost where another one runs, or has been: nothing, unless the
+/// maps have another layout.
+fn maps(config: &Config) -> Option<Line> {
+    // Without the folder nothing is pinned, and no file system shall be mounted to find that.
+    file_system::folders().find(|folder| folder.is_dir())?;
+    let folder = Pins::of(&config.interface).ok()?.left_maps()?;
+    let error = inherited::check_layout(&folder).err()?;
+    Some(Line::warning(
+        format!(
+            "connections: the lb on {} is of another build, and this one cannot take over from it: {error:#}",
+            config.interface
+        ),
+        "its connections end when this lb starts: move the groups to another node before, by `lb maintenance on`",
+    ))
 }
 
 fn rules(config: &Config, found: Vec<lb_api::findings::Finding>) -> Line {
