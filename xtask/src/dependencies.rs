@@ -1,31 +1,31 @@
 //! What `cargo deny` says of the crates that are used, by the rules of deny.toml: known faults,
 //! licenses, sources.
 //!
-//! cargo-deny takes minutes to build, so it is not installed for this; and advisories come from the
-//! network. Without either the rest of the tests goes on, and this step says what was not looked
-//! at.
+//! `cargo xtask setup` fetches cargo-deny for processors that there is one for, and advisories come
+//! from the network. Without either the rest of the tests goes on, and this step says what was not
+//! looked at.
 
+use std::ffi::OsStr;
 use std::process::{Command, Output};
 
 use anyhow::{Result, bail};
 
-use crate::{setup, workspace};
-
-/// The release of cargo-deny that deny.toml was written for.
-const VERSION: &str = "0.20.2";
+use crate::setup::cargo_deny::{self, VERSION};
+use crate::workspace;
 
 /// What cargo and cargo-deny say when there is no network.
 const UNREACHABLE: [&str; 4] =
     ["failed to download", "failed to fetch", "Could not resolve host", "failed to query replaced source"];
 
 pub(crate) fn check() -> Result<()> {
-    if !setup::on_path("cargo-deny") {
+    let Some(path) = cargo_deny::search_path() else {
         eprintln!(
             "    ADVISORIES, LICENSES AND SOURCES WERE NOT CHECKED: this machine has no cargo-deny. It takes some minutes: \
              cargo install --locked cargo-deny --version {VERSION}"
         );
         return Ok(());
-    }
+    };
+    let deny = |words: &[&str]| deny(&path, words);
     let rules = deny(&["check", "bans", "licenses", "sources"])?;
     judge("bans, licenses and sources", &rules, true)?;
     let fetched = deny(&["fetch", "db"])?;
@@ -46,9 +46,10 @@ pub(crate) fn check() -> Result<()> {
     judge("advisories", &known, false)
 }
 
-fn deny(words: &[&str]) -> Result<Output> {
+/// `path`: the PATH by which cargo finds cargo-deny.
+fn deny(path: &OsStr, words: &[&str]) -> Result<Output> {
     let mut command: Command = workspace::cargo();
-    Ok(command.arg("deny").args(words).output()?)
+    Ok(command.arg("deny").args(words).env("PATH", path).output()?)
 }
 
 fn says(output: &Output) -> String {

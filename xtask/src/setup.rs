@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 mod apt;
+pub(crate) mod cargo_deny;
 mod emulator;
 mod install;
 mod machine;

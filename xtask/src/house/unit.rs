@@ -7,6 +7,8 @@ use crate::workspace;
 
 /// Ten times the exposure, 0 to 100, that `systemd-analyze security` may find at most.
 const UNIT: u32 = 25;
+/// With what a cluster adds: heartbeats with a real-time priority.
+const CLUSTER: u32 = 26;
 /// With all that a cluster with serial lines and groups of `kind: anycast` adds.
 const WITH_ALL: u32 = 28;
 /// `lb-kube` needs none of the director's powers.
@@ -40,6 +42,8 @@ fn units_are_exposed_no_more_than_they_must() {
     let (fits, said) = rating(&unit, UNIT);
     assert!(fits, "{said}");
     // What is appended counts as what comes later: as drop-ins do.
+    let (fits, said) = rating(&[unit.clone(), dropin("cluster")].join("\n"), CLUSTER);
+    assert!(fits, "{said}");
     let (fits, said) =
         rating(&[unit, dropin("cluster"), dropin("serial"), dropin("anycast")].join("\n"), WITH_ALL);
     assert!(fits, "{said}");

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use super::need::{DEBIAN_BPF_TOOLCHAIN, How, Missing, on_path};
-use super::{apt, emulator, list, npm, originals, servers};
+use super::{apt, cargo_deny, emulator, list, npm, originals, servers};
 use crate::workspace;
 
 /// The required release of bpf-linker, whose options the build uses.
@@ -66,6 +66,7 @@ fn without_apt(how: &How) -> Result<()> {
         How::Emulator => emulator::make(),
         How::Axe => npm::axe(),
         How::LanguageServer => npm::language_server(),
+        How::CargoDeny => cargo_deny::fetch(),
         How::Mount(mount) => mount.make(),
     }
 }

