@@ -120,6 +120,30 @@ fn a3_connections_go_on_while_the_active_director_is_frozen() {
     });
 }
 
+#[test]
+fn i10_connections_go_on_while_the_active_director_gets_another_table_and_another_build() {
+    scenario("packets over another table and another build", || {
+        let mut several = start("larger", "");
+        let mut all = vec![clients(&several)];
+        several.pair.ha1.stop().expect("lb stops");
+        take_over(&several);
+        all.push(clients(&several));
+        several.resize_ha1(40_000).expect("a new file");
+        ha1_returns(&mut several);
+        assert_eq!(several.pair.ha1.status().expect("a status").table.configured, 40_000);
+
+        let build = several.talk.lab.state().folder().join("lb-upgraded");
+        std::fs::copy(several.pair.ha1.build(), &build).expect("the same build by another path");
+        several.pair.ha1.stop().expect("lb stops");
+        take_over(&several);
+        all.push(clients(&several));
+        several.pair.ha1.restart_as(&build).expect("the other build starts");
+        several.pair.wait_until_held_by("ha1").unwrap_or_else(|error| panic!("{error:#}"));
+        several.ha1_has_taken_over().unwrap_or_else(|error| panic!("{error:#}"));
+        all.into_iter().for_each(assert_no_packet_lost);
+    });
+}
+
 /// Both are active, and clients turn to the one that has announced last: it relays what it does not
 /// know to the other one, whose heartbeats it does not hear, but whose host answers.
 #[test]
