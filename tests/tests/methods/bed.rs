@@ -234,13 +234,13 @@ impl Bed {
         connection
     }
 
-    /// A flow of datagrams to the servers that say their name.
-    pub fn flow(&self, case: Case) -> Flow {
+    /// Datagrams of the first client to this port of the case's VIP.
+    pub fn datagrams(&self, case: Case, port: u16) -> Datagrams {
         let [from, _] = case.clients();
         let socket = self.far.run(|| UdpSocket::bind((from, 0))).expect("the client runs").expect("a socket");
-        socket.connect((case.vip(), NAMES)).expect("a way");
+        socket.connect((case.vip(), port)).expect("a way");
         socket.set_read_timeout(Some(Duration::from_secs(2))).expect("a time-out");
-        Flow(socket)
+        Datagrams(socket)
     }
 
     /// What curl prints of these URLs, fetched from this address of the client's.
@@ -255,22 +255,26 @@ impl Bed {
 }
 
 /// A client's socket.
-pub struct Flow(UdpSocket);
+pub struct Datagrams(UdpSocket);
 
-impl Flow {
-    /// Who answers. A datagram may be lost on a busy machine.
-    pub fn ask(&self) -> String {
+impl Datagrams {
+    /// The answer. A datagram may be lost on a busy machine.
+    pub fn ask(&self, question: &[u8]) -> Vec<u8> {
+        let mut answer = vec![0; 1 << 16];
         for _ in 0..5 {
             // What was refused before is told now.
-            if self.0.send(b"who?").is_err() {
-                continue;
-            }
-            let mut name = [0; 16];
-            if let Ok(length) = uninterrupted(|| self.0.recv(&mut name)) {
-                return String::from_utf8_lossy(&name[..length]).into_owned();
+            let sent = self.0.send(question);
+            if let Ok(length) = sent.and_then(|_| uninterrupted(|| self.0.recv(&mut answer))) {
+                answer.truncate(length);
+                return answer;
             }
         }
         panic!("nobody answers {:?}", self.0)
+    }
+
+    /// The name of the server that answers.
+    pub fn name(&self) -> String {
+        String::from_utf8_lossy(&self.ask(b"who?")).into_owned()
     }
 }
 

@@ -8,7 +8,7 @@ use lb_lab::lab::director::wait_for;
 use lb_lab::lab::{Link, echo};
 use lb_model::Health;
 
-use crate::bed::{Bed, Case, ECHO, Flow, NAMES};
+use crate::bed::{Bed, Case, Datagrams, ECHO, NAMES};
 
 /// Of each service, half of them with either server.
 const CLIENTS: usize = 4;
@@ -61,8 +61,8 @@ pub fn play() {
         let [reset, moved] =
             [ECHO, MOVES].map(|port| (0..CLIENTS).map(|_| bed.connect(case, port)).collect::<Vec<_>>());
         assert_eq!((broken(&reset), broken(&moved)), (0, 0), "{case:?}");
-        let flows: Vec<Flow> = (0..CLIENTS).map(|_| bed.flow(case)).collect();
-        let by_www1 = flows.iter().filter(|flow| flow.ask() == "www1").count();
+        let flows: Vec<Datagrams> = (0..CLIENTS).map(|_| bed.datagrams(case, NAMES)).collect();
+        let by_www1 = flows.iter().filter(|flow| flow.name() == "www1").count();
         assert_eq!(by_www1, CLIENTS / 2, "{case:?}");
         (case, reset, moved, flows)
     };
@@ -80,7 +80,7 @@ pub fn play() {
         assert_eq!(broken(reset), CLIENTS / 2, "{case:?}: those of www1 are reset");
         let after = resets(&director.status().expect("a status"));
         assert_eq!(after - before, CLIENTS as u64 / 2, "{case:?}: by the director");
-        assert!(flows.iter().all(|flow| flow.ask() == "www2"), "{case:?}: flows are moved");
+        assert!(flows.iter().all(|flow| flow.name() == "www2"), "{case:?}: flows are moved");
         // The other server knows nothing of these, and its own kernel says so.
         assert_eq!(broken(moved), CLIENTS / 2, "{case:?}: those of www1 came to www2");
         assert_eq!(resets(&director.status().expect("a status")), after, "{case:?}: not by the director");

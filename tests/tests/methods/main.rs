@@ -2,7 +2,7 @@
 //! what becomes of it when the director or a server dies.
 //!
 //! - `bed`: a VIP for each method and family, and clients behind a narrow link
-//! - `downloads`: 100 MB by curl; `names`: dig; `ftp`: curl and vsftpd; `http3`: a client that
+//! - `downloads`: 100 MB by curl; `names`: dig and fragments; `ftp`: curl and vsftpd; `http3`: a client that
 //!   changes its address
 //! - `take_over`: the active director is killed; `dead_servers`: a server is gone
 
@@ -45,6 +45,7 @@ fn real_clients_are_served_by_each_method_over_both_families() {
         let serve = |case| {
             page.download(&bed, case);
             names::dig(&bed, case);
+            names::ask_at_length(&bed, case);
             ftp::fetch(&bed, case);
             site.visit(&bed, case);
         };

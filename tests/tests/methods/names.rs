@@ -1,4 +1,5 @@
-//! dig and nsd: questions and answers over UDP that take several fragments each.
+//! nsd, asked by dig and by a plain socket: answers and questions over UDP that take several
+//! fragments each.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -39,10 +40,9 @@ pub fn start(bed: &Bed, node: &Node) -> RealServer {
 
 /// All of the answer comes by UDP.
 pub fn dig(bed: &Bed, case: Case) {
-    let option = format!("+ednsopt=65001:{}", "5a".repeat(OPTION));
     let [client, _] = case.clients().map(|client| client.to_string());
     let at = format!("@{}", case.vip());
-    let words = ["+notcp", "+ignore", "+bufsize=8192", "+tries=4", "+timeout=5", "+short", &option];
+    let words = ["+notcp", "+ignore", "+bufsize=8192", "+tries=4", "+timeout=5", "+short"];
     let mut dig = bed.far.command("dig");
     dig.args(["-r", "-b", &client, &at, "TXT", "large.lab.example"]).args(words);
     let output = dig.output().expect("dig runs");
@@ -50,4 +50,23 @@ pub fn dig(bed: &Bed, case: Case) {
     let got: BTreeSet<&str> = text.lines().map(|line| line.trim_matches('"')).collect();
     let expected: Vec<String> = texts().collect();
     assert!(got == expected.iter().map(String::as_str).collect(), "{case:?}: {text}{error}");
+}
+
+/// dig asks by TCP what takes more than 512 bytes.
+pub fn ask_at_length(bed: &Bed, case: Case) {
+    const TXT: [u8; 2] = [0, 16];
+    const INTERNET: [u8; 2] = [0, 1];
+    let question = [&b"\x05large\x03lab\x07example\0"[..], &TXT, &INTERNET].concat();
+    let option = [&[253, 233][..], &(OPTION as u16).to_be_bytes(), &[b'Z'; OPTION]].concat();
+    // The root's name, type, bytes of an answer that fit, no flags, bytes of options.
+    let additional = [&[0, 0, 41, 32, 0, 0, 0, 0, 0][..], &(option.len() as u16).to_be_bytes(), &option];
+    // An id, a plain question, and how many records each section has.
+    let head = [0x1b, 0x1b, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1];
+    let question = [&head[..], &question, &additional.concat()].concat();
+    let answer = bed.datagrams(case, 53).ask(&question);
+    assert_eq!((&answer[..2], answer[3] & 15), (&head[..2], 0), "{case:?}: no error");
+    for text in texts() {
+        let found = answer.windows(LETTERS).any(|window| window == text.as_bytes());
+        assert!(found, "{case:?}: {} bytes lack {text}", answer.len());
+    }
 }

@@ -14,7 +14,7 @@ use lb_lab::cluster::pair::{Pair, Settings};
 use lb_lab::lab::director::wait_for;
 use lb_lab::lab::{Link, echo};
 
-use crate::bed::{Bed, Case, ECHO, Flow, NAMES, make_room_for_connections};
+use crate::bed::{Bed, Case, Datagrams, ECHO, NAMES, make_room_for_connections};
 
 /// Of each case: 200 by each method.
 const CONNECTIONS: usize = 100;
@@ -113,10 +113,10 @@ pub fn play() {
 
     let speakers = Speakers::start(&bed);
     let begin = |case| {
-        let flows: Vec<Flow> = (0..FLOWS).map(|_| bed.flow(case)).collect();
+        let flows: Vec<Datagrams> = (0..FLOWS).map(|_| bed.datagrams(case, NAMES)).collect();
         // A flow of one or two datagrams is one that anybody may have made up, and not told.
         let names: Vec<String> =
-            (0..4).map(|_| flows.iter().map(Flow::ask).collect()).next_back().expect("four rounds");
+            (0..4).map(|_| flows.iter().map(Datagrams::name).collect()).next_back().expect("four rounds");
         let pages = case.clients().map(|client| page(&bed, case, client));
         assert_ne!(pages[0], pages[1], "{case:?}: two clients, two servers");
         (case, flows, names, pages)
@@ -129,7 +129,7 @@ pub fn play() {
     // Its program has served on until now.
     bed.talk.ha1.set_carrier("eth0", Link::Down).expect("the cable is out");
     for (place, (case, flows, names, pages)) in begun.iter().enumerate() {
-        assert_eq!(*names, flows.iter().map(Flow::ask).collect::<Vec<_>>(), "{case:?}: flows");
+        assert_eq!(*names, flows.iter().map(Datagrams::name).collect::<Vec<_>>(), "{case:?}: flows");
         // In either order, or round robin would be right by chance.
         let order = if place % 2 == 0 { [0, 1] } else { [1, 0] };
         for client in order {
