@@ -37,7 +37,7 @@ pub fn fetch(bed: &Bed, case: Case) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let url = format!("ftp://{}//srv/name", SocketAddr::new(case.vip(), 21));
     let of = |client| {
-        let text = [(); 2].map(|()| bed.curl(client, &[&url; 3])).concat();
+        let text = [(); 2].map(|()| bed.curl(client, &[url.as_str(); 3])).concat();
         let names: BTreeSet<String> =
             text.as_bytes().chunks(NAME).map(|name| String::from_utf8_lossy(name).into_owned()).collect();
         assert!(text.len() == 6 * NAME && names.len() == 1, "{case:?}: {text}");

@@ -29,7 +29,7 @@ fn real_clients_are_served_by_each_method_over_both_families() {
     let bed = Bed::new("methods");
     let page = Page::offer(&bed);
     let site = Site::serve(&bed);
-    let names: Vec<RealServer> = bed.servers().map(|server| names::start(&bed, server)).into();
+    let names: Vec<RealServer> = bed.servers().map(names::start).into();
     let files: Vec<RealServer> = bed.servers().map(ftp::start).into();
     let director = bed.director(|case| {
         let services = [
