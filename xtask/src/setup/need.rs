@@ -264,6 +264,7 @@ fn programs(scope: Scope) -> Vec<Missing> {
         program("prometheus", "prometheus", "reads the metrics in a test");
         program("prometheus-alertmanager", "prometheus-alertmanager", "gets alerts in a test");
         program("kubectl", "kubernetes-client|kubectl", "has lb-kube's Services made in a test");
+        program("dig", "bind9-dnsutils", "asks for names in a test");
         program("tmux", "tmux", "is the terminal of lb top in a test");
         program("npm", "npm", "fetches axe-core and yaml-language-server");
         program("node", "nodejs", "runs yaml-language-server");

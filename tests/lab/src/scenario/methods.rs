@@ -146,6 +146,12 @@ pub fn play(talk: &Talk, tell: Tell) -> Result<()> {
 fn prepare(server: &Node) -> Result<TunnelEnd> {
     server.ip("address add 211.58.250.8/32 dev lo")?;
     server.ip("-6 address add fd00::8/128 dev lo nodad")?;
+    serve_by_every_method(server)
+}
+
+/// The server takes packets out of tunnels, and has addresses of both families for address
+/// translation: 10.20.0.N and fd20::N, of which it answers by the gateways 10.20.0.6 and fd20::6.
+pub fn serve_by_every_method(server: &Node) -> Result<TunnelEnd> {
     answer_by_director(server, &TRANSLATED_V4)?;
     answer_by_director(server, &TRANSLATED_V6)?;
     TunnelEnd::start(server)

@@ -1,6 +1,6 @@
 //! HTTP/3 through the director: a client that changes its address stays with its server (QUIC-LB).
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -8,14 +8,15 @@ use std::time::Duration;
 use aes::Aes128;
 use aes::cipher::{BlockEncrypt as _, KeyInit as _};
 use bytes::{Buf as _, Bytes};
-use lb_lab::cluster::{Talk, VIP};
-use lb_lab::lab::{Director, Node, unique_name};
+use lb_lab::lab::Node;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
     ClientConfig, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, ServerConfig, TokioRuntime,
 };
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::{self, RootCertStore};
+
+use crate::bed::{Bed, Case, quic_id};
 
 const PORT: u16 = 443;
 const NAME: &str = "www.example.org";
@@ -51,7 +52,7 @@ impl ConnectionIdGenerator for Named {
     }
 }
 
-fn socket(node: &Node, address: Ipv4Addr, port: u16) -> UdpSocket {
+fn socket(node: &Node, address: IpAddr, port: u16) -> UdpSocket {
     node.run(|| UdpSocket::bind((address, port))).expect("in the node's namespace").expect("a socket")
 }
 
@@ -65,10 +66,10 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Serves HTTP/3 on the node until the process ends: each page begins with the node's name.
-fn serve(node: &Node, server: u8, certificate: &(CertificateDer<'static>, PrivatePkcs8KeyDer<'static>)) {
-    let (chain, key) = (certificate.0.clone(), certificate.1.clone_key());
-    let socket = socket(node, VIP, PORT);
+/// Serves HTTP/3 on the node until the process ends, and answers from the address that a packet
+/// came to: each page begins with the node's name.
+fn serve(node: &Node, chain: CertificateDer<'static>, key: PrivatePkcs8KeyDer<'static>) {
+    let (server, socket) = (quic_id(node), socket(node, Ipv6Addr::UNSPECIFIED.into(), PORT));
     let page = Bytes::from([node.name().as_bytes(), &vec![b'.'; PAGE - node.name().len()]].concat());
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -125,74 +126,68 @@ async fn page(requests: &mut Requests) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(name).into_owned())
 }
 
-fn director(talk: &Talk) -> Director {
+pub fn service(bed: &Bed, case: Case) -> String {
     let key: String = KEY.iter().map(|byte| format!("{byte:02x}")).collect();
-    let configuration = format!(
-        "interface: eth0\nmetrics: off\ngroups: [{{ vips: [{VIP}/25] }}]\nservices:\n  - name: h3\n    vip: {VIP}:{PORT}\n    \
-         protocol: udp\n    scheduler: rr\n    quic_lb:\n      \
-         - {{ rotation: 3, server_id_length: 1, nonce_length: 15, key: {key} }}\n    \
-         check: {{ type: http, port: 80, request: /index.html, interval: 500ms, timeout: 2s }}\n    servers:\n      \
-         - {{ name: www1, address: 211.58.250.25, quic_server_ids: {{ 3: '19' }} }}\n      \
-         - {{ name: www2, address: 211.58.250.27, quic_server_ids: {{ 3: '1b' }} }}\n"
-    );
-    let director = Director::start(&talk.ha1, &configuration).expect("lb starts");
-    director
-        .wait_until("both servers up", PATIENCE, |status| status.serves("www1") && status.serves("www2"))
-        .expect("both servers come up");
-    director
+    let ids = format!("{{ rotation: 3, server_id_length: 1, nonce_length: 15, key: {key} }}");
+    case.service(bed, &PORT.to_string(), "udp", &format!("    quic_lb: [{ids}]\n"))
 }
 
-/// Each new address is a new client to a scheduler, and round robin would send every second one to
-/// a server that knows nothing of the connection.
-#[test]
-fn an_http3_client_that_changes_its_address_stays_with_its_server() {
-    let talk = Talk::new(&unique_name("quic")).expect("the cluster comes up");
-    let certificate = certificate();
-    for (node, server) in [(talk.www1.node(), 0x19), (talk.www2.node(), 0x1b)] {
-        serve(node, server, &certificate);
-    }
-    let _director = director(&talk);
-    let other = Ipv4Addr::new(211, 58, 250, 99);
-    talk.client.ip(&format!("address add {other}/25 dev eth0")).expect("a second address");
-    let own = talk.client.address();
+/// Served by both servers.
+pub struct Site {
+    client: ClientConfig,
+}
 
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate.0).expect("a root");
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("TLS 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![b"h3".to_vec()];
-    let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("fit for QUIC")));
-
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let served = runtime.block_on(async {
-        let mut served = Vec::new();
-        for _ in 0..2 {
-            let first = socket(&talk.client, own, 0);
-            let endpoint = Endpoint::new(EndpointConfig::default(), None, first, Arc::new(TokioRuntime));
-            let endpoint = endpoint.expect("an endpoint");
-            let to = SocketAddr::V4(SocketAddrV4::new(VIP, PORT));
-            let connecting = endpoint.connect_with(config.clone(), to, NAME).expect("it may");
-            let connection = connecting.await.expect("a connection");
-            let connected = h3_quinn::Connection::new(connection.clone());
-            let (mut driver, mut requests) = h3::client::new(connected).await.expect("HTTP/3");
-            let driving = tokio::spawn(async move { drop(driver.wait_idle().await) });
-            let mut by = vec![page(&mut requests).await.expect("a page")];
-            for address in [other, own, other, own] {
-                endpoint.rebind(socket(&talk.client, address, 0)).expect("another socket");
-                let moved = tokio::time::timeout(PATIENCE, page(&mut requests)).await.expect("it goes on");
-                by.push(moved.unwrap_or_else(|error| panic!("after a move to {address}: {error}")));
-            }
-            connection.close(0_u32.into(), b"done");
-            driving.abort();
-            served.push(by);
+impl Site {
+    pub fn serve(bed: &Bed) -> Self {
+        let (certificate, key) = certificate();
+        for node in bed.servers() {
+            serve(node, certificate.clone(), key.clone_key());
         }
-        served
-    });
-    for by in &served {
-        assert!(by.iter().all(|name| *name == by[0]), "one connection, one server: {served:?}");
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).expect("a root");
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("TLS 1.3")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"h3".to_vec()];
+        let tls = QuicClientConfig::try_from(tls).expect("fit for QUIC");
+        Self { client: ClientConfig::new(Arc::new(tls)) }
     }
-    assert_ne!(served[0][0], served[1][0], "connections are spread");
+
+    /// Each new address is a new client to a scheduler, and round robin would send every second one
+    /// to a server that knows nothing of the connection.
+    pub fn visit(&self, bed: &Bed, case: Case) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let served =
+            runtime.block_on(async { [self.connect(bed, case).await, self.connect(bed, case).await] });
+        for by in &served {
+            assert!(by.iter().all(|name| *name == by[0]), "{case:?}: one connection, one server: {served:?}");
+        }
+        assert_ne!(served[0][0], served[1][0], "{case:?}: connections are spread");
+    }
+
+    /// Who has sent the pages of one connection.
+    async fn connect(&self, bed: &Bed, case: Case) -> Vec<String> {
+        let [own, other] = case.clients();
+        let first = socket(&bed.far, own, 0);
+        let endpoint = Endpoint::new(EndpointConfig::default(), None, first, Arc::new(TokioRuntime));
+        let endpoint = endpoint.expect("an endpoint");
+        let to = SocketAddr::new(case.vip(), PORT);
+        let connecting = endpoint.connect_with(self.client.clone(), to, NAME).expect("it may");
+        let connection = connecting.await.unwrap_or_else(|error| panic!("{case:?}: {error}"));
+        let connected = h3_quinn::Connection::new(connection.clone());
+        let (mut driver, mut requests) = h3::client::new(connected).await.expect("HTTP/3");
+        let driving = tokio::spawn(async move { drop(driver.wait_idle().await) });
+        let mut by = vec![page(&mut requests).await.expect("a page")];
+        for address in [other, own, other, own] {
+            endpoint.rebind(socket(&bed.far, address, 0)).expect("another socket");
+            let moved = tokio::time::timeout(PATIENCE, page(&mut requests)).await;
+            let moved = moved.unwrap_or_else(|_| panic!("{case:?}: it stands after a move to {address}"));
+            by.push(moved.unwrap_or_else(|error| panic!("{case:?}: after a move to {address}: {error}")));
+        }
+        connection.close(0_u32.into(), b"done");
+        driving.abort();
+        by
+    }
 }
