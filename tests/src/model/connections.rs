@@ -132,10 +132,7 @@ trait Ending {
 
 impl Ending for State {
     fn is_ending(self) -> bool {
-        matches!(
-            self,
-            Self::FinWait | Self::FinUnproven | Self::CloseWait | Self::TimeWait | Self::Closed
-        )
+        matches!(self, Self::FinWait | Self::FinUnproven | Self::CloseWait | Self::TimeWait | Self::Closed)
     }
 }
 

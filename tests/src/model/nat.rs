@@ -102,7 +102,11 @@ impl Model {
     }
 
     /// What the table knows of a client's connection to one of these servers.
-    fn connection_to(&self, (service, server): (usize, usize), (client, client_port): Place) -> Option<Connection> {
+    fn connection_to(
+        &self,
+        (service, server): (usize, usize),
+        (client, client_port): Place,
+    ) -> Option<Connection> {
         let port = self.setting.services[service].key.port;
         let known = self.connections.get(&Key { client, client_port, port, service })?;
         (known.server == server).then_some(known)
@@ -133,10 +137,11 @@ impl Model {
             return Some(Answer { service, server: *server, client, client_port, is_sourced: true });
         }
         let servers = self.setting.backend(from.0, from.1, seen.protocol).iter();
-        let known = servers.filter(|(service, _)| !self.has_pool(*service)).filter_map(|(service, server)| {
-            let known = self.connection_to((*service, *server), to)?;
-            Some((*service, *server, known.state.is_over_for_both()))
-        });
+        let known =
+            servers.filter(|(service, _)| !self.has_pool(*service)).filter_map(|(service, server)| {
+                let known = self.connection_to((*service, *server), to)?;
+                Some((*service, *server, known.state.is_over_for_both()))
+            });
         let known: Vec<(usize, usize, bool)> = known.collect();
         // One that is not over, or else the last one.
         let (service, server, _) = known.iter().find(|(_, _, over)| !over).or(known.last()).copied()?;
@@ -177,7 +182,12 @@ impl Model {
     }
 
     /// The MAC of the next hop to the client, if the packet has hops left.
-    pub(super) fn way_back(&mut self, frame: &mut Vec<u8>, seen: &Seen, answer: &Answer) -> Result<Mac, Reason> {
+    pub(super) fn way_back(
+        &mut self,
+        frame: &mut Vec<u8>,
+        seen: &Seen,
+        answer: &Answer,
+    ) -> Result<Mac, Reason> {
         if seen.hops < 2 {
             return Err(self.expired(frame, seen, answer.service));
         }
@@ -199,8 +209,7 @@ impl Model {
     fn expired(&mut self, frame: &mut Vec<u8>, seen: &Seen, service: usize) -> Reason {
         let vip = self.setting.services[service].key.vip;
         let has_ports = matches!(Headers::of(frame, seen), Headers::Ports { .. });
-        let is_told =
-            seen.hops != 0 && has_ports && bytes::time_exceeded(frame, seen, vip, self.setting.mac);
+        let is_told = seen.hops != 0 && has_ports && bytes::time_exceeded(frame, seen, vip, self.setting.mac);
         self.limited |= is_told;
         if is_told { Reason::TtlAnswered } else { Reason::TtlExpired }
     }

@@ -41,8 +41,7 @@ impl Model {
             Scheduler::Wrr => {
                 service.cursor += 1;
                 let compiled = &service.compiled;
-                let picked =
-                    schedule::by_cursor(&compiled.words[..], &compiled.schedule, service.cursor - 1);
+                let picked = schedule::by_cursor(&compiled.words[..], &compiled.schedule, service.cursor - 1);
                 picked.map(index).ok_or(Reason::NoServer)
             }
             Scheduler::Fo => {
@@ -122,9 +121,7 @@ impl Model {
         };
         let picked = match service.scheduler {
             Scheduler::Sh | Scheduler::Mh => buckets::by_bucket(words, schedule, of_client()),
-            Scheduler::Dh => {
-                buckets::by_bucket(words, schedule, buckets::hash(service.key.vip.into(), 0))
-            }
+            Scheduler::Dh => buckets::by_bucket(words, schedule, buckets::hash(service.key.vip.into(), 0)),
             _ => schedule::by_hash(words, schedule, key.client.folded()),
         };
         picked.map(index).ok_or(Reason::NoServer)

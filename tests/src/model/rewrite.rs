@@ -75,7 +75,9 @@ impl Quoted {
 /// What of a packet matters here.
 pub(super) enum Headers {
     /// It has ports of its own.
-    Ports { is_whole: bool },
+    Ports {
+        is_whole: bool,
+    },
     Later,
     Error(Quoted),
 }
@@ -166,7 +168,9 @@ pub(super) fn rewrite(
     }
     match headers {
         Headers::Later => {}
-        Headers::Error(quoted) => rewrite_quoted(frame, seen, quoted, end.other(), (address, port), addresses),
+        Headers::Error(quoted) => {
+            rewrite_quoted(frame, seen, quoted, end.other(), (address, port), addresses)
+        }
         Headers::Ports { .. } => {
             let at = seen.transport + end.port();
             let mut changes = addresses;

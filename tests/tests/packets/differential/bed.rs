@@ -17,7 +17,8 @@ use lb_datapath::plan::clients::Clients;
 use lb_datapath::plan::egress::{Exit, egress};
 use lb_datapath::plan::{Persistence, Server, Service, State, Target, tunnel};
 use lb_model::{
-    ClientLists, ClientPrefix, Ports, Protocol, Scheduler, ServiceKey, Stray, Timeouts, Tunnel, TunnelKind, Vlan,
+    ClientLists, ClientPrefix, Ports, Protocol, Scheduler, ServiceKey, Stray, Timeouts, Tunnel, TunnelKind,
+    Vlan,
 };
 use lb_system::clock::now_ns;
 use lb_tests::harness::*;

@@ -185,7 +185,8 @@ impl Sample {
                 self.of_client(&mut frame, [number, client_port.into()], vip, port);
             }
         } else {
-            let port = if port == LISTED && random.bool() { random.u16(MANY.first..MANY.last + 50) } else { port };
+            let port =
+                if port == LISTED && random.bool() { random.u16(MANY.first..MANY.last + 50) } else { port };
             self.of_client(&mut frame, [number, client_port.into()], vip, port);
         }
         if self.is_tcp {
@@ -197,13 +198,7 @@ impl Sample {
         frame
     }
 
-    fn of_client(
-        &self,
-        frame: &mut [u8],
-        [number, client_port]: [u32; 2],
-        vip: u8,
-        port: u16,
-    ) {
+    fn of_client(&self, frame: &mut [u8], [number, client_port]: [u32; 2], vip: u8, port: u16) {
         let client_port = client_port as u16;
         if self.quote == 0 {
             self.address(frame, self.network, number, vip);
