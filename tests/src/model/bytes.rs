@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use lb_common::addr::{V4, V6};
+use lb_common::addr::{Address as _, V4, V6};
 use lb_common::frame::Flow;
 use lb_common::mac::Mac;
 use lb_common::reason::Reason;

@@ -146,7 +146,7 @@ impl Model {
     /// A later fragment that a server has sent, or perhaps somebody else.
     fn later_answer<A: RelatedHeaders>(
         &mut self,
-        frame: &mut [u8],
+        frame: &mut Vec<u8>,
         head: &Head<A>,
         now: u64,
     ) -> Result<Way, Reason> {

@@ -155,7 +155,7 @@ impl Model {
     }
 
     /// What is for no service is the host's, unless a server has sent it to its client.
-    fn unserved(&mut self, frame: &mut [u8], seen: &Seen, now: u64) -> Result<Way, Reason> {
+    fn unserved(&mut self, frame: &mut Vec<u8>, seen: &Seen, now: u64) -> Result<Way, Reason> {
         match self.answer_of(seen) {
             Some(answer) => self.send_back(frame, seen, &answer, now),
             None => self.host(frame, seen.destination, now),

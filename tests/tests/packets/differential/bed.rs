@@ -101,8 +101,9 @@ impl Bed {
         // Generations count on.
         let held = |group| Lease { generation: leases.generation(group), ..Lease::UNLIMITED };
         let held = (0..UNGROUPED).map(held).collect();
-        let setting = Setting::new(MAC, &self.state, &self.vips, held, directors);
-        Model::new(Setting { routes: more::routes(), ..setting })
+        let mut setting = Setting::new(MAC, &self.state, &self.vips, held, directors);
+        setting.routes = more::routes();
+        Model::new(setting)
     }
 
     pub(super) fn let_servers_die(&mut self, model: &mut Model) {
