@@ -227,8 +227,13 @@ impl Model {
         let told = self.told_source(frame, seen);
         let has_port = matches!(headers, Headers::Ports { .. });
         let known = self.sources.of.get(&of).copied();
-        if matches!(headers, Headers::Error(_)) || known.is_some_and(|(_, port)| port.is_some()) {
-            return known.map(|(address, port)| (address, port.unwrap_or_default()));
+        if let Headers::Error(quoted) = headers {
+            let (address, port) = known?;
+            let told = || Some(bytes::word(self.told.as_deref()?, quoted.transport + 2));
+            return Some((address, port.or_else(told).unwrap_or_default()));
+        }
+        if let Some((address, Some(port))) = known {
+            return Some((address, port));
         }
         let addresses = &pool.addresses[..pool.count as usize];
         let ports = pool.first_port..pool.first_port + pool.ports;

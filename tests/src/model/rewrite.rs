@@ -47,7 +47,7 @@ pub(super) struct Quoted {
     pub destination_port: u16,
     pub protocol: Protocol,
     network: usize,
-    transport: usize,
+    pub transport: usize,
 }
 
 impl Quoted {

@@ -24,7 +24,7 @@ pub(in super::super) const QUIC: u16 = 125;
 pub(in super::super) const TRANSLATED: [u16; 7] = [121, 122, 123, 124, QUIC, 127, 129];
 pub(in super::super) const SERVER_PORT: u16 = 8080;
 /// Ports of each of [`ours`].
-pub(in super::super) const OUR_PORTS: u16 = 8;
+pub(in super::super) const OUR_PORTS: u16 = 3;
 
 /// The service at one of these ports; `None`: at another one.
 pub(super) fn service_at(port: u16, protocol: Protocol) -> Option<Service> {
