@@ -139,8 +139,9 @@ mod fill {
     /// take the first free bucket in an order of their own.
     ///
     /// One thing differs. A holder that finds its bucket taken has lost its turn, unless it is
-    /// behind its share by an eighth of it (at least by two buckets, at most by the 800th part of all): a turn that is
-    /// never lost makes shares exact, but lets a server that leaves move the buckets of others too.
+    /// behind its share by an eighth of it (at least by two buckets, at most by the 800th part of
+    /// all): a turn that is never lost makes shares exact, but lets a server that leaves move the
+    /// buckets of others too.
     /// With 2 to 4,096 servers of equal weights, or of weights 1 to 5, one that leaves moves its
     /// share and less than one bucket in a hundred besides.
     pub fn maglev(holders: &[Holder]) -> Buckets {
