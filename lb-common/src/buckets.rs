@@ -15,7 +15,7 @@ use crate::schedule::{Schedule, Words};
 use crate::server::ServerId;
 
 #[cfg(not(target_arch = "bpf"))]
-pub use fill::{Buckets, Holder, in_order, maglev, pass_on, words};
+pub use fill::{Buckets, Holder, MAGLEV, in_order, maglev, pass_on, words};
 
 /// What the bucket is found by: an address, and a port or 0.
 #[inline(always)]
@@ -80,17 +80,24 @@ mod fill {
         buckets
     }
 
-    /// A prime, so that a holder's order goes through all buckets. One number for nearly all
-    /// services, because another one is another table: a service that grows beyond 1,024 servers
-    /// moves all its clients once.
-    const fn buckets_for(holders: usize) -> u64 {
-        if holders <= 1024 { 16_381 } else { 65_521 }
-    }
+    /// A prime, so that a holder's order goes through all buckets. One number for all services,
+    /// however many servers they have: another number is another table, so whoever grew or shrank
+    /// across a border would move nearly all clients. The largest services have four buckets for
+    /// each server.
+    pub const MAGLEV: u64 = 16_381;
 
+    /// Slack, and how much is due, are counted in parts of a bucket: in whole buckets the slack of
+    /// all holders would change at once where a server more or less makes it round another way.
+    const PARTS: u64 = 256;
+    /// So many parts the slack of a holder is off, by its address: holders of one weight would find
+    /// at the same time that something is due, and a server more or less would move that time.
+    const JITTER: u64 = PARTS / 2;
     /// How far from its share, in parts of it, a holder may be. See [`maglev`].
     const SLACK: u64 = 8;
-    /// The same in parts of all buckets.
+    /// The same in parts of all buckets, at most.
     const MOST_SLACK: u64 = 800;
+    /// The same in [`PARTS`], at least: of a small share hardly a turn could be lost.
+    const LEAST_SLACK: u64 = 2 * PARTS;
 
     /// A holder on its way through the buckets, in an order of its own.
     struct Walk {
@@ -100,7 +107,9 @@ mod fill {
         step: u64,
         shift: u64,
         share: u64,
-        slack: u64,
+        /// In [`PARTS`], as what is due: how much more it may hold, and how much less.
+        more: u64,
+        less: u64,
         held: u64,
     }
 
@@ -108,11 +117,13 @@ mod fill {
         fn new(holder: &Holder, buckets: u64, total: u64) -> Self {
             let [high, low] = holder.address.0;
             let seed = mix(mix(low).wrapping_add(high));
-            let [first, step, shift] = [1, 2, 3].map(|number: u64| mix(seed.wrapping_add(number)));
+            let [first, step, shift, jitter] = [1, 2, 3, 4].map(|number: u64| mix(seed.wrapping_add(number)));
             let share = u64::from(holder.share);
-            let slack = (buckets * share / total / SLACK).min(buckets / MOST_SLACK);
+            let fair = buckets * PARTS * share / total;
+            let slack = (fair / SLACK).min(buckets * PARTS / MOST_SLACK).max(LEAST_SLACK) - JITTER / 2;
+            let jitter = jitter % JITTER;
             let (first, step, shift) = (first % buckets, 1 + step % (buckets - 1), shift % buckets);
-            Self { first, step, shift, share, slack, held: 0 }
+            Self { first, step, shift, share, more: slack + jitter, less: slack + JITTER - jitter, held: 0 }
         }
 
         fn next(&mut self, buckets: u64) -> usize {
@@ -128,13 +139,14 @@ mod fill {
     /// take the first free bucket in an order of their own.
     ///
     /// One thing differs. A holder that finds its bucket taken has lost its turn, unless it is
-    /// behind its share by an eighth of it (or by the 800th part of all buckets): a turn that is
-    /// never lost makes shares exact, but lets a server that leaves move the buckets of others too.
-    /// Measured with 2 to 1,000 servers of weights 1 to 5: one that leaves moves its share and less
-    /// than one bucket in a hundred besides.
+    /// behind its share by an eighth of it (at least by two buckets, at most by the 800th part of
+    /// all): a turn that is never lost makes shares exact, but lets a server that leaves move the
+    /// buckets of others too.
+    /// With 2 to 4,096 servers of equal weights, or of weights 1 to 5, one that leaves moves its
+    /// share and less than one bucket in a hundred besides.
     pub fn maglev(holders: &[Holder]) -> Buckets {
         const FREE: u16 = u16::MAX;
-        let number = buckets_for(holders.len());
+        let number = MAGLEV;
         let total: u64 = holders.iter().map(|holder| u64::from(holder.share)).sum();
         let mut walks: Vec<Walk> = holders.iter().map(|holder| Walk::new(holder, number, total)).collect();
         // Whose turn is next: by time, and at the same time by address, not by order.
@@ -147,8 +159,8 @@ mod fill {
         while let Some(Reverse((time, _, position))) = turns.pop().filter(|_| filled < number) {
             turns.push(turn(time + wait(position), position));
             let walk = &mut walks[position];
-            let due = walk.share * filled / total;
-            if walk.held > due + walk.slack {
+            let due = walk.share * filled * PARTS / total;
+            if walk.held * PARTS > due + walk.more {
                 continue;
             }
             loop {
@@ -159,7 +171,7 @@ mod fill {
                     filled += 1;
                     break;
                 }
-                if walk.held + walk.slack > due {
+                if walk.held * PARTS + walk.less > due {
                     break;
                 }
             }

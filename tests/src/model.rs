@@ -6,18 +6,26 @@
 //!   belong to another one
 //! - [`connections`]: what is remembered; [`pick`]: the schedulers; [`bindings`]: persistence;
 //!   [`clients`]: whom services take
-//! - [`bytes`]: what becomes of a packet's bytes; [`egress`]: of its tags
+//! - [`bytes`]: what becomes of a packet's bytes; [`egress`]: of its tags; [`nat`]: address
+//!   translation, [`rewrite`] its bytes; [`quic`]: the servers that connection IDs name
+//!
+//! Two things are drawn by lot: the server that twos takes, and the port of `source_nat`. Of those
+//! the model is told what went out, and takes no other one than its rules allow.
 
 mod bindings;
 mod bytes;
 mod clients;
 mod connections;
 mod egress;
+mod nat;
 mod pick;
+mod quic;
 mod related;
+mod rewrite;
 mod setting;
 mod walk;
 
+use lb_common::mac::Mac;
 use lb_common::reason::{Reason, TableEvent};
 
 pub use self::bytes::sum;
@@ -49,6 +57,11 @@ pub struct Model {
     /// program notices, which looks at packets that open connections.
     pub unnoticed: u64,
     limited: bool,
+    sources: nat::Sources,
+    /// What went out in place of the packet that is looked at.
+    told: Option<Vec<u8>>,
+    /// The sender of that one.
+    came_from: Mac,
 }
 
 /// All totals.
@@ -72,11 +85,16 @@ impl Model {
             counted: Counted { reasons: vec![0; Reason::COUNT], events: vec![0; TableEvent::COUNT], servers },
             unnoticed: 0,
             limited: false,
+            sources: nat::Sources::default(),
+            told: None,
+            came_from: Mac::NONE,
         }
     }
 
-    /// `now_ns`: of CLOCK_MONOTONIC.
-    pub fn packet(&mut self, came: &[u8], now_ns: u64) -> Prediction {
+    /// `now_ns`: of CLOCK_MONOTONIC. `told`: what went out.
+    pub fn packet(&mut self, came: &[u8], now_ns: u64, told: Option<&[u8]>) -> Prediction {
+        self.told = told.map(<[u8]>::to_vec);
+        self.came_from = walk::mac(came, 6);
         let mut frame = came.to_vec();
         self.limited = false;
         let result = self.walk(&mut frame, now_ns);

@@ -77,6 +77,8 @@ pub extern "C" fn lb_answer_of(high: u64, low: u64, to_high: u64, to_low: u64, r
         }
     }
     match translation.next == first {
+        // What has an address of ours in a client's place gets its answers there alone.
+        true if translation.has_pool() => 0,
         true => first.into(),
         false => lb_server_among(first.into(), to_high, to_low, port.into()) & !LIVE,
     }
@@ -103,8 +105,8 @@ fn is_alone(server: ServerId) -> bool {
         .is_some_and(|translation| translation.next == server.0 && translation.ring_has_pools == 0)
 }
 
-/// The server of this ring that has a connection with the client and port; one that is not over, if
-/// there is such a one. `besides` is none of them.
+/// The server of this ring that has a connection with the client and port and sees the client's own
+/// address; one that is not over, if there is such a one. `besides` is none of them.
 #[inline(always)]
 pub fn among(first: u16, besides: u16, client: V6, port: u16) -> Option<Found> {
     let servers = u32::from(first) | u32::from(besides) << 16;
@@ -125,7 +127,9 @@ pub extern "C" fn lb_server_among(servers: u32, high: u64, low: u64, port: u32) 
     let client = V6([high, low]);
     let (mut server, mut found, mut index) = (first, 0, 0);
     while index < LONGEST_RING {
-        if server != besides {
+        let Some(translation) = TRANSLATIONS.get(server) else { break };
+        // Who sees an address of ours in the client's place answers that one.
+        if server != besides && !translation.has_pool() {
             let has = match client.is_mapped() {
                 true => lb_has_connection_v4(server, V4::of_this(&client).0, port),
                 false => lb_has_connection_v6(server, high, low, port),
@@ -137,7 +141,6 @@ pub extern "C" fn lb_server_among(servers: u32, high: u64, low: u64, port: u32) 
                 found = server;
             }
         }
-        let Some(translation) = TRANSLATIONS.get(server) else { break };
         server = translation.next.into();
         if server == first {
             break;
@@ -166,7 +169,12 @@ pub extern "C" fn lb_has_connection_v6(server: u32, high: u64, low: u64, port: u
 /// Whether the server has a connection with this client and port.
 #[inline(always)]
 pub fn is_connected(server: ServerId, client: V6, port: u16) -> bool {
-    among(server.0, 0, client, port).is_some_and(|found| found.server == server)
+    let server = u32::from(server.0);
+    let has = match client.is_mapped() {
+        true => lb_has_connection_v4(server, V4::of_this(&client).0, port.into()),
+        false => lb_has_connection_v6(server, client.0[0], client.0[1], port.into()),
+    };
+    has != 0
 }
 
 /// Forgets the connection of the server with this client and port.

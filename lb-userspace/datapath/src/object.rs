@@ -5,6 +5,7 @@ use std::thread;
 use anyhow::{Context as _, Result, anyhow};
 use aya::Ebpf;
 use aya::programs::Xdp;
+use lb_common::buckets;
 use lb_common::connection::{KeyV4, KeyV6};
 use lb_common::table::Layout as _;
 use lb_model::{MAX_INTERFACES, MAX_VIPS};
@@ -27,8 +28,8 @@ pub const TRACE_PROGRAM: &str = "lb_trace";
 /// some.
 pub const INGRESS_PROGRAM: &str = "lb_ingress";
 
-/// Words for the buckets of a service with mh; more than 1,024 servers take more.
-pub const MH_WORDS: u32 = 8191;
+/// Words for the buckets of a service with mh, however many servers it has.
+pub const MH_WORDS: u32 = (buckets::MAGLEV as u32).div_ceil(2);
 
 /// Words for the schedule of a service with one or two servers.
 const SERVICE_WORDS: usize = 8;

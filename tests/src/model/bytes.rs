@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use lb_common::addr::{V4, V6};
+use lb_common::addr::{Address as _, V4, V6};
 use lb_common::frame::Flow;
 use lb_common::mac::Mac;
 use lb_common::reason::Reason;
@@ -27,11 +27,11 @@ pub fn sum(parts: &[&[u8]]) -> u16 {
     sum as u16
 }
 
-fn word(frame: &[u8], at: usize) -> u16 {
+pub(super) fn word(frame: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([frame[at], frame[at + 1]])
 }
 
-fn put(frame: &mut [u8], at: usize, word: u16) {
+pub(super) fn put(frame: &mut [u8], at: usize, word: u16) {
     frame[at..at + 2].copy_from_slice(&word.to_be_bytes());
 }
 
@@ -116,6 +116,26 @@ pub(super) fn has_partial_checksum(frame: &[u8], seen: &Seen) -> bool {
     let (from, to) = addresses(seen);
     let pseudo = pseudo(&from, &to, seen.protocol.number(), length);
     word(segment, checksum) == sum(&[&pseudo]) && sum(&[&pseudo, segment]) != 0xffff
+}
+
+/// The same of any segment whose end is in the frame, by the addresses that stand there now.
+pub(super) fn has_sum_of_pseudo_header(frame: &[u8], seen: &Seen) -> bool {
+    // The program adds up no more.
+    const MOST: usize = 10_240;
+    let (segment, at) = (&frame[seen.transport..seen.end()], seen.network);
+    let addresses = if seen.is_ipv4 { &frame[at + 12..at + 20] } else { &frame[at + 8..at + 40] };
+    let pseudo = pseudo(addresses, &[], seen.protocol.number(), segment.len());
+    let checksum = if seen.protocol == Protocol::Tcp { 16 } else { 6 };
+    word(segment, checksum) == sum(&[&pseudo]) && segment.len() <= MOST && sum(&[&pseudo, segment]) != 0xffff
+}
+
+/// The source address as it stands in a packet with headers at the same places.
+pub(super) fn source(frame: &[u8], seen: &Seen) -> V6 {
+    let at = seen.network;
+    match seen.is_ipv4 {
+        true => v4_of(&frame[at + 12..at + 16]).mapped(),
+        false => v6_of(&frame[at + 8..at + 24]),
+    }
 }
 
 /// Wraps a packet, or says why not: the packet may be its own answer then, which is limited.
@@ -294,6 +314,36 @@ fn too_big(frame: &mut Vec<u8>, seen: &Seen, room: usize, own: Mac) -> (Reason, 
     };
     answer(frame, seen, if seen.is_ipv4 { 1 } else { 58 }, &message, own);
     (Reason::TooBig, true)
+}
+
+/// Makes a packet that has no hop left an ICMP error from the VIP, if its sender may be told and
+/// has not set options.
+pub(super) fn time_exceeded(frame: &mut Vec<u8>, seen: &Seen, vip: IpAddr, own: Mac) -> bool {
+    let at = seen.network;
+    let header = if seen.is_ipv4 { 20 } else { 40 };
+    let sender = source(frame, seen);
+    let answers = match IpAddr::from(sender) {
+        IpAddr::V4(sender) => may_answer(V4::from_octets(sender.octets())),
+        IpAddr::V6(_) => may_answer_v6(sender),
+    };
+    if !answers || seen.transport != at + header {
+        return false;
+    }
+    let quoted = frame[at..at + header + 8].to_vec();
+    // It comes from the VIP, whoever the packet was for.
+    let (message, protocol) = match vip {
+        IpAddr::V4(vip) => {
+            frame[at + 16..at + 20].copy_from_slice(&vip.octets());
+            (icmp([11, 0], 0, &quoted, &[]), 1)
+        }
+        IpAddr::V6(vip) => {
+            let pseudo = pseudo(&vip.octets(), &frame[at + 8..at + 24], 58, 8 + quoted.len());
+            frame[at + 24..at + 40].copy_from_slice(&vip.octets());
+            (icmp([3, 0], 0, &quoted, &pseudo), 58)
+        }
+    };
+    answer(frame, seen, protocol, &message, own);
+    true
 }
 
 fn icmp(kind: [u8; 2], rest: u32, quoted: &[u8], pseudo: &[u8]) -> Vec<u8> {

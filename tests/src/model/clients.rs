@@ -10,7 +10,7 @@ use lb_common::reason::Reason;
 use lb_model::ClientPrefix;
 
 use super::Model;
-use super::connections::first;
+use super::connections::{Key, first};
 use super::walk::{Seen, check, mac};
 
 /// What was taken of each kind of limit, by service and masked client; of all clients together
@@ -64,7 +64,7 @@ impl Model {
             return Ok(());
         }
         let Ok(flags) = check(frame, seen) else { return Ok(()) };
-        let known = self.connections.get(&(seen.client, seen.client_port, service));
+        let known = self.connections.get(&Key::of(seen, service));
         let goes_on = known.is_some_and(|known| known.after(flags).is_some());
         let opens = first(seen.protocol, flags).is_some() && !goes_on;
         self.listed(service, seen.client, opens)?;

@@ -9,10 +9,24 @@ use lb_common::server::ServerId;
 use lb_model::Protocol;
 
 use super::setting::Setting;
+use super::walk::Seen;
 use crate::harness::{ACK, FIN, RST, SYN};
 
-/// Whose packets they are: client, its port, service.
-pub(super) type Key = (V6, u16, usize);
+/// Whose packets they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub client: V6,
+    pub client_port: u16,
+    /// One of the service's.
+    pub port: u16,
+    pub service: usize,
+}
+
+impl Key {
+    pub(super) fn of(seen: &Seen, service: usize) -> Self {
+        Self { client: seen.client, client_port: seen.client_port, port: seen.port, service }
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Connection {
@@ -58,10 +72,10 @@ impl Connections {
             None => self.of.remove(&key),
         };
         if let Some(before) = before {
-            self.counts[key.2][before.server][usize::from(!before.state.is_active())] -= 1;
+            self.counts[key.service][before.server][usize::from(!before.state.is_active())] -= 1;
         }
         if let Some(after) = to {
-            self.counts[key.2][after.server][usize::from(!after.state.is_active())] += 1;
+            self.counts[key.service][after.server][usize::from(!after.state.is_active())] += 1;
         }
     }
 }
@@ -72,6 +86,23 @@ impl Connection {
         Entry::new(ServerId(self.server as u16 + 1), self.state, Tick(0), self.generation)
     }
 
+    /// Its state after a packet of its server's with these flags.
+    pub(super) fn answered(&self, flags: u8) -> State {
+        let (ends, acknowledges) = (flags & FIN != 0, flags & ACK != 0);
+        match self.state {
+            state @ (State::UdpNew | State::UdpUnproven | State::Udp) => state,
+            state @ (State::Closed | State::TimeWait) => state,
+            _ if flags & RST != 0 => State::Closed,
+            // Of its own accord a server sends none.
+            state if flags & SYN != 0 => state,
+            State::FinWait | State::FinUnproven if ends => State::TimeWait,
+            State::SynRecv | State::Unproven | State::Established if ends => State::CloseWait,
+            // Whoever answers the handshake wrongly gets a reset.
+            State::SynRecv | State::Unproven if acknowledges => State::Established,
+            state => state,
+        }
+    }
+
     /// Its state after a packet with these flags; `None`: the packet opens another connection with
     /// the same addresses.
     pub(super) fn after(&self, flags: u8) -> Option<State> {
@@ -80,8 +111,9 @@ impl Connection {
             State::UdpNew => State::UdpUnproven,
             State::UdpUnproven | State::Udp => State::Udp,
             _ if flags & RST != 0 => State::Closed,
-            State::FinWait | State::FinUnproven | State::Closed if opens => return None,
-            state @ (State::FinWait | State::FinUnproven | State::Closed) => state,
+            state if opens && state.is_ending() => return None,
+            State::CloseWait if flags & FIN != 0 => State::TimeWait,
+            state if state.is_ending() => state,
             state if opens => state,
             State::Established if flags & FIN != 0 => State::FinWait,
             State::Unproven if flags & FIN != 0 && flags & DATA != 0 => State::FinWait,
@@ -90,6 +122,17 @@ impl Connection {
             State::Unproven if flags & ACK != 0 && flags & DATA != 0 => State::Established,
             state => state,
         })
+    }
+}
+
+trait Ending {
+    /// One half has ended, or both.
+    fn is_ending(self) -> bool;
+}
+
+impl Ending for State {
+    fn is_ending(self) -> bool {
+        matches!(self, Self::FinWait | Self::FinUnproven | Self::CloseWait | Self::TimeWait | Self::Closed)
     }
 }
 

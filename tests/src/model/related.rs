@@ -6,13 +6,15 @@ use lb_common::addr::{V4, V6};
 use lb_common::connection::Generation;
 use lb_common::fragment;
 use lb_common::frame::{self, Head, RelatedHeaders};
-use lb_common::lease::Decides;
+use lb_common::lease::{Decides, RETURNED_TTL};
 use lb_common::peer::Sender;
 use lb_common::reason::Reason;
 use lb_model::Protocol;
 
 use super::Model;
-use super::walk::{Decision, Seen, Way, mac};
+use super::connections::{Connection, Key as Whose};
+use super::nat::Quoted;
+use super::walk::{Decision, HandOver, Seen, Way, mac};
 
 /// What a datagram's fragments have in common.
 type Key = (V6, V6, u32, u32);
@@ -24,6 +26,8 @@ pub(super) struct Trails(HashMap<Key, Trail>);
 struct Trail {
     /// `None`: to the host, because no service is at its port.
     decision: Option<Decision>,
+    /// The server has sent it.
+    is_answer: bool,
     client_port: u16,
     port: u16,
     protocol: Protocol,
@@ -111,7 +115,7 @@ impl Model {
     ) -> Result<Way, Reason> {
         let destination = head.destination.mapped();
         if !self.setting.may_be_vip(destination) {
-            return self.host(frame, destination, now);
+            return self.others(frame, head, now);
         }
         if head.is_later_fragment() {
             self.later_fragment(frame, head, now)
@@ -122,8 +126,86 @@ impl Model {
         }
     }
 
+    /// What is for none of our services may be about a packet of a server behind address
+    /// translation.
+    fn others<A: RelatedHeaders>(
+        &mut self,
+        frame: &mut Vec<u8>,
+        head: &Head<A>,
+        now: u64,
+    ) -> Result<Way, Reason> {
+        if head.is_later_fragment() {
+            self.later_answer(frame, head, now)
+        } else if head.is_error(&frame[..]) {
+            self.error_back(frame, head, now)
+        } else {
+            self.host(frame, head.destination.mapped(), now)
+        }
+    }
+
+    /// A later fragment that a server has sent, or perhaps somebody else.
+    fn later_answer<A: RelatedHeaders>(
+        &mut self,
+        frame: &mut Vec<u8>,
+        head: &Head<A>,
+        now: u64,
+    ) -> Result<Way, Reason> {
+        let destination = head.destination.mapped();
+        let trail = self.trails.0.get(&key(head)).filter(|trail| trail.is_answer);
+        let found = trail.and_then(|trail| {
+            let seen = seen(head, [trail.client_port, trail.port], trail.protocol);
+            let answer = self.answer_of(&seen)?;
+            let decision = trail.decision?;
+            let is_its = (answer.service, answer.server) == (decision.service, decision.server);
+            is_its.then_some((seen, answer))
+        });
+        let Some((seen, answer)) = found else {
+            let way = self.host(frame, destination, now)?;
+            return if self.setting.may_be_vip(destination) { Err(Reason::FragmentUnknown) } else { Ok(way) };
+        };
+        self.check_related(frame, &seen)?;
+        self.goes_on(answer.service, now)?;
+        let (from, to) = piece(head)?;
+        self.note(head, from, to)?;
+        let to = self.way_back(frame, &seen, &answer)?;
+        self.rewrite_back(frame, &seen, &answer, to);
+        Ok(Way::Sent)
+    }
+
+    /// An ICMP error about a packet of a client to a server behind address translation.
+    fn error_back<A: RelatedHeaders>(
+        &mut self,
+        frame: &mut Vec<u8>,
+        head: &Head<A>,
+        now: u64,
+    ) -> Result<Way, Reason> {
+        let destination = head.destination.mapped();
+        let Some(quoted) = Quoted::of(frame, head).filter(|quoted| quoted.source == destination) else {
+            return self.host(frame, destination, now);
+        };
+        // As if the server had sent what it is about.
+        let seen = Seen { client: quoted.destination, ..seen(head, quoted.back(), quoted.protocol) };
+        let Some(answer) = self.answer_of(&seen).filter(|answer| self.is_connected(answer)) else {
+            return self.host(frame, destination, now);
+        };
+        self.check_related(frame, &seen)?;
+        self.goes_on(answer.service, now)?;
+        let to = self.way_back(frame, &seen, &answer)?;
+        self.rewrite_back(frame, &seen, &answer, to);
+        Ok(Way::Sent)
+    }
+
     /// Of a first fragment that others may follow, to a server or to the host.
     pub(super) fn leave_trail(&mut self, frame: &[u8], seen: &Seen, decision: Option<&Decision>) {
+        self.leave(frame, seen, decision, false);
+    }
+
+    /// The same of one that a server has sent to its client.
+    pub(super) fn leave_trail_back(&mut self, frame: &[u8], seen: &Seen, decision: &Decision) {
+        self.leave(frame, seen, Some(decision), true);
+    }
+
+    fn leave(&mut self, frame: &[u8], seen: &Seen, decision: Option<&Decision>, is_answer: bool) {
         let left = match seen.is_ipv4 {
             true => V4::head(frame, seen.network).and_then(|head| Some((key(&head), first_piece(&head)?))),
             false => V6::head(frame, seen.network).and_then(|head| Some((key(&head), first_piece(&head)?))),
@@ -131,6 +213,7 @@ impl Model {
         if let Some((key, piece)) = left {
             let trail = Trail {
                 decision: decision.map(|decision| Decision { opens: false, ..*decision }),
+                is_answer,
                 client_port: seen.client_port,
                 port: seen.port,
                 protocol: seen.protocol,
@@ -146,7 +229,7 @@ impl Model {
         head: &Head<A>,
         now: u64,
     ) -> Result<Way, Reason> {
-        let Some(trail) = self.trails.0.get(&key(head)) else {
+        let Some(trail) = self.trails.0.get(&key(head)).filter(|trail| !trail.is_answer) else {
             return self.neighbour(frame, head.destination.mapped(), now).and(Err(Reason::FragmentUnknown));
         };
         let seen = seen(head, [trail.client_port, trail.port], trail.protocol);
@@ -157,16 +240,18 @@ impl Model {
             return self.host(frame, head.destination.mapped(), now);
         };
         self.check_related(frame, &seen)?;
-        let lease = self.setting.lease(decision.service);
-        if now >= lease.balance_until {
-            let refusal = lease.refusal(now);
-            if refusal != Reason::LeaseLapsed || self.setting.services[decision.service].shared {
-                return Err(refusal);
-            }
-        }
+        self.goes_on(decision.service, now)?;
         let (from, to) = piece(head)?;
         self.note(head, from, to)?;
         self.send(frame, &seen, &decision)
+    }
+
+    /// What belongs to a connection goes on under the lease, and while that is lapsing.
+    fn goes_on(&self, service: usize, now: u64) -> Result<(), Reason> {
+        let lease = self.setting.lease(service);
+        let refusal = lease.refusal(now);
+        let lapses = refusal == Reason::LeaseLapsed && !self.setting.services[service].shared;
+        if now < lease.balance_until || lapses { Ok(()) } else { Err(refusal) }
     }
 
     /// Notes a piece of a datagram that has a trail, which ends when it is whole.
@@ -177,7 +262,7 @@ impl Model {
         Ok(())
     }
 
-    fn check_related(&self, frame: &[u8], seen: &Seen) -> Result<(), Reason> {
+    pub(super) fn check_related(&self, frame: &[u8], seen: &Seen) -> Result<(), Reason> {
         match () {
             () if mac(frame, 0) != self.setting.mac => Err(Reason::NotOurMac),
             () if seen.hops == 0 => Err(Reason::TtlExpired),
@@ -194,16 +279,33 @@ impl Model {
     ) -> Result<Way, Reason> {
         let destination = head.destination.mapped();
         let about = A::head(&frame[..], head.quote()).and_then(|quote| head.about(&frame[..], &quote));
-        let Some(flow) = about else { return self.host(frame, destination, now) };
+        let Some(flow) = about else { return self.others(frame, head, now) };
         let seen = Seen::of(&flow);
         let Some(service) = self.setting.service_at(destination, seen.port, seen.protocol) else {
-            return self.host(frame, destination, now);
+            return self.others(frame, head, now);
         };
         self.check_related(frame, &seen)?;
-        let known = self.connections.get(&(seen.client, seen.client_port, service));
+        let known = self.connections.get(&Whose::of(&seen, service));
+        if let Some(way) = self.by_lease(frame, service, &seen, known, RETURNED_TTL, now)? {
+            return Ok(way);
+        }
+        let server = known.ok_or(Reason::IcmpUnknown)?.server;
+        self.send(frame, &seen, &Decision { service, server, opens: false })
+    }
+
+    /// The rules for what belongs to a connection: `None`, it goes where that goes.
+    pub(super) fn by_lease(
+        &mut self,
+        frame: &mut [u8],
+        service: usize,
+        seen: &Seen,
+        known: Option<Connection>,
+        hops: u8,
+        now: u64,
+    ) -> Result<Option<Way>, Reason> {
         let shared = self.setting.services[service].shared;
-        if shared && self.sender(frame, service, &seen, false, now) == Sender::Balancer {
-            return Ok(Way::Delivered(Reason::PeerBalanced));
+        if shared && self.sender(frame, service, seen, false, now) == Sender::Balancer {
+            return Ok(Some(Way::Delivered(Reason::PeerBalanced)));
         }
         let lease = self.setting.lease(service);
         let over = now >= lease.balance_until;
@@ -215,11 +317,10 @@ impl Model {
         let generation = Generation::from_number(lease.generation);
         let doubtful =
             seen.protocol == Protocol::Tcp && known.is_none_or(|known| known.generation != generation);
-        if doubtful && !shared && self.hand_over(frame, service, &seen, known, false, now)? != Decides::This {
-            return Ok(Way::Sent);
-        }
-        let server = known.ok_or(Reason::IcmpUnknown)?.server;
-        self.send(frame, &seen, &Decision { service, server, opens: false })
+        let with = HandOver { marks: false, hops };
+        let other =
+            doubtful && !shared && self.hand_over(frame, service, seen, known, with, now)? != Decides::This;
+        Ok(other.then_some(Way::Sent))
     }
 }
 

@@ -9,17 +9,28 @@ use lb_common::control::Vips;
 use lb_common::egress::Egress;
 use lb_common::lease::Lease;
 use lb_common::mac::Mac;
+use lb_common::nat::{Backend, Route, Translation};
 use lb_common::server::{GivesUp, ServerId};
 use lb_common::shared::Shared;
 use lb_common::tunnel::Tunnel;
 use lb_datapath::plan::clients::Clients;
+use lb_datapath::plan::quic::Quic;
 use lb_datapath::plan::{Server, Service, Settings, State, Target};
-use lb_model::{Forwarding, Protocol, Scheduler, ServiceKey};
+use lb_model::{Forwarding, Ports, Protocol, Scheduler, ServiceKey};
 
 pub struct Setting {
     pub mac: Mac,
     pub services: Vec<ModelService>,
     by_address: BTreeMap<(V6, u16, u8), usize>,
+    /// Services with several ports.
+    with_ports: Vec<usize>,
+    /// Where packets of servers behind address translation come from, and whose they may be: by
+    /// service and server, in the order of the services.
+    backends: BTreeMap<Backend, Vec<(usize, usize)>>,
+    /// Which addresses may be such servers'.
+    translated: Shared<Vips>,
+    /// To clients, the longest prefix first.
+    pub routes: Vec<Route>,
     /// Of the groups.
     pub vips: BTreeMap<V6, u8>,
     /// Which addresses may be VIPs of services.
@@ -32,6 +43,7 @@ pub struct ModelService {
     pub key: ServiceKey,
     pub settings: Settings,
     pub clients: Clients,
+    pub quic: Quic,
     pub scheduler: Scheduler,
     pub servers: Vec<ModelServer>,
     /// Picks of rr and wrr so far.
@@ -47,6 +59,7 @@ pub struct ModelServer {
     pub forwarding: Forwarding,
     pub mac: Option<Mac>,
     pub tunnel: Option<Tunnel>,
+    pub translation: Option<Translation>,
     pub egress: Option<Egress>,
     /// It may have new connections.
     pub usable: bool,
@@ -75,14 +88,28 @@ impl Setting {
             let ServiceKey { vip, port, protocol } = service.key;
             (V6::from(vip), port, protocol.number())
         };
-        let by_address =
-            services.iter().enumerate().map(|(index, service)| (address(service), index)).collect();
+        let has_one = |index: &usize| services[*index].settings.ports.is_none();
+        let (with_one, with_ports): (Vec<usize>, Vec<usize>) = (0..services.len()).partition(has_one);
+        let by_address = with_one.iter().map(|index| (address(&services[*index]), *index)).collect();
+        let mut translated = Vips::default();
+        let mut backends: BTreeMap<Backend, Vec<(usize, usize)>> = BTreeMap::new();
+        for (index, service) in services.iter().enumerate() {
+            for (server, translation) in service.translations() {
+                translated.insert(translation.address);
+                let backend = Backend::new(translation.address, translation.port, service.key.protocol);
+                backends.entry(backend).or_default().push((index, server));
+            }
+        }
         let mut filter = Vips::default();
         state.services.keys().for_each(|key| filter.insert(V6::from(key.vip)));
         Self {
             mac,
             services,
             by_address,
+            with_ports,
+            backends,
+            translated: Shared::new(translated),
+            routes: Vec::new(),
             vips: vips.iter().map(|(vip, group)| (V6::from(*vip), *group)).collect(),
             filter: Shared::new(filter),
             leases,
@@ -91,7 +118,33 @@ impl Setting {
     }
 
     pub fn service_at(&self, address: V6, port: u16, protocol: Protocol) -> Option<usize> {
-        self.by_address.get(&(address, port, protocol.number())).copied()
+        let exact = self.by_address.get(&(address, port, protocol.number())).copied();
+        // The port itself wins over a range, and a range over all ports.
+        let among = |wanted: fn(&Ports) -> bool| {
+            self.with_ports.iter().copied().find(|index| {
+                let ModelService { key, settings, .. } = &self.services[*index];
+                let is_at = (V6::from(key.vip), key.protocol) == (address, protocol);
+                is_at && settings.ports.is_some_and(|ports| wanted(&ports) && ports.contains(port))
+            })
+        };
+        exact.or_else(|| among(|ports| !ports.is_all())).or_else(|| among(Ports::is_all))
+    }
+
+    /// The servers behind address translation whose packets come from there.
+    pub fn backend(&self, address: V6, port: u16, protocol: Protocol) -> &[(usize, usize)] {
+        let found = self.backends.get(&Backend::new(address, port.to_be(), protocol));
+        found.map_or(&[], Vec::as_slice)
+    }
+
+    pub fn may_be_translated(&self, address: V6) -> bool {
+        self.translated.may_contain(address)
+    }
+
+    /// The MAC of the next hop to a client.
+    pub fn way_to(&self, client: V6) -> Option<Mac> {
+        let bits = |address: V6| u128::from(address.0[0].to_be()) << 64 | u128::from(address.0[1].to_be());
+        let leads = |route: &&Route| (bits(client) ^ bits(route.prefix)) & bits(route.mask) == 0;
+        self.routes.iter().find(leads)?.hop.mac()
     }
 
     pub fn may_be_vip(&self, address: V6) -> bool {
@@ -140,6 +193,7 @@ impl ModelService {
             key,
             settings: service.settings,
             clients: service.clients.clone(),
+            quic: service.quic.clone(),
             scheduler: service.scheduler,
             servers,
             cursor: 0,
@@ -147,6 +201,11 @@ impl ModelService {
             shared,
             served_here,
         }
+    }
+
+    fn translations(&self) -> impl Iterator<Item = (usize, Translation)> {
+        let servers = self.servers.iter().enumerate();
+        servers.filter_map(|(index, server)| Some((index, server.translation?)))
     }
 
     pub fn has_members(&self) -> bool {
@@ -163,6 +222,7 @@ impl ModelServer {
             forwarding,
             mac: server.mac,
             tunnel: server.tunnel,
+            translation: server.translation,
             egress: server.egress,
             binds: server.binds,
             usable: server.usable && is_reachable,

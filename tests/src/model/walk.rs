@@ -71,6 +71,15 @@ pub(super) struct Decision {
     pub opens: bool,
 }
 
+/// How a packet goes to another director.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HandOver {
+    /// It bears a mark then.
+    pub marks: bool,
+    /// What goes back to where it came from has so many hops left at most.
+    pub hops: u8,
+}
+
 pub(super) fn mac(frame: &[u8], at: usize) -> Mac {
     Mac::new(frame[at..at + 6].try_into().expect("a frame has two MACs"))
 }
@@ -111,14 +120,14 @@ impl Model {
 
     fn balance(&mut self, frame: &mut Vec<u8>, seen: &Seen, now: u64) -> Result<Way, Reason> {
         if !self.setting.may_be_vip(seen.destination) {
-            return self.host(frame, seen.destination, now);
+            return self.unserved(frame, seen, now);
         }
         let service = self.setting.service_at(seen.destination, seen.port, seen.protocol);
         if let Some(service) = service {
             self.admit(frame, service, seen, now)?;
         }
         if bytes::has_partial_checksum(frame, seen) {
-            let key = service.map(|service| (seen.client, seen.client_port, service));
+            let key = service.map(|service| Key::of(seen, service));
             let known = key.and_then(|key| self.connections.get(&key));
             match (seen.protocol, known) {
                 (Protocol::Udp, Some(_)) => self.unnoticed += 1,
@@ -126,8 +135,10 @@ impl Model {
             }
         }
         let Some(service) = service else {
-            let passed = self.host(frame, seen.destination, now)?;
-            self.leave_trail(frame, seen, None);
+            let passed = self.unserved(frame, seen, now)?;
+            if !self.setting.may_be_translated(seen.client) {
+                self.leave_trail(frame, seen, None);
+            }
             return Ok(passed);
         };
         let decided = self.decide(frame, service, seen, now);
@@ -143,6 +154,14 @@ impl Model {
         self.send(frame, seen, &decision)
     }
 
+    /// What is for no service is the host's, unless a server has sent it to its client.
+    fn unserved(&mut self, frame: &mut Vec<u8>, seen: &Seen, now: u64) -> Result<Way, Reason> {
+        match self.answer_of(seen) {
+            Some(answer) => self.send_back(frame, seen, &answer, now),
+            None => self.host(frame, seen.destination, now),
+        }
+    }
+
     /// All that is looked at before a packet of a service goes on.
     fn decide(
         &mut self,
@@ -154,7 +173,7 @@ impl Model {
         if mac(frame, 0) != self.setting.mac {
             return Err(Reason::NotOurMac);
         }
-        let key = (seen.client, seen.client_port, service);
+        let key = Key::of(seen, service);
         let known = self.connections.get(&key);
         let shared = self.setting.services[service].shared;
         let sender = if shared { self.sender(frame, service, seen, true, now) } else { Sender::Client };
@@ -179,7 +198,8 @@ impl Model {
         }
         let generation = Generation::from_number(lease.generation);
         if !opens && known.is_none_or(|known| known.generation != generation) {
-            match self.hand_over(frame, service, seen, known, shared, now)? {
+            let with = HandOver { marks: shared, hops: RETURNED_TTL };
+            match self.hand_over(frame, service, seen, known, with, now)? {
                 Decides::This => {}
                 Decides::Other => {
                     let dispute = |known| Connection { generation: generation.disputed(), ..known };
@@ -189,7 +209,7 @@ impl Model {
                 Decides::Sender => return Ok(ControlFlow::Break(Way::Sent)),
             }
         }
-        self.connection(key, seen, flags, generation).map(ControlFlow::Continue)
+        self.connection(frame, key, seen, flags, generation).map(ControlFlow::Continue)
     }
 
     /// Who has sent a packet of a service that directors serve. A mark is gone then.
@@ -230,7 +250,7 @@ impl Model {
         service: usize,
         seen: &Seen,
         known: Option<Connection>,
-        marks: bool,
+        with: HandOver,
         now: u64,
     ) -> Result<Decides, Reason> {
         let lease = self.setting.lease(service);
@@ -244,10 +264,10 @@ impl Model {
             return Ok(decides);
         }
         if decides == Decides::Sender {
-            bytes::set_hops(frame, seen, returned(seen.hops, RETURNED_TTL).ok_or(Reason::TtlExpired)?);
+            bytes::set_hops(frame, seen, returned(seen.hops, with.hops).ok_or(Reason::TtlExpired)?);
         }
         bytes::set_macs(frame, other, self.setting.mac);
-        if marks {
+        if with.marks {
             bytes::set_mark(frame, seen, true);
         }
         self.event(TableEvent::Relayed);
@@ -257,27 +277,38 @@ impl Model {
     /// The server of the packet's connection, which takes a step.
     fn connection(
         &mut self,
+        frame: &[u8],
         key: Key,
         seen: &Seen,
         flags: u8,
         generation: Generation,
     ) -> Result<Decision, Reason> {
-        let (client, port, service) = key;
+        let service = key.service;
         let begins = first(seen.protocol, flags);
         let decision = |server, opens| Decision { service, server, opens };
+        let known = self.connections.get(&key);
+        let named = self.named(frame, service, seen, known.map(|known| known.server));
         if self.setting.services[service].settings.each_datagram {
-            return Ok(decision(self.pick(service, client, port.to_be())?, true));
+            return Ok(decision(self.taken(named, &key)?, true));
         }
-        if let Some(known) = self.connections.get(&key) {
+        if let (Some(server), Some(known)) = (named, known)
+            && server != known.server
+        {
+            self.connections.set(key, Some(Connection { server, state: State::Udp, generation }));
+            return Ok(decision(server, true));
+        }
+        if let Some(known) = known {
             let of = &self.setting.services[service].servers[known.server];
             let (usable, gives_up) = (of.usable, of.gives_up);
-            let stays = usable || begins.is_none() && gives_up.is_none();
+            // What a datagram names is enough; other datagrams want a server that takes new ones.
+            let goes_on = begins.is_none() || named.is_some();
+            let stays = usable || goes_on && gives_up.is_none();
             match known.after(flags) {
                 Some(state) if stays => {
                     self.connections.set(key, Some(Connection { state, generation, ..known }));
                     let written = (state, generation) != (known.state, known.generation);
                     if written && usable && matches!(state, State::Established | State::Udp) {
-                        self.prolong(service, client, known.server);
+                        self.prolong(service, key.client, known.server);
                     }
                     return Ok(decision(known.server, false));
                 }
@@ -285,7 +316,7 @@ impl Model {
                 _ => match gives_up {
                     None => return Ok(decision(known.server, false)),
                     Some(GivesUp::Moves) => {
-                        let server = self.pick(service, client, port.to_be())?;
+                        let server = self.pick(&key)?;
                         let state = in_midst(flags);
                         self.connections.set(key, Some(Connection { server, state, generation }));
                         return Ok(decision(server, true));
@@ -300,16 +331,30 @@ impl Model {
                 },
             }
         }
-        let Some(state) = begins else {
-            let by_hash = self.setting.services[service].settings.stray == Stray::Hash;
-            return match by_hash {
-                true => Ok(decision(self.by_hash(service, client, port.to_be())?, false)),
-                false => Err(Reason::Stray),
-            };
-        };
-        let server = self.pick(service, client, port.to_be())?;
+        let Some(state) = begins else { return self.stray(key, flags, generation) };
+        let server = self.taken(named, &key)?;
         self.connections.set(key, Some(Connection { server, state, generation }));
         Ok(decision(server, true))
+    }
+
+    /// The server that a packet names, or else the scheduler's pick.
+    fn taken(&mut self, named: Option<usize>, key: &Key) -> Result<usize, Reason> {
+        named.map_or_else(|| self.pick(key), Ok)
+    }
+
+    /// A TCP packet in mid-connection of which nobody knows.
+    fn stray(&mut self, key: Key, flags: u8, generation: Generation) -> Result<Decision, Reason> {
+        let of = &self.setting.services[key.service];
+        if of.settings.stray != Stray::Hash {
+            return Err(Reason::Stray);
+        }
+        let server = self.by_hash(&key)?;
+        if self.setting.services[key.service].servers[server].translation.is_some() {
+            // Without it nobody could tell whose its answers are.
+            let state = in_midst(flags);
+            self.connections.set(key, Some(Connection { server, state, generation }));
+        }
+        Ok(Decision { service: key.service, server, opens: false })
     }
 
     pub(super) fn send(
@@ -330,6 +375,11 @@ impl Model {
             *totals = [connections + u64::from(opens), packets + 1, bytes + seen.end() as u64];
         };
         match (to.forwarding, to.tunnel) {
+            (Forwarding::Masq, _) => {
+                self.translate(frame, seen, decision)?;
+                count(&mut self.counted);
+                Ok(Way::Sent)
+            }
             (Forwarding::Local, _) => {
                 let reason =
                     if to.target == Target::Local { Reason::LocalFallback } else { Reason::LocalServer };

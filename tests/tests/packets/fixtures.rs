@@ -1,5 +1,7 @@
 //! Packets in and out as data, in `tests/fixtures/packets`; how to write them stands there.
 
+mod matrix;
+
 use std::path::Path;
 
 use lb_tests::fixtures::case::{File, Step};
@@ -34,7 +36,9 @@ files! {
     "fragments.txt"
     "leases.txt"
     "masq.txt"
+    "masq-tags.txt"
     "source-nat.txt"
+    "source-nat-tags.txt"
     "vlan-kept.txt"
     "vlan-added.txt"
     "vlan-changed.txt"

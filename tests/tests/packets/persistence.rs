@@ -1,10 +1,12 @@
 //! Persistence: clients that are bound to their server.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use lb_common::binding::{Binding, Key};
+use lb_common::binding::{Binding, Key, TENTATIVE};
 use lb_common::connection::Tick;
+use lb_datapath::object::Sizes;
 use lb_datapath::plan::{Persistence, Service};
 use lb_model::{Ports, Scheduler, ServiceKey};
 use lb_system::clock::now_ns;
@@ -304,4 +306,29 @@ fn datagrams_prolong_their_binding_each_time() {
     assert_eq!(send(&director, 1001), 1);
     assert_eq!(bound(&director).len(), 1);
     assert_eq!(send(&director, 1002), 1);
+}
+
+/// However many clients come, bindings take the room that they were given: those that nothing was
+/// heard of for longest give way, and first packets push out nobody who is bound for good.
+#[test]
+fn many_clients_take_no_more_room_than_there_is() {
+    const ROOM: u32 = 1024;
+    let sizes = Sizes { bindings: ROOM, connections: 1 << 15, ..SMALL };
+    let director = Director::with_sizes(sizes, [(WEB, persistent(rr([1, 2, 3]), BY_CLIENT))]);
+    for number in 0..5 * ROOM {
+        let server = director.establish(from(number, 1000));
+        assert_eq!(director.establish(from(number, 1001)), server, "client {number} was just bound");
+        if number % ROOM == 0 {
+            assert!(bound(&director).len() <= ROOM as usize);
+        }
+    }
+    let of_many = bound(&director);
+    assert!((ROOM as usize / 2..=ROOM as usize).contains(&of_many.len()), "{} are bound", of_many.len());
+    for number in 0..TENTATIVE + 5000 {
+        director.send(&Packet::syn(from(1_000_000 + number, 1000)));
+    }
+    let tentative = director.tentative.list(now_ns()).unwrap().len();
+    assert!(tentative <= TENTATIVE as usize, "{tentative} are bound for a start");
+    let clients = |bound: &[(Key, Binding)]| bound.iter().map(|(key, _)| *key).collect::<BTreeSet<Key>>();
+    assert_eq!(clients(&bound(&director)), clients(&of_many), "first packets push out nobody");
 }

@@ -1,5 +1,7 @@
 //! One director with services of every kind, on paper and in the kernel.
 
+pub(super) mod more;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -15,7 +17,8 @@ use lb_datapath::plan::clients::Clients;
 use lb_datapath::plan::egress::{Exit, egress};
 use lb_datapath::plan::{Persistence, Server, Service, State, Target, tunnel};
 use lb_model::{
-    ClientLists, ClientPrefix, Protocol, Scheduler, ServiceKey, Stray, Timeouts, Tunnel, TunnelKind, Vlan,
+    ClientLists, ClientPrefix, Ports, Protocol, Scheduler, ServiceKey, Stray, Timeouts, Tunnel, TunnelKind,
+    Vlan,
 };
 use lb_system::clock::now_ns;
 use lb_tests::harness::*;
@@ -24,12 +27,12 @@ use lb_tests::model::{Model, Setting};
 /// VIPs, by group; the last one is of no group.
 pub(super) const VIPS: u8 = 6;
 const UNGROUPED: u8 = VIPS - 1;
-pub(super) const PORTS: std::ops::Range<u16> = 80..114;
+pub(super) const PORTS: std::ops::Range<u16> = 80..130;
 /// Services whose first server dies, and what becomes of its connections then.
 const MOVES: u16 = 112;
 const RESETS: u16 = 113;
 /// The ports of every VIP; the first one has all.
-pub(super) const SOME_PORTS: [u16; 5] = [80, 83, 86, 91, 99];
+pub(super) const SOME_PORTS: [u16; 7] = [80, 83, 86, 91, 99, 121, 124];
 pub(super) const DIRECTOR_2: Mac = Mac::new([0x02, 0, 0, 0, 0, 0x06]);
 const OWN: Ipv4Addr = Ipv4Addr::new(211, 58, 250, 5);
 const OWN6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 5);
@@ -47,7 +50,14 @@ const TIMEOUTS: Timeouts = Timeouts {
     closed: AN_HOUR,
     udp: AN_HOUR,
 };
-const SIZES: Sizes = Sizes { connections: 8192, connections_v6: 8192, services: 256, ..SMALL };
+const SIZES: Sizes = Sizes {
+    connections: 8192,
+    connections_v6: 8192,
+    services: 512,
+    servers: 2048,
+    schedule_words: 1 << 18,
+    ..SMALL
+};
 
 pub(super) fn vip(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(211, 58, 250, 6 + number)
@@ -85,12 +95,15 @@ impl Bed {
         self.director.begin_anew(self.state.clone());
         self.director.data_path.executor.set_vips(&self.vips).unwrap();
         self.director.data_path.executor.set_directors(directors.clone()).unwrap();
+        self.director.data_path.executor.set_routes(&more::routes()).unwrap();
         let leases = self.director.data_path.leases();
         (0..UNGROUPED).for_each(|group| leases.serve_on(group, Duration::ZERO));
         // Generations count on.
         let held = |group| Lease { generation: leases.generation(group), ..Lease::UNLIMITED };
         let held = (0..UNGROUPED).map(held).collect();
-        Model::new(Setting::new(MAC, &self.state, &self.vips, held, directors))
+        let mut setting = Setting::new(MAC, &self.state, &self.vips, held, directors);
+        setting.routes = more::routes();
+        Model::new(setting)
     }
 
     pub(super) fn let_servers_die(&mut self, model: &mut Model) {
@@ -152,6 +165,7 @@ fn state() -> State {
             for vip in [IpAddr::from(vip(number)), vip6(number).into()] {
                 for protocol in [Protocol::Tcp, Protocol::Udp] {
                     let mut service = service_at(port, protocol);
+                    more::translate(&mut service, number, port, vip.is_ipv4());
                     service.clients = clients_at(port, vip.is_ipv4());
                     service.settings.timeouts = TIMEOUTS;
                     service.settings.group = (number != UNGROUPED).then_some(number);
@@ -165,6 +179,14 @@ fn state() -> State {
             }
         }
     }
+    // Whatever else comes to this VIP by TCP.
+    for vip in [IpAddr::from(vip(UNGROUPED)), vip6(UNGROUPED).into()] {
+        let mut service = rr([1, 2]);
+        service.settings.timeouts = TIMEOUTS;
+        service.settings.group = None;
+        service.settings.ports = Some(Ports::ALL);
+        state.services.insert(ServiceKey { vip, port: 0, protocol: Protocol::Tcp }, service);
+    }
     state
 }
 
@@ -177,6 +199,9 @@ fn service_at(port: u16, protocol: Protocol) -> Service {
         let servers = (1..).zip(kinds).map(|(number, (kind, ipv4))| far(number, *kind, *ipv4)).collect();
         Service { servers, ..rr([]) }
     };
+    if let Some(service) = more::service_at(port, protocol) {
+        return service;
+    }
     match port {
         80 => rr([1, 2]),
         81 => service(Scheduler::Wlc, &[3, 1]),

@@ -1,13 +1,17 @@
 //! Packets of every kind, and what is changed in them.
 
+use std::net::IpAddr;
+
 use fastrand::Rng;
 use lb_common::addr::{V4, V6};
 use lb_common::frame::{self, Parsed, RelatedHeaders as _};
+use lb_common::nat::source::FIRST_PORT;
 use lb_tests::fixtures::case::{File, Step};
 use lb_tests::fixtures::layers::build;
 use lb_tests::harness::*;
 use lb_tests::model::sum;
 
+use super::bed::more::{self, LISTED, MANY, QUIC, TRANSLATED};
 use super::bed::{DIRECTOR_2, PORTS, SOME_PORTS, VIPS, vip, vip6};
 
 /// Frames, and those of the fixtures as they are.
@@ -114,9 +118,9 @@ impl Samples {
 
     pub(super) fn packet(&self, random: &mut Rng) -> Vec<u8> {
         let kind = match random.u32(..100) {
-            0..70 => 0,
-            70..82 => 1,
-            82..92 => 2,
+            0..66 => 0,
+            66..80 => 1,
+            80..92 => 2,
             92..94 => return self.question(random),
             _ => {
                 let mut frame = random.choice(&self.recorded).expect("some").clone();
@@ -155,7 +159,7 @@ impl Sample {
         Self { frame, network, is_ipv4, ports, is_tcp, quote, fragment }
     }
 
-    /// The packet as one of few clients sends it to one of the services.
+    /// The packet as one of few clients sends it to one of the services, or a server to one of them.
     fn of_somebody(&self, random: &mut Rng) -> Vec<u8> {
         let mut frame = self.frame.clone();
         // Few clients send fragments, so that several are of one datagram.
@@ -163,53 +167,135 @@ impl Sample {
         let (clients, vips) = if is_fragment { (1..4, 3) } else { (1..24, VIPS) };
         let (number, vip) = (random.u32(clients), if random.bool() { 0 } else { random.u8(..vips) });
         let port = match vip {
+            0 if random.u32(..3) == 0 => *random.choice(&TRANSLATED).expect("some"),
             0 => random.u16(PORTS),
             _ => SOME_PORTS[random.usize(..SOME_PORTS.len())],
         };
         let client_port = 40_000 + random.u16(..3);
-        if self.quote == 0 {
-            self.address(&mut frame, self.network, number, vip);
-            if self.ports != 0 {
-                put(&mut frame, self.ports, client_port);
-                put(&mut frame, self.ports + 2, port);
+        let servers = more::servers(vip, port, self.is_ipv4);
+        if !servers.is_empty() {
+            // Few clients, so that connections come to something.
+            let few = [1, 2, 3, 5, 9, 17, 21];
+            let number = few[random.usize(..if is_fragment { 4 } else { few.len() })];
+            let client_port = 40_000 + random.u16(..2);
+            let server = *random.choice(&servers).expect("some");
+            if random.u32(..100) < 45 {
+                self.of_server(random, &mut frame, server, [number, client_port.into()], port);
+            } else {
+                self.of_client(&mut frame, [number, client_port.into()], vip, port);
             }
         } else {
-            self.quote(&mut frame, number, vip, [port, client_port]);
+            let port =
+                if port == LISTED && random.bool() { random.u16(MANY.first..MANY.last + 50) } else { port };
+            self.of_client(&mut frame, [number, client_port.into()], vip, port);
         }
         if self.is_tcp {
             frame[self.ports + 13] = flags(random);
+        } else if self.ports != 0 && port == QUIC {
+            self.name_server(random, &mut frame);
         }
         self.vary(random, &mut frame);
         frame
     }
 
+    fn of_client(&self, frame: &mut [u8], [number, client_port]: [u32; 2], vip: u8, port: u16) {
+        let client_port = client_port as u16;
+        if self.quote == 0 {
+            self.address(frame, self.network, number, vip);
+            if self.ports != 0 {
+                put(frame, self.ports, client_port);
+                put(frame, self.ports + 2, port);
+            }
+        } else {
+            self.quote(frame, number, vip, [port, client_port]);
+        }
+    }
+
+    /// As a server behind address translation sends it to a client or an address of ours, or an
+    /// error about what that has sent to the server.
+    fn of_server(
+        &self,
+        random: &mut Rng,
+        frame: &mut [u8],
+        server: IpAddr,
+        [number, client_port]: [u32; 2],
+        port: u16,
+    ) {
+        let (mut to, mut to_port) = (self.client(number), client_port as u16);
+        if matches!(port, 124 | 127) && random.u32(..4) > 0 {
+            to = *random.choice(&more::ours(self.is_ipv4)).expect("some");
+            to_port = FIRST_PORT + random.u16(..more::OUR_PORTS);
+        }
+        if self.quote == 0 {
+            self.write(frame, self.network, [Some(server), Some(to)]);
+            if self.ports != 0 {
+                put(frame, self.ports, more::SERVER_PORT);
+                put(frame, self.ports + 2, to_port);
+            }
+        } else {
+            let upper = self.upper_of_quote(frame);
+            self.write(frame, self.network, [None, Some(to)]);
+            self.write(frame, self.quote, [Some(to), Some(server)]);
+            put(frame, upper, to_port);
+            put(frame, upper + 2, more::SERVER_PORT);
+        }
+    }
+
+    /// A connection ID of QUIC in the datagram, as far as it has room.
+    fn name_server(&self, random: &mut Rng, frame: &mut [u8]) {
+        let rotation = *random.choice(&[0, 0, 5, 5, 3, 7]).expect("some");
+        let id = more::connection_id(random.u8(..5), rotation, random.u8(..));
+        let is_long = random.u32(..3) == 0;
+        let head = match is_long {
+            true => vec![0xe1, 0, 0, 0, 1, *random.choice(&[0, 2, 3, 16, 17, 20]).expect("some")],
+            false => vec![0x4e],
+        };
+        let quic = [&head[..], &id].concat();
+        let room = frame.len() - (self.ports + 8);
+        let length = quic.len().min(room);
+        frame[self.ports + 8..][..length].copy_from_slice(&quic[..length]);
+    }
+
+    /// Writes source and destination of the IP header at `at`.
+    fn write(&self, frame: &mut [u8], at: usize, addresses: [Option<IpAddr>; 2]) {
+        let (first, length) = if self.is_ipv4 { (12, 4) } else { (8, 16) };
+        for (number, address) in addresses.into_iter().enumerate() {
+            let place = at + first + number * length;
+            match address {
+                Some(IpAddr::V4(address)) => frame[place..place + 4].copy_from_slice(&address.octets()),
+                Some(IpAddr::V6(address)) => frame[place..place + 16].copy_from_slice(&address.octets()),
+                None => {}
+            }
+        }
+    }
+
+    /// Where the ports of the quoted packet stand.
+    fn upper_of_quote(&self, frame: &[u8]) -> usize {
+        let at = self.quote;
+        match self.is_ipv4 {
+            true => at + usize::from(frame[at] & 15) * 4,
+            false => at + 40 + if frame[at + 6] == 60 { 8 } else { 0 },
+        }
+    }
+
     /// Writes the client's address and the VIP's.
     fn address(&self, frame: &mut [u8], at: usize, number: u32, to: u8) {
-        if self.is_ipv4 {
-            frame[at + 12..at + 16].copy_from_slice(&client(number).ip().octets());
-            frame[at + 16..at + 20].copy_from_slice(&vip(to).octets());
-        } else {
-            frame[at + 8..at + 24].copy_from_slice(&client6(number).octets());
-            frame[at + 24..at + 40].copy_from_slice(&vip6(to).octets());
-        }
+        self.write(frame, at, [Some(self.client(number)), Some(self.vip(to))]);
+    }
+
+    fn client(&self, number: u32) -> IpAddr {
+        if self.is_ipv4 { (*client(number).ip()).into() } else { client6(number).into() }
+    }
+
+    fn vip(&self, number: u8) -> IpAddr {
+        if self.is_ipv4 { vip(number).into() } else { vip6(number).into() }
     }
 
     /// The same of what an ICMP error quotes, which was on its way back.
     fn quote(&self, frame: &mut [u8], number: u32, to: u8, ports: [u16; 2]) {
-        let at = self.quote;
-        let (source, destination, upper) = match self.is_ipv4 {
-            true => (at + 12, at + 16, at + usize::from(frame[at] & 15) * 4),
-            false => (at + 8, at + 24, at + 40 + if frame[at + 6] == 60 { 8 } else { 0 }),
-        };
-        if self.is_ipv4 {
-            frame[self.network + 16..self.network + 20].copy_from_slice(&vip(to).octets());
-            frame[source..source + 4].copy_from_slice(&vip(to).octets());
-            frame[destination..destination + 4].copy_from_slice(&client(number).ip().octets());
-        } else {
-            frame[self.network + 24..self.network + 40].copy_from_slice(&vip6(to).octets());
-            frame[source..source + 16].copy_from_slice(&vip6(to).octets());
-            frame[destination..destination + 16].copy_from_slice(&client6(number).octets());
-        }
+        let upper = self.upper_of_quote(frame);
+        self.write(frame, self.network, [None, Some(self.vip(to))]);
+        self.write(frame, self.quote, [Some(self.vip(to)), Some(self.client(number))]);
         put(frame, upper, ports[0]);
         put(frame, upper + 2, ports[1]);
     }

@@ -211,6 +211,27 @@ fn services_with_and_without_share_a_server() {
     assert_passes(&director, "a port that nobody has", &stranger);
 }
 
+/// The same client and port by both: the server sees an address of ours in one of the connections
+/// alone, so they do not clash, and its answers are told apart.
+#[test]
+fn one_client_by_services_with_and_without() {
+    let other = tcp(OTHER_VIP, PORT);
+    let pool = nat::pool(&[OURS.into()]);
+    let director = with(vec![(WEB, sourced(SERVER.into(), pool)), (other, only(SERVER.into()))]);
+    let ours = Segment::new((4, TCP), SYN);
+    let plain = Segment { vip: OTHER_VIP.into(), ..ours.clone() };
+    let stranger = Segment { flags: ACK, ..ours.clone() };
+    let behind = ours.open_sourced(&director);
+    assert_passes(&director, "what the server sends of its own to that client", &stranger.by_server());
+    plain.open(&director);
+    for flags in [SYN | ACK, ACK, FIN | ACK] {
+        let [ours, plain] = [&ours, &plain].map(|segment| Segment { flags, ..segment.clone() });
+        assert_becomes(&director, "ours", &ours.replied(behind), &ours.to_client());
+        assert_becomes(&director, "the client's own", &plain.by_server(), &plain.to_client());
+    }
+    director.assert_counts_are_true();
+}
+
 /// A change of the pool reaches new connections alone.
 #[test]
 fn connections_outlive_another_pool() {
