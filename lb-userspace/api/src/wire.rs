@@ -237,7 +237,7 @@ pub enum Reply {
 
 #[cfg(test)]
 mod tests {
-    use lb_model::overlay::{NewPersistence, Settings};
+    use lb_model::overlay::{NewPersistence, ServerSettings, Settings};
 
     use super::*;
 
@@ -262,9 +262,14 @@ mod tests {
         };
         let changes = vec![
             Change::EditService { service: "web".into(), settings },
+            Change::EditServer {
+                service: "web".into(),
+                server: "www1".into(),
+                settings: ServerSettings { weight: Some(0), ..ServerSettings::default() },
+            },
             Change::RemoveService { service: "dns".into() },
         ];
-        let saved = Overlays::from([("cli".to_owned(), changes[1..].to_vec())]);
+        let saved = Overlays::from([("cli".to_owned(), changes[2..].to_vec())]);
         for (request, text) in [
             (
                 Request::ClearOverlay { source: None, saved: None },
@@ -290,7 +295,7 @@ mod tests {
             (Request::Zero { service: None }, r#"{"command":"zero","service":null}"#),
             (
                 Request::Changes { source: "cli".into(), changes },
-                r#"{"command":"changes","source":"cli","changes":[{"change":"edit_service","service":"web","settings":{"scheduler":"mh","hash_port":true,"persistence":{"timeout_s":600}}},{"change":"remove_service","service":"dns"}]}"#,
+                r#"{"command":"changes","source":"cli","changes":[{"change":"edit_service","service":"web","settings":{"scheduler":"mh","hash_port":true,"persistence":{"timeout_s":600}}},{"change":"edit_server","service":"web","server":"www1","settings":{"weight":0}},{"change":"remove_service","service":"dns"}]}"#,
             ),
         ] {
             assert_eq!(serde_json::to_string(&request).expect("JSON"), text);
