@@ -12,6 +12,7 @@ use super::{
     SLICE_MANAGED_BY, Service, Slice, WEIGHT,
 };
 use crate::address::Family;
+use crate::gateway::name_of;
 use crate::gateway::resources::GROUP;
 
 const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
@@ -42,7 +43,11 @@ fn owner(metadata: &ObjectMeta) -> Option<Owner> {
     let of_group = |version: &str| version.split_once('/').is_some_and(|(group, _)| group == GROUP);
     let found = all.find(|owner| owner.kind == "Gateway" && of_group(&owner.api_version))?;
     let owner = Owner { name: found.name.clone(), uid: found.uid.clone() };
-    is_managed(metadata, MANAGED_BY).then_some(owner)
+    let mut gateway = name(metadata);
+    gateway.name.clone_from(&found.name);
+    // Somebody may have taken the label away.
+    let is_called_so = name_of(&gateway) == name(metadata);
+    (is_called_so || is_managed(metadata, MANAGED_BY)).then_some(owner)
 }
 
 pub(crate) fn port(port: i32) -> Option<u16> {
@@ -92,6 +97,7 @@ impl Read<api::Service> for Service {
             conditions: status.conditions.unwrap_or_default(),
             finalizers: metadata.finalizers.clone().unwrap_or_default(),
             gateway: owner(&metadata),
+            has_label: is_managed(&metadata, MANAGED_BY),
         };
         (name(&metadata), Some(service))
     }

@@ -44,9 +44,13 @@ struct Known {
     /// Whether a watch of something forgotten is refused before it begins.
     refuses_at_once: bool,
     has_gateway_api: bool,
+    /// Routes are there in version v1, and no longer in v1alpha2.
+    has_routes_in_v1: bool,
     forbidden: BTreeSet<(String, String)>,
     /// Names of objects whose changes are refused, as by a webhook.
     refused: BTreeSet<String>,
+    /// Names of objects whose changes get no answer, as by a webhook that hangs.
+    hanging: BTreeSet<String>,
     /// Verb, group and resource of all requests.
     asked: BTreeSet<(String, String, String)>,
     lists: BTreeMap<String, usize>,
@@ -203,6 +207,18 @@ impl Api {
         });
     }
 
+    pub(crate) fn hang(&self, name: &str, hangs: bool) {
+        self.change(|known| match hangs {
+            true => known.hanging.insert(name.to_owned()),
+            false => known.hanging.remove(name),
+        });
+    }
+
+    /// A release of the Gateway API comes whose routes have another version.
+    pub(crate) fn upgrade_routes(&self) {
+        self.change(|known| known.has_routes_in_v1 = true);
+    }
+
     /// How often this was listed from the beginning, and watched.
     pub(crate) fn looks(&self, resource: &str) -> (usize, usize) {
         let known = self.known();
@@ -342,7 +358,12 @@ async fn answer(State(api): State<Api>, method: Method, uri: Uri, body: Bytes) -
     let Some(target) = Target::of(uri.path()) else {
         return refusal(StatusCode::NOT_FOUND, "NotFound", "no such path");
     };
-    if !discovery::knows(&target.group, &target.version, &target.resource, has_gateway_api) {
+    let version = match (api.known().has_routes_in_v1, target.resource.as_str(), target.version.as_str()) {
+        (true, "tcproutes" | "udproutes", "v1") => "v1alpha2",
+        (true, "tcproutes" | "udproutes", _) => "none",
+        (_, _, version) => version,
+    };
+    if !discovery::knows(&target.group, version, &target.resource, has_gateway_api) {
         // As real ones do, without a status.
         return (StatusCode::NOT_FOUND, "404 page not found\n").into_response();
     }
@@ -366,6 +387,10 @@ async fn answer(State(api): State<Api>, method: Method, uri: Uri, body: Bytes) -
     if let Some(name) = refused.filter(|_| verb == "patch") {
         let message = format!("admission webhook \"test\" denied the request for {name}");
         return refusal(StatusCode::BAD_REQUEST, "BadRequest", &message);
+    }
+    let hangs = target.name.as_ref().is_some_and(|name| api.known().hanging.contains(name));
+    if hangs && verb == "patch" {
+        return futures::future::pending().await;
     }
     match (verb, &target.name) {
         ("watch", _) => begin_watch(&api, target.resource.clone(), &uri),
