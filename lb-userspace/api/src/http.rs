@@ -105,7 +105,8 @@ pub struct WeighServer {
     /// Only in this service, by its name or `VIP:PORT`; `null`: in all.
     #[serde(default)]
     pub service: Option<String>,
-    /// `null`: that of the configuration again.
+    /// `null`: that of the configuration again. One must be given: nobody means that by a slip.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub weight: Option<u16>,
     /// Why, shown beside the server.
     #[serde(default)]

@@ -45,8 +45,9 @@ fn owner(metadata: &ObjectMeta) -> Option<Owner> {
     let owner = Owner { name: found.name.clone(), uid: found.uid.clone() };
     let mut gateway = name(metadata);
     gateway.name.clone_from(&found.name);
-    // Somebody may have taken the label away.
-    let is_called_so = name_of(&gateway) == name(metadata);
+    // Somebody may have taken the label away; another one's is another's word.
+    let has_label = metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(MANAGED_BY));
+    let is_called_so = !has_label && name_of(&gateway) == name(metadata);
     (is_called_so || is_managed(metadata, MANAGED_BY)).then_some(owner)
 }
 
@@ -274,6 +275,15 @@ mod tests {
         let edge = Owner { name: "edge".into(), uid: "g".into() };
         assert_eq!(carrier("lb-kube", "gateway.networking.k8s.io/v1"), Some(edge));
         assert_eq!(carrier("istio", "gateway.networking.k8s.io/v1"), None);
+        let without_label = |called: &str| {
+            let version = "gateway.networking.k8s.io/v1";
+            let owner = json!({ "apiVersion": version, "kind": "Gateway", "name": "edge", "uid": "g" });
+            let metadata = json!({ "name": called, "namespace": "shop", "ownerReferences": [owner] });
+            let found = read::<api::Service, Service>(json!({ "metadata": metadata }));
+            found.expect("a Service").1.gateway
+        };
+        assert_eq!(without_label("lb-kube-edge"), Some(edge.clone()), "somebody has taken it away");
+        assert_eq!(without_label("edge"), None);
         assert_eq!(carrier("lb-kube", "example.org/v1"), None);
         let weight = |manager: &str| {
             let object = json!({

@@ -260,6 +260,7 @@ async fn every_order_reaches_the_director_and_the_event_log() {
         assert_eq!(last.by.as_deref(), Some("alice"));
         served.order(&path, Some(TOKEN), r#"{"colour":"red"}"#).await.problem(422);
     }
+    served.order("/api/v1/servers/weight", Some(TOKEN), r#"{"server":"www1"}"#).await.problem(422);
     let by = Some("alice".to_owned());
     let about = ServerRequest { by, ..ServerRequest::about("www1".to_owned()) };
     let asked = served.asked();

@@ -20,7 +20,13 @@ use crate::cli::servers;
 const REFUSED: u8 = 255;
 
 pub(super) fn run(director: &Director, command: Command, listing: &Listing) -> Result<ExitCode> {
-    let status = client::request_status(&director.socket)?;
+    let status = match &listing.service {
+        // Scripts call it thousands of times.
+        Some(Address { protocol, address, port }) => {
+            client::request_status_of(&director.socket, protocol.name(), *address, *port)?
+        }
+        None => client::request_status(&director.socket)?,
+    };
     let found = listing.service.as_ref().and_then(|wanted| find(&status, wanted));
     let made = match (command, found, &listing.service) {
         (Command::AddService, known, Some(address)) => {
