@@ -82,7 +82,8 @@ pub fn request_status(path: &Path) -> anyhow::Result<Status> {
     }
 }
 
-/// Requests the status with the services at this address alone, for whoever asks thousands of times.
+/// Requests the status with the services at this address alone, for whoever asks thousands of
+/// times.
 pub fn request_status_of(path: &Path, protocol: &str, vip: IpAddr, port: u16) -> anyhow::Result<Status> {
     match request(path, &Request::StatusOf { protocol: protocol.to_owned(), vip, port })? {
         Reply::Status(status) => Ok(*status),

@@ -1,5 +1,5 @@
-//! Whether all is well, as monitoring plugins tell it (Monitoring Plugins Development Guidelines): a
-//! state, one line, and performance data.
+//! Whether all is well, as monitoring plugins tell it (Monitoring Plugins Development Guidelines):
+//! a state, one line, and performance data.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,5 @@
-//! What programs read from `--json`, and from `lb import --report json`: each object says which shape it has.
+//! What programs read from `--json`, and from `lb import --report json`: each object says which
+//! shape it has.
 //!
 //! A shape's number rises when a field goes or gets another meaning; fields may come at any time.
 //! `lb config schema SHAPE` prints its JSON schema.

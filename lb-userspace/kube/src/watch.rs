@@ -19,8 +19,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// The API server ends a watch after so long, in seconds; one that is dead is noticed 5 s later.
 const WATCH_S: u32 = 60;
 
-/// Tells all events of a kind that is always there, for as long as somebody listens. `message` makes
-/// of an event what goes into the channel.
+/// Tells all events of a kind that is always there, for as long as somebody listens. `message`
+/// makes of an event what goes into the channel.
 pub(crate) async fn follow<K, M>(
     api: Api<K>,
     kind: &'static str,

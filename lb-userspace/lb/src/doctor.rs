@@ -92,7 +92,8 @@ pub(crate) async fn look(places: &Places) -> Vec<Line> {
     lines
 }
 
-/// What a real server needs, where `lb realserver setup` has run, or somebody has set it up by hand.
+/// What a real server needs, where `lb realserver setup` has run, or somebody has set it up by
+/// hand.
 fn real_server(places: &Places, is_director: bool) -> Vec<Line> {
     match realserver::recorded(&places.record) {
         Ok(Some(wanted)) => wanted.conditions().into_iter().map(condition).collect(),

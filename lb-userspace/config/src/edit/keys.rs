@@ -1,5 +1,5 @@
-//! Keys of a service or a server, and keys within one of these: set, added where they are not there, and taken
-//! away.
+//! Keys of a service or a server, and keys within one of these: set, added where they are not
+//! there, and taken away.
 
 use super::{behind_anchor, comments_end, line_end, line_start, spliced, with_key};
 use crate::source_map::{SourceMap, SourceSpan};

@@ -133,8 +133,8 @@ fn of_listener(judged: &Judged<'_>, is_programmed: bool) -> [Wanted; 4] {
     [judged.accepted.clone(), programmed, resolved, conflicted]
 }
 
-/// What stands there of other controllers stays, and each where it stands: where two controllers had
-/// different orders, each would write its own for ever.
+/// What stands there of other controllers stays, and each where it stands: where two controllers
+/// had different orders, each would write its own for ever.
 pub(crate) fn of_route(
     route: &Route,
     parents: &[Parent<'_>],

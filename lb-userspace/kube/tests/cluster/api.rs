@@ -201,17 +201,11 @@ impl Api {
     }
 
     pub(crate) fn refuse(&self, name: &str, is_refused: bool) {
-        self.change(|known| match is_refused {
-            true => known.refused.insert(name.to_owned()),
-            false => known.refused.remove(name),
-        });
+        self.change(|known| put_in(&mut known.refused, name, is_refused));
     }
 
     pub(crate) fn hang(&self, name: &str, hangs: bool) {
-        self.change(|known| match hangs {
-            true => known.hanging.insert(name.to_owned()),
-            false => known.hanging.remove(name),
-        });
+        self.change(|known| put_in(&mut known.hanging, name, hangs));
     }
 
     /// A release of the Gateway API comes whose routes have another version.
@@ -262,6 +256,10 @@ impl Api {
         });
         ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(lines)).into_response()
     }
+}
+
+fn put_in(names: &mut BTreeSet<String>, name: &str, is_in: bool) -> bool {
+    if is_in { names.insert(name.to_owned()) } else { names.remove(name) }
 }
 
 struct News {
@@ -358,11 +356,8 @@ async fn answer(State(api): State<Api>, method: Method, uri: Uri, body: Bytes) -
     let Some(target) = Target::of(uri.path()) else {
         return refusal(StatusCode::NOT_FOUND, "NotFound", "no such path");
     };
-    let version = match (api.known().has_routes_in_v1, target.resource.as_str(), target.version.as_str()) {
-        (true, "tcproutes" | "udproutes", "v1") => "v1alpha2",
-        (true, "tcproutes" | "udproutes", _) => "none",
-        (_, _, version) => version,
-    };
+    let in_v1 = api.known().has_routes_in_v1;
+    let version = discovery::version_of(&target.resource, &target.version, in_v1);
     if !discovery::knows(&target.group, version, &target.resource, has_gateway_api) {
         // As real ones do, without a status.
         return (StatusCode::NOT_FOUND, "404 page not found\n").into_response();
