@@ -69,6 +69,17 @@ fn a_director_is_looked_over() {
 fn a_real_server_is_looked_over_and_mended() {
     let talk = Talk::new(&unique_name("doctorserver")).expect("the cluster comes up");
     let www1 = talk.www1.node();
+    // The lab has set it up by hand.
+    www1.answer_arp_for_own().expect("sysctl");
+    let (said, code) = examine(&talk, www1, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let by_hand = "warning  this machine is a real server for 211.58.250.6 that somebody has set up by hand";
+    assert_says(&said, &[by_hand, "lb realserver setup --vip 211.58.250.6", "ok       lo has 211.58.250.6"]);
+    www1.answer_arp_for_all().expect("sysctl");
+    let (said, code) = examine(&talk, www1, &[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert_says(&said, &["wrong    net.ipv4.conf.all.arp_ignore is 0"]);
+    www1.lose_vip(VIP).expect("it had the VIP");
     let (said, code) = examine(&talk, www1, &[]);
     assert_eq!(code, Some(0), "{said}");
     assert_says(&said, &["warning  this machine is neither a director"]);

@@ -179,16 +179,29 @@ fn services_are_added_edited_and_deleted() {
     assert!(rules(director).starts_with("-A -t 211.58.250.6:7777 -s wrr -p 90\n"), "{}", rules(director));
     drop(connect(client, SERVICE).expect("it serves"));
     done(director, &["-E", "-u", WEB, "-s", "rr", "-o"]);
+    done(director, &["-e", "-t", WEB, "-r", "211.58.250.25", "-w", "6", "-x", "50"]);
+    done(director, &["-e", "-t", WEB, "-r", "211.58.250.25:7777", "-w", "7", "-x", "60"]);
+    assert_eq!(
+        overlay(director).matches("~ server tcp/211.58.250.6:7777/").count(),
+        1,
+        "{}",
+        overlay(director)
+    );
+    assert!(rules(director).contains("-r 211.58.250.25:7777 -g -w 7\n"), "{}", rules(director));
     let saved = rules(director);
     assert!(saved.contains("-A -u 211.58.250.6:7777 -s rr -o\n"), "{saved}");
     printed(director, &["save"]);
     assert_eq!((rules(director), overlay(director)), (saved, String::new()));
     let file = std::fs::read_to_string(director.configuration().expect("a file")).expect("the file");
     assert!(file.contains("scheduler: wrr\n") && file.contains("persistence: { timeout: 90s }\n"), "{file}");
+    assert!(file.contains("weight: 7") && file.contains("upper_threshold: 60"), "{file}");
 
     for (words, code, why) in [
         (&["-E", "-t", NEW] as &[&str], 255, "No such service\n"),
         (&["-D", "-t", NEW], 255, "No such service\n"),
+        (&["-e", "-t", NEW, "-r", "211.58.250.25"], 255, "Service not defined\n"),
+        (&["-e", "-t", WEB, "-r", "211.58.250.99"], 255, "No such destination\n"),
+        (&["-e", "-t", WEB, "-r", "211.58.250.25", "-y", "5"], 1, "upper_threshold"),
         (&["-Z", "-t", NEW], 255, "No such service\n"),
         (&["-a", "-t", NEW, "-r", "211.58.250.25"], 255, "Service not defined\n"),
         (&["-A", "-t", NEW, "-s", "none"], 255, "Scheduler or persistence engine not found\n"),

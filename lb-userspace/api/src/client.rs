@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -78,6 +78,17 @@ impl fmt::Display for NoPermission {
 pub fn request_status(path: &Path) -> anyhow::Result<Status> {
     match request(path, &Request::Status)? {
         Reply::Status(status) => Ok(*status),
+        other => Err(unexpected(path, other)),
+    }
+}
+
+/// Requests the status with the services at this address alone, for whoever asks thousands of
+/// times.
+pub fn request_status_of(path: &Path, protocol: &str, vip: IpAddr, port: u16) -> anyhow::Result<Status> {
+    match request(path, &Request::StatusOf { protocol: protocol.to_owned(), vip, port })? {
+        Reply::Status(status) => Ok(*status),
+        // A director of an earlier version.
+        Reply::Error(_) => request_status(path),
         other => Err(unexpected(path, other)),
     }
 }

@@ -1,11 +1,12 @@
 //! What the HTTP API has besides the types of the control socket: pages of lists, bodies of orders,
 //! problems, and the history that the page draws.
 
-use lb_model::overlay::NewService;
+use lb_model::overlay::{Change, NewService};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::connections::Connection;
+use crate::health::State;
 use crate::status::ServerStatus;
 
 /// A part of a list.
@@ -76,6 +77,9 @@ pub struct Point {
 pub struct DrainServer {
     /// Name or address, with a port or without.
     pub server: String,
+    /// Only in this service, by its name or `VIP:PORT`; `null`: in all.
+    #[serde(default)]
+    pub service: Option<String>,
     /// Why, shown beside the server.
     #[serde(default)]
     pub reason: Option<String>,
@@ -87,6 +91,26 @@ pub struct DrainServer {
 pub struct EnableServer {
     /// Name or address, with a port or without.
     pub server: String,
+    /// Only in this service, by its name or `VIP:PORT`; `null`: in all.
+    #[serde(default)]
+    pub service: Option<String>,
+}
+
+/// Body of `POST /api/v1/servers/weight`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WeighServer {
+    /// Name or address, with a port or without.
+    pub server: String,
+    /// Only in this service, by its name or `VIP:PORT`; `null`: in all.
+    #[serde(default)]
+    pub service: Option<String>,
+    /// `null`: that of the configuration again. One must be given: nobody means that by a slip.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub weight: Option<u16>,
+    /// Why, shown beside the server.
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
 /// Body of `POST /api/v1/servers/probe`.
@@ -108,6 +132,70 @@ pub struct MoveGroup {
     pub group: Option<String>,
 }
 
+/// Body of `POST /api/v1/cluster/standby`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Standby {
+    /// Even if no other node is ready for the groups that are active here.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Body of `POST /api/v1/cluster/maintenance`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Maintenance {
+    pub on: bool,
+    /// Even if no other node is ready for the groups that are active here.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Body of `POST /api/v1/overlay/change`: all of these changes or none, as those of `lb add`, `lb
+/// remove` and `lb ipvsadm`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeOverlay {
+    pub changes: Vec<Change>,
+}
+
+/// Body of `POST /api/v1/overlay/clear`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClearOverlay {
+    /// Only what this source has changed, such as `cli`; `null`: all.
+    #[serde(default)]
+    pub source: Option<String>,
+}
+
+/// Body of `POST /api/v1/counters/zero`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ZeroCounters {
+    /// By its name or `VIP:PORT`; `null`: of all services.
+    #[serde(default)]
+    pub service: Option<String>,
+}
+
+/// Body of `POST /api/v1/alerts/test`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TestAlerts {
+    /// `null`: all.
+    #[serde(default)]
+    pub receiver: Option<String>,
+}
+
+/// Whether all is well, as `lb health` tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Verdict {
+    pub state: State,
+    /// The exit code of monitoring plugins: 0 to 3.
+    pub code: u8,
+    /// One line, with performance data.
+    pub text: String,
+}
+
 /// Body of `POST /api/v1/sources`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -118,7 +206,7 @@ pub struct ReplaceSource {
     pub services: Vec<NewService>,
 }
 
-/// Body of `POST /api/v1/reload`: nothing.
+/// Body of `POST /api/v1/reload`, `diff` and `cluster/resume`: nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reload {}

@@ -3,6 +3,7 @@
 //! - [`status`]: a snapshot of the running director
 //! - [`events`]: the event log
 //! - [`findings`]: problems around the director
+//! - [`health`]: whether all is well, as monitoring plugins tell it
 //! - [`top`]: clients that do most
 //! - [`trace`]: what was decided for single packets
 //! - [`connections`]: entries of the connection table
@@ -18,9 +19,10 @@ pub mod connections;
 pub mod difference;
 pub mod events;
 pub mod findings;
+pub mod health;
 pub mod http;
 pub mod rates;
-#[cfg(feature = "samples")]
+#[cfg(any(test, feature = "samples"))]
 pub mod samples;
 pub mod schema;
 pub mod status;

@@ -1,4 +1,5 @@
-//! What programs read from `--json`: each object says which shape it has.
+//! What programs read from `--json`, and from `lb import --report json`: each object says which
+//! shape it has.
 //!
 //! A shape's number rises when a field goes or gets another meaning; fields may come at any time.
 //! `lb config schema SHAPE` prints its JSON schema.
@@ -16,6 +17,7 @@ pub const ALERT_TEST: &str = "lb/alert_test/1";
 pub const CHECK: &str = "lb/check/1";
 pub const DIFF: &str = "lb/diff/1";
 pub const DOCTOR: &str = "lb/doctor/1";
+pub const IMPORT: &str = "lb/import/1";
 pub const OVERLAY: &str = "lb/overlay/1";
 pub const RELOAD: &str = "lb/reload/1";
 

@@ -4,6 +4,7 @@
 //! early if the client shuts its side of the connection down. A listing of connections:
 //! [`Reply::Connections`], then a [`Reply::ListingEnded`].
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use lb_model::overlay::{Change, ChangedFile, NewService, Overlays};
@@ -25,6 +26,15 @@ pub const DEFAULT_PATH: &str = "/run/lb/lb.sock";
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Request {
     Status,
+    /// The status with this service alone, and without what was changed at run time: where there
+    /// are thousands of services it is short.
+    StatusOf {
+        /// `tcp` or `udp`.
+        protocol: String,
+        vip: IpAddr,
+        /// The first one.
+        port: u16,
+    },
     Events {
         /// Only those with a larger [`Record::number`]; all if the director knows no such number.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -237,7 +247,7 @@ pub enum Reply {
 
 #[cfg(test)]
 mod tests {
-    use lb_model::overlay::{NewPersistence, Settings};
+    use lb_model::overlay::{NewPersistence, ServerSettings, Settings};
 
     use super::*;
 
@@ -262,9 +272,14 @@ mod tests {
         };
         let changes = vec![
             Change::EditService { service: "web".into(), settings },
+            Change::EditServer {
+                service: "web".into(),
+                server: "www1".into(),
+                settings: ServerSettings { weight: Some(0), ..ServerSettings::default() },
+            },
             Change::RemoveService { service: "dns".into() },
         ];
-        let saved = Overlays::from([("cli".to_owned(), changes[1..].to_vec())]);
+        let saved = Overlays::from([("cli".to_owned(), changes[2..].to_vec())]);
         for (request, text) in [
             (
                 Request::ClearOverlay { source: None, saved: None },
@@ -287,10 +302,14 @@ mod tests {
                 },
                 r#"{"command":"replace_source","source":"kubernetes","services":[{"vip":"192.0.2.10:80","check":"http","check_port":10256,"check_request":"/healthz","servers":[]}]}"#,
             ),
+            (
+                Request::StatusOf { protocol: "tcp".into(), vip: [192, 0, 2, 10].into(), port: 80 },
+                r#"{"command":"status_of","protocol":"tcp","vip":"192.0.2.10","port":80}"#,
+            ),
             (Request::Zero { service: None }, r#"{"command":"zero","service":null}"#),
             (
                 Request::Changes { source: "cli".into(), changes },
-                r#"{"command":"changes","source":"cli","changes":[{"change":"edit_service","service":"web","settings":{"scheduler":"mh","hash_port":true,"persistence":{"timeout_s":600}}},{"change":"remove_service","service":"dns"}]}"#,
+                r#"{"command":"changes","source":"cli","changes":[{"change":"edit_service","service":"web","settings":{"scheduler":"mh","hash_port":true,"persistence":{"timeout_s":600}}},{"change":"edit_server","service":"web","server":"www1","settings":{"weight":0}},{"change":"remove_service","service":"dns"}]}"#,
             ),
         ] {
             assert_eq!(serde_json::to_string(&request).expect("JSON"), text);

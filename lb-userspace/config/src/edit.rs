@@ -1,15 +1,17 @@
 //! Changes of a file's text that keep the rest as it is, comments and layout included: entries of
-//! lists are added and removed, keys of services are set (`edit/keys.rs`). `edit/cut.rs` is for
-//! many services at once.
+//! lists are added and removed, keys of services and servers are set (`edit/keys.rs`).
+//! `edit/cut.rs` is for many services at once, `edit/servers.rs` for many servers.
 
 mod cut;
 mod keys;
+mod servers;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 
 pub(crate) use self::cut::Cut;
-pub(crate) use self::keys::{To, set};
+pub(crate) use self::keys::{Owner, To, set};
+pub(crate) use self::servers::servers_changed;
 
 use super::source_map::{SourceMap, SourceSpan, behind_anchor, flow_end};
 

@@ -208,6 +208,6 @@ impl Ledger {
                 });
             }
         }
-        Report { schema: 1, lines: entries, assumed: self.assumed.clone() }
+        Report { lines: entries, assumed: self.assumed.clone() }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A line of a source file: the number of the file in the order of reading, and the line, from 1.
@@ -12,7 +13,7 @@ pub(crate) struct At {
 }
 
 /// What became of a line. Of a line that several things became of, the last one counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fate {
     /// `lb` needs nothing of the kind.
@@ -39,7 +40,7 @@ impl Fate {
 }
 
 /// A line of the source in the report.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Entry {
     pub file: String,
     /// From 1.
@@ -52,10 +53,8 @@ pub struct Entry {
 }
 
 /// What became of all lines that are not blank, in the order of the files.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Report {
-    /// Version of this form.
-    pub schema: u32,
     pub lines: Vec<Entry>,
     /// What the YAML says that no line of the source did.
     pub assumed: Vec<String>,

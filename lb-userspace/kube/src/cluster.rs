@@ -80,6 +80,8 @@ pub(crate) struct Service {
     pub finalizers: Vec<String>,
     /// The Gateway that it is the carrier of.
     pub gateway: Option<Owner>,
+    /// Whether its label says that `lb-kube` has made it.
+    pub has_label: bool,
 }
 
 /// A Gateway, as a carrier names it; both are in one namespace.

@@ -28,6 +28,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::Object;
 use kube::runtime::watcher::Event;
 
+pub(crate) use self::carrier::name_of;
 use self::resources::{self as api, Kind};
 use crate::cluster::{Name, POOL, Read, SCHEDULER, Store, read};
 use crate::config::Config;

@@ -6,7 +6,8 @@
 //! - `config`: the file, with pools of addresses; `address`: ranges of them
 //! - `pools`: which Service gets which addresses; pure
 //! - `desired`: the director's services; pure
-//! - `decisions`: what is to be written to the cluster; pure. `writer`: it is written
+//! - `decisions`: what is to be written to the cluster; pure. `writer`: it is written, and
+//!   `patience`: what hangs there holds up no others
 //! - `gateway`: the Gateway API, whose Gateways get Services of their own
 //! - `lease`: who writes; pure. `elector`: the Lease itself
 //! - `director`: the director is given its services
@@ -24,6 +25,7 @@ mod elector;
 mod gateway;
 mod health;
 mod lease;
+mod patience;
 mod pools;
 mod runner;
 mod watch;

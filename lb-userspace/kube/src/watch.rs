@@ -19,14 +19,42 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// The API server ends a watch after so long, in seconds; one that is dead is noticed 5 s later.
 const WATCH_S: u32 = 60;
 
-/// Tells all events of a kind, for as long as somebody listens. `message` makes of an event what
-/// goes into the channel.
+/// Tells all events of a kind that is always there, for as long as somebody listens. `message`
+/// makes of an event what goes into the channel.
 pub(crate) async fn follow<K, M>(
     api: Api<K>,
     kind: &'static str,
     to: mpsc::Sender<M>,
     message: impl Fn(Event<K>) -> M,
 ) where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    watch(api, kind, to, message, |_| false).await;
+}
+
+/// The same of a kind that may be taken away, or go on in another version. Returns whether it has
+/// gone; else nobody listens any more.
+pub(crate) async fn follow_while_there<K, M>(
+    api: Api<K>,
+    kind: &'static str,
+    to: mpsc::Sender<M>,
+    message: impl Fn(Event<K>) -> M,
+) -> bool
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    watch(api, kind, to, message, |error| code(error) == Some(404)).await
+}
+
+/// Returns whether it has ended by an error.
+async fn watch<K, M>(
+    api: Api<K>,
+    kind: &'static str,
+    to: mpsc::Sender<M>,
+    message: impl Fn(Event<K>) -> M,
+    ends: impl Fn(&watcher::Error) -> bool,
+) -> bool
+where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let doing = format!("watching {kind}");
@@ -44,11 +72,12 @@ pub(crate) async fn follow<K, M>(
                         pause = FIRST_PAUSE;
                     }
                     if to.send(message(event)).await.is_err() {
-                        return;
+                        return false;
                     }
                 }
+                Err(error) if ends(&error) => return true,
                 Err(error) => {
-                    let is_too_old = is_too_old(&error);
+                    let is_too_old = code(&error) == Some(410);
                     if is_too_old {
                         tracing::debug!("{doing}: what was seen last is too old, all is listed again");
                     } else {
@@ -65,15 +94,15 @@ pub(crate) async fn follow<K, M>(
     }
 }
 
-/// Whether the server has forgotten what was seen last. One that says so at the start of a watch
-/// would be asked for the same again and again.
-fn is_too_old(error: &watcher::Error) -> bool {
+/// The server's code, if it has given one. With 410 it has forgotten what was seen last; one that
+/// says so at the start of a watch would be asked for the same again and again.
+fn code(error: &watcher::Error) -> Option<u16> {
     match error {
-        watcher::Error::WatchError(status) => status.code == 410,
+        watcher::Error::WatchError(status) => Some(status.code),
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code == 410,
-        _ => false,
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(status.code),
+        _ => None,
     }
 }
 

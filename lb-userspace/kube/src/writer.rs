@@ -7,6 +7,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::decisions::{Verdict, What, Write};
+use crate::patience::Patience;
 use crate::words::{self, Told, in_one};
 
 pub(crate) struct Writer {
@@ -14,6 +15,8 @@ pub(crate) struct Writer {
     recorder: Recorder,
     told: Told,
     told_of_events: Told,
+    patience: Patience,
+    patience_with_events: Patience,
 }
 
 impl Writer {
@@ -21,16 +24,22 @@ impl Writer {
     pub(crate) fn new(client: Client, me: String) -> Self {
         let reporter = Reporter { controller: "lb-kube".to_owned(), instance: Some(me) };
         let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, recorder, told: Told::default(), told_of_events: Told::default() }
+        let [told, told_of_events] = [Told::default(), Told::default()];
+        let [patience, patience_with_events] = [Patience::default(), Patience::default()];
+        Self { client, recorder, told, told_of_events, patience, patience_with_events }
     }
 
     /// Returns whether all is written; what a Service that has changed meanwhile needs is decided
     /// anew when the watch tells of it.
     pub(crate) async fn write(&mut self, writes: Vec<Write>) -> bool {
         let mut refused = Vec::new();
-        for write in writes {
-            let doing = format!("writing to the Service {}", write.name);
-            match self.write_one(&write).await {
+        let subject = |write: &Write| format!("Service {}", write.name);
+        for write in self.patience.round(writes, subject) {
+            let subject = subject(&write);
+            let doing = format!("writing to the {subject}");
+            let done = write_one(&self.client, &write);
+            let Some(done) = self.patience.wait(&subject, done).await else { continue };
+            match done {
                 Ok(()) => {}
                 Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
                     tracing::debug!("{doing}: {}", status.message);
@@ -50,23 +59,12 @@ impl Writer {
                 self.tell(&write, verdict).await;
             }
         }
+        refused.extend(self.patience.troubles());
         match refused.is_empty() {
             true => self.told.end("the API server takes what is written again"),
             false => self.told.trouble(in_one(&refused)),
         }
         refused.is_empty()
-    }
-
-    async fn write_one(&self, write: &Write) -> kube::Result<()> {
-        let services: Api<Service> = Api::namespaced(self.client.clone(), &write.name.namespace);
-        let patch = Patch::Merge(body(write));
-        let (name, parameters) = (&write.name.name, PatchParams::default());
-        match &write.what {
-            What::Finalizers(_) => services.patch(name, &parameters, &patch).await?,
-            What::Status { .. } => services.patch_status(name, &parameters, &patch).await?,
-        };
-        tracing::info!("Service {}: {}", write.name, shown(&write.what));
-        Ok(())
     }
 
     /// An event that is lost is no reason to stop: the condition says the same.
@@ -86,11 +84,28 @@ impl Writer {
             uid: Some(write.uid.clone()),
             ..ObjectReference::default()
         };
-        match self.recorder.publish(&event, &about).await {
+        let told = self.recorder.publish(&event, &about);
+        let Some(told) = self.patience_with_events.wait("events", told).await else {
+            self.patience_with_events.troubles().for_each(|text| self.told_of_events.trouble(text));
+            return;
+        };
+        match told {
             Ok(()) => self.told_of_events.end("the API server takes events again"),
             Err(error) => self.told_of_events.trouble(words::of("telling an event", &error)),
         }
     }
+}
+
+async fn write_one(client: &Client, write: &Write) -> kube::Result<()> {
+    let services: Api<Service> = Api::namespaced(client.clone(), &write.name.namespace);
+    let patch = Patch::Merge(body(write));
+    let (name, parameters) = (&write.name.name, PatchParams::default());
+    match &write.what {
+        What::Finalizers(_) => services.patch(name, &parameters, &patch).await?,
+        What::Status { .. } => services.patch_status(name, &parameters, &patch).await?,
+    };
+    tracing::info!("Service {}: {}", write.name, shown(&write.what));
+    Ok(())
 }
 
 /// The longest note of an event, and the longest message of a condition, in bytes.

@@ -13,6 +13,8 @@ mod import;
 mod ipvsadm;
 mod orders;
 mod output;
+#[cfg(test)]
+mod over_http;
 mod overlay;
 mod probe;
 mod realserver;

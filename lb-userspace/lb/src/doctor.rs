@@ -18,7 +18,7 @@ use lb_api::findings::Finding;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::realserver::{self, Condition};
+use crate::realserver::{self, Condition, Tunnel, Wanted};
 
 /// How it is with a thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
@@ -92,20 +92,43 @@ pub(crate) async fn look(places: &Places) -> Vec<Line> {
     lines
 }
 
-/// What a real server needs, where `lb realserver setup` has run.
+/// What a real server needs, where `lb realserver setup` has run, or somebody has set it up by
+/// hand.
 fn real_server(places: &Places, is_director: bool) -> Vec<Line> {
     match realserver::recorded(&places.record) {
         Ok(Some(wanted)) => wanted.conditions().into_iter().map(condition).collect(),
         Ok(None) if is_director => vec![],
-        Ok(None) => vec![Line::warning(
-            format!(
-                "this machine is neither a director (there is no {}) nor a real server by `lb realserver setup`",
-                places.config.display()
-            ),
-            "name the director's configuration by --config, or run `lb realserver setup --vip ADDRESS` here",
-        )],
+        Ok(None) => match realserver::by_hand() {
+            Ok(Some(wanted)) => set_up_by_hand(&wanted),
+            Ok(None) => vec![Line::warning(
+                format!(
+                    "this machine is neither a director (there is no {}) nor a real server: lo has no VIP",
+                    places.config.display()
+                ),
+                "name the director's configuration by --config, or run `lb realserver setup --vip ADDRESS` here",
+            )],
+            Err(error) => vec![Line::warning(format!("{error:#}"), "")],
+        },
         Err(error) => vec![Line::wrong(format!("{error:#}"), "")],
     }
+}
+
+/// What the machine needs for what is there, and that nothing of ours brings it back.
+fn set_up_by_hand(wanted: &Wanted) -> Vec<Line> {
+    let vips: Vec<String> = wanted.vips.iter().map(ToString::to_string).collect();
+    let words: Vec<String> = vips.iter().map(|vip| format!("--vip {vip}")).collect();
+    let tunnels = wanted.tunnels.iter().map(|tunnel| format!(" --tunnel {}", tunnel.name()));
+    let mut mend = format!("`lb realserver setup {}{}", words.join(" "), tunnels.collect::<String>());
+    if wanted.tunnels.contains(&Tunnel::Gue) {
+        mend += &format!(" --gue-port {}", wanted.gue_port);
+    }
+    let text = format!(
+        "this machine is a real server for {} that somebody has set up by hand: nobody knows whether it will be one \
+         after the next boot",
+        vips.join(", ")
+    );
+    let known = Line::warning(text, mend + "` writes a unit that sees to it");
+    [known].into_iter().chain(wanted.conditions().into_iter().map(condition)).collect()
 }
 
 fn condition(condition: Condition) -> Line {

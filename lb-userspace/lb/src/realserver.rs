@@ -28,6 +28,17 @@ pub(crate) enum Tunnel {
     Gre,
 }
 
+impl Tunnel {
+    /// As `--tunnel` has it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Ipip => "ipip",
+            Self::Gue => "gue",
+            Self::Gre => "gre",
+        }
+    }
+}
+
 /// What the machine is to be a real server for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Wanted {
@@ -102,6 +113,31 @@ pub(crate) fn recorded(file: &Path) -> Result<Option<Wanted>> {
     Ok(Record::read(file)?.and_then(|record| record.wanted))
 }
 
+/// What somebody has made the machine a real server for by other means: addresses of its own on the
+/// loopback interface, and ends of tunnels. `None`: there are no such addresses.
+pub(crate) fn by_hand() -> Result<Option<Wanted>> {
+    Ok(found(condition::addresses_of_loopback()?, condition::is_up, condition::port_of_gue()))
+}
+
+fn found(on_loopback: Vec<IpAddr>, is_up: impl Fn(&str) -> bool, gue: Option<u16>) -> Option<Wanted> {
+    let is_vip = |address: &IpAddr| match address {
+        IpAddr::V4(address) => !address.is_loopback() && !address.is_link_local(),
+        IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
+    };
+    let vips: Vec<IpAddr> = on_loopback.into_iter().filter(is_vip).collect();
+    if vips.is_empty() {
+        return None;
+    }
+    let ends: [(Tunnel, &[&str]); 2] = [(Tunnel::Ipip, &["tunl0", "sit0"]), (Tunnel::Gre, &["gre0"])];
+    let ends = ends.into_iter().filter(|(_, devices)| devices.iter().any(|device| is_up(device)));
+    let tunnels = match gue {
+        // What comes out of GUE goes through the same devices.
+        Some(_) => vec![Tunnel::Gue],
+        None => ends.map(|(tunnel, _)| tunnel).collect(),
+    };
+    Some(Wanted { vips, tunnels, gue_port: gue.unwrap_or(lb_common::tunnel::GUE_PORT) })
+}
+
 /// Takes back what [`setup`] has done, last things first. Returns whether there was anything.
 pub(crate) fn undo(file: &Path, mut tell: impl FnMut(&str)) -> Result<bool> {
     let Some(mut record) = Record::read(file)? else { return Ok(false) };
@@ -143,6 +179,24 @@ mod tests {
     fn ipv6_has_no_arp() {
         let of_v6 = ["sysctl -w net.ipv6.conf.lo.disable_ipv6=0", "ip address add 2001:db8::10/128 dev lo"];
         assert_eq!(mends(&["2001:db8::10"], &[]), of_v6);
+    }
+
+    #[test]
+    fn what_somebody_has_set_up_by_hand_is_found() {
+        let addresses = |texts: &[&str]| -> Vec<IpAddr> {
+            texts.iter().map(|text| text.parse().expect("an address")).collect()
+        };
+        let own = ["127.0.0.1", "::1", "127.0.0.53", "169.254.20.10", "fe80::1"];
+        assert_eq!(found(addresses(&own), |_| true, Some(6080)), None, "none of them is a VIP");
+        let vips = ["192.0.2.10", "2001:db8::10"];
+        let all = addresses(&[&own[..], &vips].concat());
+        let of = |tunnels: &[Tunnel], gue_port: u16| {
+            Some(Wanted { vips: addresses(&vips), tunnels: tunnels.to_vec(), gue_port })
+        };
+        assert_eq!(found(all.clone(), |_| false, None), of(&[], lb_common::tunnel::GUE_PORT));
+        let both = of(&[Tunnel::Ipip, Tunnel::Gre], lb_common::tunnel::GUE_PORT);
+        assert_eq!(found(all.clone(), |device| ["sit0", "gre0"].contains(&device), None), both);
+        assert_eq!(found(all, |device| device == "tunl0", Some(7000)), of(&[Tunnel::Gue], 7000));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Config, Protocol};
+use crate::{Config, Protocol, TunnelKind};
 
 /// The source of `lb add` and `lb remove`.
 pub const CLI: &str = "cli";
@@ -33,7 +33,7 @@ pub type Overlays = BTreeMap<String, Vec<Change>>;
 
 /// One change. Services go by their name, servers by name or address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "change", rename_all = "snake_case")]
+#[serde(tag = "change", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Change {
     AddServer {
         service: String,
@@ -42,6 +42,12 @@ pub enum Change {
     RemoveServer {
         service: String,
         server: String,
+    },
+    /// The server keeps whatever settings do not name.
+    EditServer {
+        service: String,
+        server: String,
+        settings: ServerSettings,
     },
     AddService {
         service: NewService,
@@ -62,6 +68,7 @@ impl Change {
         match self {
             Self::AddServer { service, .. }
             | Self::RemoveServer { service, .. }
+            | Self::EditServer { service, .. }
             | Self::EditService { service, .. }
             | Self::RemoveService { service } => Some(service),
             Self::AddService { .. } => None,
@@ -87,6 +94,54 @@ pub struct NewServer {
     pub lower_threshold: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gue_port: Option<u16>,
+}
+
+impl NewServer {
+    /// With these settings; where they name another method a port of GUE of before goes.
+    pub fn edit(&mut self, settings: &ServerSettings) {
+        let ServerSettings { weight, forward, upper_threshold, lower_threshold, gue_port } = settings;
+        if is_not_gue(forward.as_deref()) {
+            self.gue_port = None;
+        }
+        self.weight = weight.or(self.weight);
+        self.forward = forward.clone().or_else(|| self.forward.take());
+        self.upper_threshold = upper_threshold.or(self.upper_threshold);
+        self.lower_threshold = lower_threshold.or(self.lower_threshold);
+        self.gue_port = gue_port.or(self.gue_port);
+    }
+}
+
+/// What `ipvsadm -e` can say of a server, in the words of the file; what is left out stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServerSettings {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forward: Option<String>,
+    /// 0: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upper_threshold: Option<u32>,
+    /// 0: three quarters of the upper one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lower_threshold: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gue_port: Option<u16>,
+}
+
+impl ServerSettings {
+    /// What has come of both, of which these are the later ones.
+    #[must_use]
+    pub fn after(self, earlier: Self) -> Self {
+        let has_port = !is_not_gue(self.forward.as_deref());
+        Self {
+            weight: self.weight.or(earlier.weight),
+            forward: self.forward.or(earlier.forward),
+            upper_threshold: self.upper_threshold.or(earlier.upper_threshold),
+            lower_threshold: self.lower_threshold.or(earlier.lower_threshold),
+            gue_port: self.gue_port.or_else(|| earlier.gue_port.filter(|_| has_port)),
+        }
+    }
 }
 
 /// A service, whose values are those of the file; the keys of its check, hash and persistence are
@@ -129,6 +184,7 @@ impl NewService {
 
 /// How a service finds a server for a client: what `ipvsadm -A` and `-E` can say.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Settings {
     /// `None`: the file's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -155,6 +211,11 @@ pub struct NewPersistence {
     pub prefix: Option<u8>,
 }
 
+/// Whether this method has no port of its own.
+fn is_not_gue(forward: Option<&str>) -> bool {
+    forward.is_some_and(|method| method != TunnelKind::Gue.name())
+}
+
 const fn is_off(switch: &bool) -> bool {
     !*switch
 }
@@ -178,6 +239,7 @@ impl fmt::Display for Change {
                 write!(f, "+ server {service}/{name}")
             }
             Self::RemoveServer { service, server } => write!(f, "- server {service}/{server}"),
+            Self::EditServer { service, server, .. } => write!(f, "~ server {service}/{server}"),
             Self::AddService { service } => {
                 write!(f, "+ service {}", service.name.as_ref().unwrap_or(&service.vip))
             }
@@ -197,6 +259,33 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_edits_of_a_server_the_later_one_counts() {
+        let edit = |weight: Option<u16>, forward: Option<&str>, gue_port: Option<u16>| ServerSettings {
+            weight,
+            forward: forward.map(str::to_owned),
+            gue_port,
+            ..ServerSettings::default()
+        };
+        let first = edit(Some(2), Some("gue"), Some(6080));
+        for (second, both) in [
+            (edit(Some(3), None, None), edit(Some(3), Some("gue"), Some(6080))),
+            (edit(None, Some("direct"), None), edit(Some(2), Some("direct"), None)),
+            (edit(None, Some("gue"), None), edit(Some(2), Some("gue"), Some(6080))),
+        ] {
+            assert_eq!(second.clone().after(first.clone()), both);
+            // A server that has come with the first one's words is the same after the second.
+            let mut server = NewServer::default();
+            server.edit(&first);
+            server.edit(&second);
+            let NewServer { weight, forward, gue_port, .. } = server;
+            assert_eq!(edit(weight, forward.as_deref(), gue_port), both);
+        }
+        let full = ServerSettings { upper_threshold: Some(9), ..ServerSettings::default() };
+        let none = ServerSettings { upper_threshold: Some(0), ..ServerSettings::default() };
+        assert_eq!(none.clone().after(full), none);
+    }
 
     #[test]
     fn every_source_but_that_of_the_command_line_is_a_programs() {

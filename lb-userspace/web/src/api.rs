@@ -15,13 +15,16 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::routing::{MethodRouter, get, post};
+use lb_api::difference::Difference;
 use lb_api::events::Record;
 use lb_api::http::{
-    ConnectionPage, Done, DrainServer, EnableServer, History, MoveGroup, Page, ProbeServer, Reload,
-    ReplaceSource, ServerEntry,
+    ChangeOverlay, ClearOverlay, ConnectionPage, Done, DrainServer, EnableServer, History, Maintenance,
+    MoveGroup, Page, ProbeServer, Reload, ReplaceSource, ServerEntry, Standby, TestAlerts, Verdict,
+    WeighServer, ZeroCounters,
 };
-use lb_api::status::{Accepted, ClusterStatus, FindingStatus, ProbeReport, ServiceStatus, Status};
-use lb_api::wire::Replaced;
+use lb_api::status::{Accepted, AlertTest, ClusterStatus, FindingStatus, ProbeReport, ServiceStatus, Status};
+use lb_api::top::TopClient;
+use lb_api::wire::{Overlay, Replaced};
 use schemars::{Schema, SchemaGenerator};
 
 use crate::problem::Refusal;
@@ -76,6 +79,7 @@ const EVENTS: &[Parameter] = &[
     number("limit", "Number of events, 1 to 1000; default 100"),
     number("after", "Only events after this number: to follow them"),
     number("before", "Only events before this number: to go back"),
+    text("since", "Only events since this time, such as `2026-07-12T08:30:00Z`"),
     text("level", "Only `info`, `warning` or `error`"),
     text("event", "Only events of this name"),
     text("service", "Only events of this service"),
@@ -86,7 +90,7 @@ const SERVICE: Parameter = text("service", "Only this service, by its name");
 const SEARCH: Parameter = text("search", "Only where this is a part of a name or an address");
 
 /// Every endpoint, by its path below `/api`.
-pub(crate) const ENDPOINTS: [Endpoint; 17] = [
+pub(crate) const ENDPOINTS: [Endpoint; 29] = [
     Endpoint {
         path: "/v1/status",
         about: "The whole status, as of `lb status --json`, not older than 2 s",
@@ -170,6 +174,41 @@ pub(crate) const ENDPOINTS: [Endpoint; 17] = [
         route: || get(read::cluster),
     },
     Endpoint {
+        path: "/v1/health",
+        about: "Whether all is well, as of `lb health`, by servers that are up and findings; 404 if there is no such service",
+        parameters: &[&[
+            SERVICE,
+            number(
+                "warning",
+                "WARNING if less than this share of a service's servers is up, in percent; default 100",
+            ),
+            number(
+                "critical",
+                "CRITICAL if less than this share of a service's servers is up, in percent; default 0",
+            ),
+        ]],
+        body: None,
+        reply: schema!(Verdict),
+        route: || get(read::health),
+    },
+    Endpoint {
+        path: "/v1/clients",
+        about: "Clients that have and open most connections, or whose packets are refused most, as of `lb top-clients`; it \
+                takes a second. One at a time: 503 if another is under way",
+        parameters: &[PAGING],
+        body: None,
+        reply: schema!(Page<TopClient>),
+        route: || get(read::clients),
+    },
+    Endpoint {
+        path: "/v1/overlay",
+        about: "What was changed at run time, by source",
+        parameters: &[],
+        body: None,
+        reply: schema!(Overlay),
+        route: || get(read::overlay),
+    },
+    Endpoint {
         path: "/v1/openapi.json",
         about: "This document",
         parameters: &[],
@@ -194,6 +233,14 @@ pub(crate) const ENDPOINTS: [Endpoint; 17] = [
         route: || post(orders::enable),
     },
     Endpoint {
+        path: "/v1/servers/weight",
+        about: "Give a server another weight than the configured one on all directors, or that one again, over restarts too",
+        parameters: &[],
+        body: Some(schema!(WeighServer)),
+        reply: schema!(Done),
+        route: || post(orders::weight),
+    },
+    Endpoint {
         path: "/v1/servers/probe",
         about: "Make a server's checks now; the answer comes when they have ended",
         parameters: &[],
@@ -216,6 +263,71 @@ pub(crate) const ENDPOINTS: [Endpoint; 17] = [
         body: Some(schema!(MoveGroup)),
         reply: schema!(Accepted),
         route: || post(orders::failback),
+    },
+    Endpoint {
+        path: "/v1/cluster/standby",
+        about: "Move all groups from this director to others; it takes none until it resumes or starts again",
+        parameters: &[],
+        body: Some(schema!(Standby)),
+        reply: schema!(Accepted),
+        route: || post(orders::standby),
+    },
+    Endpoint {
+        path: "/v1/cluster/resume",
+        about: "End standby: this director may take groups again",
+        parameters: &[],
+        body: Some(schema!(Reload)),
+        reply: schema!(Accepted),
+        route: || post(orders::resume),
+    },
+    Endpoint {
+        path: "/v1/cluster/maintenance",
+        about: "Like standby, but also after a restart, until it is switched off",
+        parameters: &[],
+        body: Some(schema!(Maintenance)),
+        reply: schema!(Accepted),
+        route: || post(orders::maintenance),
+    },
+    Endpoint {
+        path: "/v1/overlay/change",
+        about: "Change services and servers at run time, as the source `cli`, over restarts too: all of it or, with 409, none. \
+                The answer says what has changed",
+        parameters: &[],
+        body: Some(schema!(ChangeOverlay)),
+        reply: schema!(Vec<Difference>),
+        route: || post(orders::change_overlay).layer(DefaultBodyLimit::max(LONGEST_LIST)),
+    },
+    Endpoint {
+        path: "/v1/overlay/clear",
+        about: "Undo what was changed at run time: the file is what runs",
+        parameters: &[],
+        body: Some(schema!(ClearOverlay)),
+        reply: schema!(Vec<Difference>),
+        route: || post(orders::clear_overlay),
+    },
+    Endpoint {
+        path: "/v1/counters/zero",
+        about: "Have what `ipvsadm -L --stats` prints begin at 0 again; metrics and the status count on",
+        parameters: &[],
+        body: Some(schema!(ZeroCounters)),
+        reply: schema!(Done),
+        route: || post(orders::zero),
+    },
+    Endpoint {
+        path: "/v1/alerts/test",
+        about: "Send a test message to receivers of alerts, and tell what came of it",
+        parameters: &[],
+        body: Some(schema!(TestAlerts)),
+        reply: schema!(Vec<AlertTest>),
+        route: || post(orders::test_alerts),
+    },
+    Endpoint {
+        path: "/v1/diff",
+        about: "Tell what a reload would change; 409 if the configuration file would be refused",
+        parameters: &[],
+        body: Some(schema!(Reload)),
+        reply: schema!(Vec<Difference>),
+        route: || post(orders::diff),
     },
     Endpoint {
         path: "/v1/sources",
@@ -243,6 +355,11 @@ pub(crate) const ENDPOINTS: [Endpoint; 17] = [
         route: || get(read::healthz),
     },
 ];
+
+/// The paths of all endpoints, as they are asked for.
+pub fn paths() -> impl Iterator<Item = String> {
+    ENDPOINTS.iter().map(|endpoint| format!("/api{}", endpoint.path))
+}
 
 pub(crate) fn routes() -> Router<Site> {
     let router = ENDPOINTS.iter().fold(Router::new(), |router, endpoint| {

@@ -29,5 +29,6 @@ mod tokens;
 #[cfg(test)]
 mod tests;
 
+pub use self::api::paths;
 pub use self::director::{Answer, Director, Listing, NoListing};
 pub use self::server::Prepared;

@@ -17,8 +17,9 @@ use lb_api::difference::{Difference, Kind};
 use lb_api::events::{Level, Record};
 use lb_api::samples;
 use lb_api::status::{Accepted, Move, ProbeReport, Status};
-use lb_api::wire::{LeftOut, Replaced, Reply, Request, ServerRequest};
-use lb_model::overlay::NewService;
+use lb_api::top::TopClient;
+use lb_api::wire::{LeftOut, Overlay, Replaced, Reply, Request, ServerRequest};
+use lb_model::overlay::{CLI, Change, NewService, Overlays};
 use lb_model::{Forwarding, Web};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -50,11 +51,21 @@ impl Director for Fixed {
                 }
                 Request::Drain(ServerRequest { server, .. }) => Reply::Done(format!("{server} is drained")),
                 Request::Probe { .. } => Reply::Probes(vec![report()]),
-                Request::Failover { .. } | Request::Failback { .. } => Reply::Accepted(Accepted {
+                Request::Failover { .. }
+                | Request::Failback { .. }
+                | Request::Standby { .. }
+                | Request::Resume
+                | Request::Maintenance { .. } => Reply::Accepted(Accepted {
                     moves: vec![Move { group: "web".into(), from: "ha1".into() }],
                     note: None,
                 }),
                 Request::Reload => Reply::Differences(Vec::new()),
+                Request::Changes { .. } | Request::ClearOverlay { .. } | Request::Diff => {
+                    Reply::Differences(vec![difference("web", "211.58.250.6:80")])
+                }
+                Request::Overlay { to_save: false } => return Ok(Reply::Overlay(overlay())),
+                Request::TopClients => return Ok(Reply::TopClients(vec![client(); 3])),
+                Request::TestAlerts { .. } => Reply::AlertTests(Vec::new()),
                 Request::ReplaceSource { services, .. } => Reply::Replaced(replaced(services)),
                 _ => Reply::Done("done".to_owned()),
             };
@@ -108,18 +119,36 @@ fn connections() -> Vec<Connection> {
     vec![of([192, 0, 2, 7], 40_001), of([192, 0, 2, 8], 40_002), of([192, 0, 2, 7], 40_003)]
 }
 
+fn difference(service: &str, vip: &str) -> Difference {
+    let (subject, to) = (format!("service {service}"), Some(vip.to_owned()));
+    Difference { kind: Kind::Added, subject, key: None, from: None, to }
+}
+
+fn client() -> TopClient {
+    TopClient {
+        client: "192.0.2.7".to_owned(),
+        service: "web".to_owned(),
+        connections: 3,
+        new_per_second: None,
+        packets_per_second: Some(2.0),
+        refused_per_second: 0.0,
+        limited: 0,
+        denied: 0,
+    }
+}
+
+fn overlay() -> Overlay {
+    let change = Change::RemoveService { service: "mail".to_owned() };
+    let sources = Overlays::from([(CLI.to_owned(), vec![change])]);
+    Overlay { config: PathBuf::from("/etc/lb/lb.yaml"), sources, saving: None }
+}
+
 /// The first service is left out, all others come.
 fn replaced(services: &[NewService]) -> Replaced {
     let (first, others) = services.split_at(services.len().min(1));
     let left_out =
         first.iter().map(|service| LeftOut { service: service.called(), why: "it is there".into() });
-    let differences = others.iter().map(|service| Difference {
-        kind: Kind::Added,
-        subject: format!("service {}", service.called()),
-        key: None,
-        from: None,
-        to: Some(service.vip.clone()),
-    });
+    let differences = others.iter().map(|service| difference(&service.called(), &service.vip));
     Replaced { differences: differences.collect(), left_out: left_out.collect() }
 }
 
@@ -153,6 +182,7 @@ fn events() -> Vec<Record> {
     (0..3_u64)
         .map(|number| Record {
             number,
+            time: format!("2026-07-12T08:30:0{number}.000Z"),
             ..Record::new(Level::Info, "server_up", format!("event {number}")).server("www1")
         })
         .collect()

@@ -363,12 +363,18 @@ fn servers_and_services_come_and_go_at_run_time() {
         let server = ["ipvsadm", "-e", "-t", "211.58.250.6:7778", "-r", "211.58.250.27"];
         ended(director, &[&server, words].concat())
     };
-    assert_eq!(edit(&["-w", "5"]), (Some(0), String::new(), String::new()));
+    printed(director, &["weight", "211.58.250.27:7778", "9"]);
+    assert_eq!(edit(&["-w", "5", "-x", "100"]), (Some(0), String::new(), String::new()));
     let listed = printed(director, &["ipvsadm", "-L", "-n", "-t", "211.58.250.6:7778"]);
     assert!(listed.contains("211.58.250.27:7778           Route   5 "), "{listed}");
-    let (code, _, said) = edit(&["-m", "-w", "5"]);
-    assert!(code == Some(255) && said.contains("configuration file"), "{said}");
-    printed(director, &["weight", "211.58.250.27:7778", "configured"]);
+    let orders = |status: &Status| -> usize {
+        status.services.iter().flat_map(|service| &service.servers).map(|server| server.orders.len()).sum()
+    };
+    assert_eq!(orders(&director.status().expect("a status")), 0, "the order would have outweighed it");
+    let full = printed(director, &["ipvsadm", "-L", "-n", "--thresholds", "-t", "211.58.250.6:7778"]);
+    assert!(full.contains("211.58.250.27:7778           100 "), "{full}");
+    let (code, _, said) = edit(&["-w", "5", "-y", "20"]);
+    assert!(code == Some(1) && said.contains("upper_threshold"), "{said}");
     printed(director, &["ipvsadm", "-d", "-t", "211.58.250.6:7778", "-r", "211.58.250.27"]);
     assert_eq!(printed(director, &["overlay", "show"]), "cli: + service other\n");
     let told = printed(director, &["overlay", "clear"]);
@@ -404,4 +410,13 @@ fn an_overlay_that_cannot_be_read_is_put_aside_and_told() {
     printed(director, &["reload"]);
     assert_eq!(printed(director, &["overlay", "show"]), shown);
     wait_for(director, "the end of the finding", |status| !is_found(status));
+    // What somebody has changed in it is not written over.
+    let other = kept.replace("www2", "www1");
+    fs::write(&file, &other).expect("the overlay");
+    let (code, _, said) = ended(director, &["add", "server", WEB, "211.58.250.29"]);
+    assert!(code == Some(1) && said.contains("changed by somebody else"), "{said}");
+    assert_eq!(fs::read_to_string(&file).expect("the overlay"), other);
+    assert_eq!(printed(director, &["overlay", "show"]), shown);
+    printed(director, &["reload"]);
+    assert_eq!(printed(director, &["overlay", "show"]), shown.replace("www2", "www1"));
 }

@@ -38,6 +38,7 @@ fn strict_writes_nothing_if_a_line_is_lost() -> Result<()> {
     let words = ["ldirectord", "ldirectord.cf"];
     let result = import(&words, folder.path())?;
     assert!(result.succeeded && result.count("lost") == 1, "{}", result.said);
+    assert_eq!(result.report["schema"], "lb/import/1");
     let strict = import(&[&words[..], &["--strict"]].concat(), folder.path())?;
     assert!(!strict.succeeded && strict.yaml.is_empty(), "{}", strict.yaml);
     assert!(strict.said.contains("1 lines are lost (--strict)"), "{}", strict.said);

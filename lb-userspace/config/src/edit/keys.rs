@@ -1,7 +1,7 @@
-//! Keys of a service, and keys within one of these: set, added where they are not there, and taken
-//! away.
+//! Keys of a service or a server, and keys within one of these: set, added where they are not
+//! there, and taken away.
 
-use super::{comments_end, line_end, line_start, spliced, with_key};
+use super::{behind_anchor, comments_end, line_end, line_start, spliced, with_key};
 use crate::source_map::{SourceMap, SourceSpan};
 
 /// What becomes of a key.
@@ -14,10 +14,30 @@ pub(crate) enum To<'a> {
     Nothing,
 }
 
-/// The text with this for a key of the service with this index. What cannot be changed is told.
-pub(crate) fn set(text: &str, service: usize, key: &str, to: To<'_>) -> Result<String, String> {
+/// Whose key it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Owner {
+    /// The service with this index.
+    Service(usize),
+    /// The server with the second index, of the service with the first one.
+    Server(usize, usize),
+}
+
+impl Owner {
+    fn span(self, map: &SourceMap) -> SourceSpan<'_> {
+        let services = map.root().key("services");
+        match self {
+            Self::Service(index) => services.item(index),
+            Self::Server(service, index) => services.item(service).key("servers").item(index),
+        }
+    }
+}
+
+/// The text with this for a key of its owner. What cannot be changed is told.
+pub(crate) fn set(text: &str, owner: Owner, key: &str, to: To<'_>) -> Result<String, String> {
     let map = SourceMap::of(text);
-    let owner = map.root().key("services").item(service);
+    let whose = owner;
+    let owner = owner.span(&map);
     let characters: Vec<char> = text.chars().collect();
     let place = Place::of(&characters, owner, key)?;
     match (to, place) {
@@ -31,16 +51,16 @@ pub(crate) fn set(text: &str, service: usize, key: &str, to: To<'_>) -> Result<S
             place.is_its_own(&characters, key)?;
             let mut text = text.to_owned();
             for (inner, value) in keys {
-                text = set_inner(&text, service, key, inner, value)?;
+                text = set_inner(&text, whose, key, inner, value)?;
             }
             Ok(text)
         }
     }
 }
 
-fn set_inner(text: &str, service: usize, key: &str, inner: &str, value: &str) -> Result<String, String> {
+fn set_inner(text: &str, owner: Owner, key: &str, inner: &str, value: &str) -> Result<String, String> {
     let map = SourceMap::of(text);
-    let owner = map.root().key("services").item(service).key(key);
+    let owner = owner.span(&map).key(key);
     let text: Vec<char> = text.chars().collect();
     match Place::of(&text, owner, inner)? {
         None => with_key(&text, owner, inner, value),
@@ -71,12 +91,14 @@ impl<'m> Place<'m> {
     /// `None`: the mapping has no such key.
     fn of(text: &[char], owner: SourceSpan<'m>, key: &str) -> Result<Option<Self>, String> {
         let Some(range) = owner.own_text() else {
-            return Err("the service is an alias there, and whatever it stands for would change, too".into());
+            return Err(
+                "what has the key is an alias there, and whatever it stands for would change, too".into()
+            );
         };
         let Some((start, next)) = owner.key_starts(key) else { return Ok(None) };
         let colon = text[start..].iter().position(|character| *character == ':');
         let colon = start + colon.ok_or_else(|| format!("`{key}` has no value"))? + 1;
-        let in_flow = text.get(range.start) == Some(&'{');
+        let in_flow = text.get(behind_anchor(text, range.start)) == Some(&'{');
         Ok(Some(Self { value: owner.key(key), start, colon, next, in_flow }))
     }
 
@@ -134,7 +156,7 @@ impl<'m> Place<'m> {
             return Ok(spliced(text, begin, (end + 1).min(text.len()), ""));
         }
         // Behind the dash of the list.
-        let next = self.next.ok_or("the service has nothing else")?;
+        let next = self.next.ok_or("it has nothing else")?;
         Ok(spliced(text, self.start, next, ""))
     }
 }
@@ -179,7 +201,7 @@ services:
 
     #[track_caller]
     fn after(text: &str, service: usize, key: &str, to: To<'_>) -> String {
-        set(text, service, key, to).unwrap_or_else(|error| panic!("{error}"))
+        set(text, Owner::Service(service), key, to).unwrap_or_else(|error| panic!("{error}"))
     }
 
     #[test]
@@ -249,10 +271,32 @@ services:
     fn what_others_share_is_left_alone() {
         let text = "services:\n  - { vip: '192.0.2.10:80', scheduler: &s rr, persistence: &p { timeout: 60s } }\n  \
                     - { vip: '192.0.2.10:81', scheduler: *s, persistence: *p }\n";
-        assert!(set(text, 0, "scheduler", To::Value("wrr")).is_err());
-        assert!(set(text, 0, "persistence", To::Keys(&BOUND)).is_err());
-        assert!(set(text, 1, "persistence", To::Keys(&BOUND)).is_err());
+        assert!(set(text, Owner::Service(0), "scheduler", To::Value("wrr")).is_err());
+        assert!(set(text, Owner::Service(0), "persistence", To::Keys(&BOUND)).is_err());
+        assert!(set(text, Owner::Service(1), "persistence", To::Keys(&BOUND)).is_err());
         assert_eq!(after(text, 1, "scheduler", To::Value("wrr")), text.replace("*s", "wrr"));
         assert_eq!(after(text, 1, "persistence", To::Nothing), text.replace(", persistence: *p", ""));
+    }
+
+    #[test]
+    fn keys_of_a_server_change_alone() {
+        let with = |text: &str, service: usize, server: usize, key: &str, to: To<'_>| {
+            set(text, Owner::Server(service, server), key, to).unwrap_or_else(|error| panic!("{error}"))
+        };
+        let text = "services:\n  - vip: 192.0.2.10:80\n    servers:\n      - { address: 192.0.2.21, weight: 2 } # fast\n      \
+                    - address: 192.0.2.22   # slow\n        weight: 1\n    drain: 30s\n";
+        let three = To::Value("3");
+        assert_eq!(with(text, 0, 0, "weight", three), text.replace("weight: 2", "weight: 3"));
+        assert_eq!(with(text, 0, 1, "weight", three), text.replace("weight: 1", "weight: 3"));
+        let full = with(text, 0, 0, "upper_threshold", three);
+        assert_eq!(full, text.replace("weight: 2", "weight: 2, upper_threshold: 3"));
+        let full = with(text, 0, 1, "upper_threshold", three);
+        assert_eq!(full, text.replace("weight: 1\n", "weight: 1\n        upper_threshold: 3\n"));
+        assert_eq!(with(text, 0, 1, "weight", To::Nothing), text.replace("        weight: 1\n", ""));
+        assert_eq!(with(text, 0, 0, "weight", To::Nothing), text.replace(", weight: 2", ""));
+        let shared = "services:\n  - { vip: '192.0.2.10:80', servers: [&one { address: 192.0.2.21 }] }\n  \
+                      - { vip: '192.0.2.10:81', servers: [*one] }\n";
+        assert!(set(shared, Owner::Server(1, 0), "weight", three).is_err_and(|why| why.contains("alias")));
+        assert!(set(text, Owner::Server(0, 2), "weight", three).is_err());
     }
 }

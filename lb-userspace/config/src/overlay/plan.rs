@@ -1,13 +1,14 @@
 //! What becomes of each service when changes are made one after the other: found out without a look
 //! at the files, so that each of them is written and read once.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use lb_model::overlay::{Change, NewServer, NewService, Settings};
+use lb_model::overlay::{Change, NewServer, NewService, ServerSettings, Settings};
 use lb_model::{Config, Server, ServiceNames, canonical};
 
-use super::text::{edited, server_text, service_text};
-use crate::edit::{Cut, List, added, emptied, removed};
+use super::text::{edited, server_edited, server_text, service_text};
+use crate::edit::{Cut, List, Owner, added, emptied, removed, servers_changed};
 use crate::files::Document;
 
 pub(super) struct Plan<'c> {
@@ -40,8 +41,10 @@ struct Servers<'c> {
     called: HashMap<String, BTreeSet<usize>>,
     /// Of those that it has.
     removed: BTreeSet<usize>,
+    /// What changes in those that it has, by index.
+    edited: BTreeMap<usize, &'c ServerSettings>,
     /// `None`: it is gone again.
-    added: Vec<Option<&'c NewServer>>,
+    added: Vec<Option<Cow<'c, NewServer>>>,
 }
 
 /// The service that a name means.
@@ -83,6 +86,12 @@ impl<'c> Plan<'c> {
                 let servers = self.servers(service)?;
                 let index = servers.index(server);
                 servers.remove(index.ok_or_else(|| format!("{service} has no server {server:?}"))?);
+            }
+            Change::EditServer { service, server, settings } => {
+                let servers = self.servers(service)?;
+                let index = servers.index(server);
+                let index = index.ok_or_else(|| format!("{service} has no server {server:?}"))?;
+                return Ok(servers.edit(index, settings));
             }
             Change::EditService { service, settings } => {
                 let meant = self.meant(service)?;
@@ -244,8 +253,13 @@ impl<'c> Plan<'c> {
 impl Fate<'_> {
     /// The text of a service that stands alone in `text`, as it is to be.
     fn text(&self, mut text: String, known: &lb_model::Service) -> Result<String, String> {
-        if let Some(Servers { removed: gone, added: more, .. }) = &self.servers {
-            let entries: Vec<String> = more.iter().flatten().copied().map(server_text).collect();
+        if let Some(Servers { removed: gone, edited, added: more, .. }) = &self.servers {
+            if !edited.is_empty() {
+                text = servers_changed(&text, edited, |alone, index, settings| {
+                    server_edited(alone, Owner::Server(0, 0), settings, &known.servers[index])
+                })?;
+            }
+            let entries: Vec<String> = more.iter().flatten().map(|new| server_text(new)).collect();
             if !entries.is_empty() {
                 let entries: Vec<&str> = entries.iter().map(String::as_str).collect();
                 text = added(&text, List::Servers(0), &entries)?;
@@ -263,9 +277,10 @@ impl Fate<'_> {
 
     /// The entry of a new service.
     fn new_text(&self, new: &NewService) -> String {
-        let servers = self.servers.iter().flat_map(|own| &own.added).flatten().copied().cloned();
+        let servers = self.servers.iter().flat_map(|own| &own.added).flatten();
+        let servers = servers.map(|server| NewServer::clone(server)).collect();
         let settings = self.settings.unwrap_or(&new.settings).clone();
-        service_text(&NewService { settings, servers: servers.collect(), ..new.clone() })
+        service_text(&NewService { settings, servers, ..new.clone() })
     }
 }
 
@@ -277,7 +292,8 @@ impl<'c> Servers<'c> {
                 called.entry(name).or_default().insert(index);
             }
         }
-        Self { known, port, called, removed: BTreeSet::new(), added: Vec::new() }
+        let (removed, edited) = (BTreeSet::new(), BTreeMap::new());
+        Self { known, port, called, removed, edited, added: Vec::new() }
     }
 
     fn index(&self, name: &str) -> Option<usize> {
@@ -289,7 +305,21 @@ impl<'c> Servers<'c> {
         for name in server.names(self.port) {
             self.called.entry(name).or_default().insert(index);
         }
-        self.added.push(Some(server));
+        self.added.push(Some(Cow::Borrowed(server)));
+    }
+
+    fn edit(&mut self, index: usize, settings: &'c ServerSettings) -> Taken {
+        if let Some(added) = index.checked_sub(self.known.len()) {
+            if let Some(Some(server)) = self.added.get_mut(added) {
+                server.to_mut().edit(settings);
+            }
+        } else if self.edited.contains_key(&index) {
+            // What an edit leaves as it is depends on what is there.
+            return Taken::Later;
+        } else {
+            self.edited.insert(index, settings);
+        }
+        Taken::Yes
     }
 
     fn remove(&mut self, index: usize) {
@@ -300,6 +330,7 @@ impl<'c> Servers<'c> {
             },
             None => {
                 self.removed.insert(index);
+                self.edited.remove(&index);
                 self.known[index].names().to_vec()
             }
         };

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use lb_model::overlay::Change;
 use lb_model::{Config, ServiceNames};
 
-use super::text::{edited, server_text, service_text};
-use crate::edit::{List, added, removed};
+use super::text::{edited, server_edited, server_text, service_text};
+use crate::edit::{List, Owner, added, removed};
 use crate::files::Files;
 use crate::source_map::SourceMap;
 
@@ -52,6 +52,15 @@ impl Files {
                 let (number, index) = self.place_of(index)?;
                 Ok((number, removed(text_of(number), List::Servers(index), &BTreeSet::from([known]))?))
             }
+            Change::EditServer { service, server, settings } => {
+                let index = service_index(&names, service)?;
+                let servers = &config.services[index].servers;
+                let known = servers.iter().position(|known| known.is_called(server));
+                let known = known.ok_or_else(|| format!("{service} has no server {server:?}"))?;
+                let (number, index) = self.place_of(index)?;
+                let owner = Owner::Server(index, known);
+                Ok((number, server_edited(text_of(number), owner, settings, &servers[known])?))
+            }
             Change::EditService { service, settings } => {
                 let known = service_index(&names, service)?;
                 let (number, index) = self.place_of(known)?;
@@ -80,6 +89,14 @@ fn is_made_alone(change: &Change, before: &Config, after: &Config) -> bool {
         Change::RemoveService { .. } => services(after) + 1 == services(before),
         Change::AddServer { .. } => servers(after) == servers(before) + 1,
         Change::RemoveServer { .. } => servers(after) + 1 == servers(before),
+        Change::EditServer { .. } => {
+            let servers = |config: &Config| -> Vec<_> {
+                config.services.iter().flat_map(|one| one.servers.clone()).collect()
+            };
+            let (before, after) = (servers(before), servers(after));
+            let differ = before.iter().zip(&after).filter(|(before, after)| before != after);
+            before.len() == after.len() && differ.count() <= 1
+        }
         Change::EditService { .. } => true,
     }
 }

@@ -1,4 +1,4 @@
-use lb_model::overlay::{NewPersistence, NewServer, NewService, Settings};
+use lb_model::overlay::{NewPersistence, NewServer, NewService, ServerSettings, Settings};
 use proptest::prelude::*;
 
 use super::*;
@@ -160,6 +160,46 @@ fn settings_of_a_service_change_and_the_rest_stays() {
 }
 
 #[test]
+fn settings_of_a_server_change_and_the_rest_stays() {
+    let edit = |server: &str, settings: ServerSettings| Change::EditServer {
+        service: "web".into(),
+        server: server.into(),
+        settings,
+    };
+    let full = ServerSettings {
+        weight: Some(5),
+        forward: Some("gue".into()),
+        gue_port: Some(6081),
+        upper_threshold: Some(9),
+        lower_threshold: Some(2),
+    };
+    let (text, unused) = made(&[edit("192.0.2.21", full)]);
+    assert!(unused.is_empty(), "{unused:?}");
+    let more = "# the old one\n        weight: 5\n        forward: gue\n        gue_port: 6081\n        \
+                upper_threshold: 9\n        lower_threshold: 2\n";
+    assert_eq!(text, FILE.replace("# the old one\n", more));
+    // What is so already stays as it stands; a port that no method has any more goes.
+    let none = ServerSettings {
+        weight: Some(5),
+        forward: Some("gate".into()),
+        upper_threshold: Some(0),
+        lower_threshold: Some(0),
+        gue_port: None,
+    };
+    let changed = files(&text).changed(&[edit("192.0.2.21:80", none)]);
+    let changed = changed.unwrap_or_else(|error| panic!("{error}"));
+    let left = "# the old one\n        weight: 5\n        forward: direct\n";
+    assert_eq!(changed.files[0].after, FILE.replace("# the old one\n", left));
+    let same =
+        ServerSettings { weight: Some(1), forward: Some("direct".into()), ..ServerSettings::default() };
+    let wrong = ServerSettings { lower_threshold: Some(2), ..ServerSettings::default() };
+    let (text, unused) =
+        made(&[edit("192.0.2.21", same), edit("www9", wrong.clone()), edit("192.0.2.21", wrong)]);
+    assert!(text == FILE && unused[0].1.contains("has no server"), "{unused:?}");
+    assert!(unused.len() == 2 && unused[1].1.contains("upper_threshold"), "{unused:?}");
+}
+
+#[test]
 fn what_is_made_bit_by_bit_is_no_file_before_it_is_whole() {
     let of = |changes: &[Change]| {
         let changed = files(FILE).changed(changes).unwrap_or_else(|error| panic!("{error}"));
@@ -217,10 +257,12 @@ services:
   - { name: mail, vip: '192.0.2.10:25', servers: *all }
 ";
     let gone = Change::RemoveServer { service: "web".into(), server: "192.0.2.21".into() };
-    let changes = [add("web", server("192.0.2.23")), gone, new(81, &["192.0.2.21"])];
+    let settings = ServerSettings { weight: Some(2), ..ServerSettings::default() };
+    let edit = Change::EditServer { service: "web".into(), server: "192.0.2.22".into(), settings };
+    let changes = [add("web", server("192.0.2.23")), gone, edit, new(81, &["192.0.2.21"])];
     let changed = files(SHARED).changed(&changes).unwrap_or_else(|error| panic!("{error}"));
     let why = "the file's layout does not let that be changed alone".to_owned();
-    assert_eq!(changed.unused, BTreeMap::from([(0, why.clone()), (1, why)]));
+    assert_eq!(changed.unused, BTreeMap::from([0, 1, 2].map(|number| (number, why.clone()))));
     assert!(changed.files[0].after.starts_with(SHARED), "{}", changed.files[0].after);
 }
 

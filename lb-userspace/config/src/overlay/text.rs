@@ -2,10 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use lb_model::overlay::{NewPersistence, NewServer, NewService, Settings};
-use lb_model::{Scheduler, Service};
+use lb_model::overlay::{NewPersistence, NewServer, NewService, ServerSettings, Settings};
+use lb_model::{Scheduler, Server, Service, Thresholds, TunnelKind};
 
-use crate::edit::{To, set};
+use crate::edit::{Owner, To, set};
 use crate::references::REFERENCE;
 
 /// The text with these settings for the service with this index; what is so already stays as it
@@ -17,7 +17,7 @@ pub(super) fn edited(
     known: &Service,
 ) -> Result<String, String> {
     let Settings { scheduler, hash_port, hash_fallback, ops, persistence } = settings;
-    let mut text = text.to_owned();
+    let (mut text, index) = (text.to_owned(), Owner::Service(index));
     let scheduler = scheduler.as_deref().unwrap_or(Scheduler::Wlc.name());
     if scheduler != known.scheduler.name() {
         text = set(&text, index, "scheduler", To::Value(&scalar(scheduler)))?;
@@ -41,6 +41,69 @@ pub(super) fn edited(
         Some(own) if own.timeout.as_secs() == *timeout_s && own.prefix.to_string() == prefix => Ok(text),
         None if is_longest => set(&text, index, "persistence", To::Keys(&keys[..1])),
         _ => set(&text, index, "persistence", To::Keys(&keys)),
+    }
+}
+
+/// The text with these settings for a server, which is `known` as it stands there.
+pub(super) fn server_edited(
+    text: &str,
+    owner: Owner,
+    settings: &ServerSettings,
+    known: &Server,
+) -> Result<String, String> {
+    let ServerSettings { weight, forward, upper_threshold, lower_threshold, gue_port } = settings;
+    let mut text = text.to_owned();
+    let number = |number: u32| number.to_string();
+    if let Some(weight) = weight.filter(|weight| *weight != known.weight) {
+        text = set(&text, owner, "weight", To::Value(&number(weight.into())))?;
+    }
+    let gue = TunnelKind::Gue.name();
+    let method = method_of(known);
+    let new = forward.as_deref().map_or(method, in_our_words);
+    if new != method {
+        text = set(&text, owner, "forward", To::Value(&scalar(new)))?;
+    }
+    let known_port = known.tunnel.filter(|_| method == gue).map(|tunnel| tunnel.port);
+    match gue_port {
+        Some(port) if known_port != Some(*port) => {
+            text = set(&text, owner, "gue_port", To::Value(&number((*port).into())))?;
+        }
+        None if new != gue => text = set(&text, owner, "gue_port", To::Nothing)?,
+        Some(_) | None => {}
+    }
+    let before = known.thresholds;
+    let upper = upper_threshold.unwrap_or(before.upper());
+    let lower = lower_threshold.unwrap_or(if upper == 0 { 0 } else { before.lower() });
+    // A lower one alone is refused for what it is.
+    if Thresholds::new(upper, lower) == before && (upper > 0 || lower == 0) {
+        return Ok(text);
+    }
+    let lower = lower_threshold.or(if upper == 0 { Some(0) } else { None });
+    for (key, threshold) in [("upper_threshold", *upper_threshold), ("lower_threshold", lower)] {
+        text = match threshold {
+            None => text,
+            Some(0) => set(&text, owner, key, To::Nothing)?,
+            Some(given) => set(&text, owner, key, To::Value(&number(given)))?,
+        };
+    }
+    Ok(text)
+}
+
+/// The word of `forward` for how the server is reached.
+const fn method_of(server: &Server) -> &'static str {
+    match (&server.tunnel, server.masq) {
+        (Some(tunnel), _) => tunnel.kind.name(),
+        (None, true) => "masq",
+        (None, false) => "direct",
+    }
+}
+
+/// Other programs have other words for two of them.
+fn in_our_words(method: &str) -> &str {
+    match method {
+        "gate" => "direct",
+        "nat" => "masq",
+        method => method,
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     SLICE_MANAGED_BY, Service, Slice, WEIGHT,
 };
 use crate::address::Family;
+use crate::gateway::name_of;
 use crate::gateway::resources::GROUP;
 
 const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
@@ -42,7 +43,12 @@ fn owner(metadata: &ObjectMeta) -> Option<Owner> {
     let of_group = |version: &str| version.split_once('/').is_some_and(|(group, _)| group == GROUP);
     let found = all.find(|owner| owner.kind == "Gateway" && of_group(&owner.api_version))?;
     let owner = Owner { name: found.name.clone(), uid: found.uid.clone() };
-    is_managed(metadata, MANAGED_BY).then_some(owner)
+    let mut gateway = name(metadata);
+    gateway.name.clone_from(&found.name);
+    // Somebody may have taken the label away; another one's is another's word.
+    let has_label = metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(MANAGED_BY));
+    let is_called_so = !has_label && name_of(&gateway) == name(metadata);
+    (is_called_so || is_managed(metadata, MANAGED_BY)).then_some(owner)
 }
 
 pub(crate) fn port(port: i32) -> Option<u16> {
@@ -92,6 +98,7 @@ impl Read<api::Service> for Service {
             conditions: status.conditions.unwrap_or_default(),
             finalizers: metadata.finalizers.clone().unwrap_or_default(),
             gateway: owner(&metadata),
+            has_label: is_managed(&metadata, MANAGED_BY),
         };
         (name(&metadata), Some(service))
     }
@@ -268,6 +275,15 @@ mod tests {
         let edge = Owner { name: "edge".into(), uid: "g".into() };
         assert_eq!(carrier("lb-kube", "gateway.networking.k8s.io/v1"), Some(edge));
         assert_eq!(carrier("istio", "gateway.networking.k8s.io/v1"), None);
+        let without_label = |called: &str| {
+            let version = "gateway.networking.k8s.io/v1";
+            let owner = json!({ "apiVersion": version, "kind": "Gateway", "name": "edge", "uid": "g" });
+            let metadata = json!({ "name": called, "namespace": "shop", "ownerReferences": [owner] });
+            let found = read::<api::Service, Service>(json!({ "metadata": metadata }));
+            found.expect("a Service").1.gateway
+        };
+        assert_eq!(without_label("lb-kube-edge"), Some(edge.clone()), "somebody has taken it away");
+        assert_eq!(without_label("edge"), None);
         assert_eq!(carrier("lb-kube", "example.org/v1"), None);
         let weight = |manager: &str| {
             let object = json!({

@@ -112,6 +112,7 @@ impl Carrier {
     pub(crate) fn is_like(&self, service: &Service) -> bool {
         let has_families = self.families.is_empty() || self.families == service.families;
         service.is_load_balancer
+            && service.has_label
             && service.is_local
             && has_families
             && service.ports == self.ports

@@ -226,7 +226,9 @@ fn patched(carrier: &Carrier, found: &Service) -> Value {
     let annotations: Map<String, Value> =
         annotations.map(|(key, value)| (key.to_owned(), json!(value))).collect();
     json!({
-        "metadata": { "resourceVersion": found.version, "annotations": annotations },
+        "metadata": {
+            "resourceVersion": found.version, "labels": { MANAGED_BY: MANAGER }, "annotations": annotations,
+        },
         "spec": spec(carrier),
     })
 }

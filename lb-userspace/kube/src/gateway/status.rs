@@ -133,7 +133,8 @@ fn of_listener(judged: &Judged<'_>, is_programmed: bool) -> [Wanted; 4] {
     [judged.accepted.clone(), programmed, resolved, conflicted]
 }
 
-/// What stands there of other controllers stays.
+/// What stands there of other controllers stays, and each where it stands: where two controllers
+/// had different orders, each would write its own for ever.
 pub(crate) fn of_route(
     route: &Route,
     parents: &[Parent<'_>],
@@ -142,17 +143,23 @@ pub(crate) fn of_route(
     now: &Timestamp,
 ) -> api::RouteStatus {
     let is_ours = |known: &&api::ParentStatus| known.controller_name == config.class;
-    let others = route.status.parents.iter().filter(|known| !is_ours(known)).cloned();
-    let ours = parents.iter().map(|Parent { reference, accepted }| {
-        let mut known = route.status.parents.iter().filter(is_ours);
-        let known = known.find(|known| known.parent_ref == **reference);
-        let known: Option<&[Condition]> = known.map(|known| known.conditions.as_slice());
+    let ours = |Parent { reference, accepted }: &Parent<'_>, known: &[Condition]| {
         let wanted = [accepted.clone(), resolved.clone()];
         api::ParentStatus {
             parent_ref: (*reference).clone(),
             controller_name: config.class.clone(),
-            conditions: conditions(known.unwrap_or_default(), &wanted, route.generation, now),
+            conditions: conditions(known, &wanted, route.generation, now),
         }
+    };
+    let mut left: Vec<&Parent<'_>> = parents.iter().collect();
+    let known = route.status.parents.iter().filter_map(|known| {
+        if !is_ours(&known) {
+            return Some(known.clone());
+        }
+        let place = left.iter().position(|parent| *parent.reference == known.parent_ref)?;
+        Some(ours(left.remove(place), &known.conditions))
     });
-    api::RouteStatus { parents: others.chain(ours).collect() }
+    let mut all: Vec<api::ParentStatus> = known.collect();
+    all.extend(left.into_iter().map(|parent| ours(parent, &[])));
+    api::RouteStatus { parents: all }
 }

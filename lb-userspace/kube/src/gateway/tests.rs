@@ -152,6 +152,7 @@ fn carrier(has: &[&str]) -> Service {
     Service {
         is_local: true,
         gateway: Some(Owner { name: "edge".into(), uid: "g".into() }),
+        has_label: true,
         ports: vec![Port { name: "tcp-80".into(), protocol: "TCP".into(), port: 80 }],
         ..service(has)
     }
@@ -228,6 +229,10 @@ fn a_carrier_is_made_again_or_changed() {
     };
     assert_eq!(patch["metadata"]["annotations"]["lb-kube/pool"], Value::Null);
     assert_eq!(patch["metadata"]["resourceVersion"], "1");
+    let Some(What::Patch(patch)) = what(Service { has_label: false, ..asks() }) else {
+        panic!("the label that somebody has taken away is missing")
+    };
+    assert_eq!(patch["metadata"]["labels"], json!({ "app.kubernetes.io/managed-by": "lb-kube" }));
     // Its Gateway is gone.
     let orphan = cluster(vec![(name("lb-kube-other"), asks())], vec![]);
     let found = decided(&gateways(edge.clone(), []), &orphan);
@@ -356,6 +361,31 @@ fn parents_of_other_controllers_stay_and_former_ones_of_ours_go() {
     let found = decided(&gateways(gateway(&[("web", 80)]), [(name("a"), former)]), &cluster(vec![], vec![]));
     let parents = status(&found, "TCPRoute", "a")["parents"].as_array().cloned().unwrap_or_default();
     assert_eq!((parents.len(), &parents[0]["controllerName"]), (1, &json!("example.org/other")));
+}
+
+/// Two controllers that each had an order of its own would write for ever.
+#[test]
+fn parents_stay_in_the_order_in_which_they_stand() {
+    let routes = || gateways(gateway(&[("web", 80)]), [(name("a"), route(1, vec![backend("web", 1)]))]);
+    let mut first = routes();
+    let found = decided(&first, &cluster(vec![], vec![]));
+    let told: api::RouteStatus = serde_json::from_value(status(&found, "TCPRoute", "a")).expect("a status");
+    let [ours] = &told.parents[..] else { panic!("{told:?}") };
+    let other = api::ParentStatus { controller_name: "example.org/other".into(), ..ours.clone() };
+    for parents in [vec![ours.clone(), other.clone()], vec![other.clone(), ours.clone()]] {
+        let mut known = route(1, vec![backend("web", 1)]);
+        known.status.parents = parents;
+        first.tcp_routes = store([(name("a"), known)]);
+        let found = decided(&first, &cluster(vec![], vec![]));
+        assert_eq!(of(&found, "TCPRoute", "a"), None, "it says all that there is");
+    }
+    // A new one comes last.
+    let mut known = route(1, vec![backend("web", 1)]);
+    known.status.parents = vec![other];
+    first.tcp_routes = store([(name("a"), known)]);
+    let found = decided(&first, &cluster(vec![], vec![]));
+    let parents = status(&found, "TCPRoute", "a")["parents"].as_array().cloned().unwrap_or_default();
+    assert_eq!((parents.len(), &parents[1]["controllerName"]), (2, &json!(CLASS)));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::News;
 use super::resources::Kind;
-use crate::watch::follow;
+use crate::watch::{follow, follow_while_there};
 use crate::words::{self, Told};
 
 /// What is not installed is looked for again after so long.
@@ -46,9 +46,11 @@ async fn watch_classes<M>(client: Client, to: mpsc::Sender<M>, begun: watch::Sen
 where
     M: From<News> + Send + 'static,
 {
-    if let Some(version) = find(&client, Kind::GatewayClass, &to).await {
+    while let Some(version) = find(&client, Kind::GatewayClass, &to).await {
         begun.send_replace(true);
-        watch_version(client, Kind::GatewayClass, version, to, News::Class).await;
+        if !watch_version(&client, Kind::GatewayClass, version, &to, News::Class).await {
+            return;
+        }
     }
 }
 
@@ -62,10 +64,13 @@ async fn watch_kind<K, M>(
     K: Resource<DynamicType = ApiResource> + Clone + DeserializeOwned + Debug + Send + 'static,
     M: From<News> + Send + 'static,
 {
-    if has_begun(&mut begins).await
-        && let Some(version) = find(&client, kind, &to).await
-    {
-        watch_version(client, kind, version, to, news).await;
+    if !has_begun(&mut begins).await {
+        return;
+    }
+    while let Some(version) = find(&client, kind, &to).await {
+        if !watch_version(&client, kind, version, &to, news).await {
+            return;
+        }
     }
 }
 
@@ -85,22 +90,31 @@ async fn has_begun(begins: &mut watch::Receiver<bool>) -> bool {
     begins.wait_for(|has_begun| *has_begun).await.is_ok()
 }
 
+/// Returns whether the kind is there in that version no longer, as after an upgrade of the Gateway
+/// API; else nobody listens any more.
 async fn watch_version<K, M>(
-    client: Client,
+    client: &Client,
     kind: Kind,
     version: &str,
-    to: mpsc::Sender<M>,
+    to: &mpsc::Sender<M>,
     news: fn(Box<Event<K>>) -> News,
-) where
+) -> bool
+where
     K: Resource<DynamicType = ApiResource> + Clone + DeserializeOwned + Debug + Send + 'static,
     M: From<News> + Send + 'static,
 {
-    let api = Api::<K>::all_with(client, &kind.resource(version));
-    follow(api, kind.all(), to, move |event| news(Box::new(event)).into()).await;
+    let api = Api::<K>::all_with(client.clone(), &kind.resource(version));
+    let to_them = to.clone();
+    let is_gone =
+        follow_while_there(api, kind.all(), to_them, move |event| news(Box::new(event)).into()).await;
+    if is_gone {
+        tracing::warn!("{} are not there in version {version} any more; they are looked for", kind.all());
+    }
+    is_gone
 }
 
-/// Looks for the kind until it is there, and tells its version. Returns `None` if nobody listens
-/// any more.
+/// Looks for the kind until it is there, and tells its version: that of now, which an upgrade may
+/// change. Returns `None` if nobody listens any more.
 async fn find<M: From<News>>(client: &Client, kind: Kind, to: &mpsc::Sender<M>) -> Option<&'static str> {
     let mut told = Told::default();
     let mut is_told = false;

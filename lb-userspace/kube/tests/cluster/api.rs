@@ -44,9 +44,13 @@ struct Known {
     /// Whether a watch of something forgotten is refused before it begins.
     refuses_at_once: bool,
     has_gateway_api: bool,
+    /// Routes are there in version v1, and no longer in v1alpha2.
+    has_routes_in_v1: bool,
     forbidden: BTreeSet<(String, String)>,
     /// Names of objects whose changes are refused, as by a webhook.
     refused: BTreeSet<String>,
+    /// Names of objects whose changes get no answer, as by a webhook that hangs.
+    hanging: BTreeSet<String>,
     /// Verb, group and resource of all requests.
     asked: BTreeSet<(String, String, String)>,
     lists: BTreeMap<String, usize>,
@@ -197,10 +201,16 @@ impl Api {
     }
 
     pub(crate) fn refuse(&self, name: &str, is_refused: bool) {
-        self.change(|known| match is_refused {
-            true => known.refused.insert(name.to_owned()),
-            false => known.refused.remove(name),
-        });
+        self.change(|known| put_in(&mut known.refused, name, is_refused));
+    }
+
+    pub(crate) fn hang(&self, name: &str, hangs: bool) {
+        self.change(|known| put_in(&mut known.hanging, name, hangs));
+    }
+
+    /// A release of the Gateway API comes whose routes have another version.
+    pub(crate) fn upgrade_routes(&self) {
+        self.change(|known| known.has_routes_in_v1 = true);
     }
 
     /// How often this was listed from the beginning, and watched.
@@ -246,6 +256,10 @@ impl Api {
         });
         ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(lines)).into_response()
     }
+}
+
+fn put_in(names: &mut BTreeSet<String>, name: &str, is_in: bool) -> bool {
+    if is_in { names.insert(name.to_owned()) } else { names.remove(name) }
 }
 
 struct News {
@@ -342,7 +356,9 @@ async fn answer(State(api): State<Api>, method: Method, uri: Uri, body: Bytes) -
     let Some(target) = Target::of(uri.path()) else {
         return refusal(StatusCode::NOT_FOUND, "NotFound", "no such path");
     };
-    if !discovery::knows(&target.group, &target.version, &target.resource, has_gateway_api) {
+    let in_v1 = api.known().has_routes_in_v1;
+    let version = discovery::version_of(&target.resource, &target.version, in_v1);
+    if !discovery::knows(&target.group, version, &target.resource, has_gateway_api) {
         // As real ones do, without a status.
         return (StatusCode::NOT_FOUND, "404 page not found\n").into_response();
     }
@@ -366,6 +382,10 @@ async fn answer(State(api): State<Api>, method: Method, uri: Uri, body: Bytes) -
     if let Some(name) = refused.filter(|_| verb == "patch") {
         let message = format!("admission webhook \"test\" denied the request for {name}");
         return refusal(StatusCode::BAD_REQUEST, "BadRequest", &message);
+    }
+    let hangs = target.name.as_ref().is_some_and(|name| api.known().hanging.contains(name));
+    if hangs && verb == "patch" {
+        return futures::future::pending().await;
     }
     match (verb, &target.name) {
         ("watch", _) => begin_watch(&api, target.resource.clone(), &uri),

@@ -37,6 +37,15 @@ pub(crate) fn kind(resource: &str) -> (&'static str, &'static str) {
     (version, kind)
 }
 
+/// The version in which the table has what is asked for in this one; routes may have moved on.
+pub(crate) fn version_of<'v>(resource: &str, version: &'v str, has_routes_in_v1: bool) -> &'v str {
+    match (has_routes_in_v1 && ["tcproutes", "udproutes"].contains(&resource), version) {
+        (false, version) => version,
+        (true, "v1") => "v1alpha2",
+        (true, _) => "none",
+    }
+}
+
 /// Whether the server has that resource in that version.
 pub(crate) fn knows(group: &str, version: &str, resource: &str, has_gateway_api: bool) -> bool {
     let wanted = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };

@@ -106,6 +106,42 @@ async fn a_gateway_gets_an_address_and_is_served_until_it_goes() {
 }
 
 #[tokio::test]
+async fn an_upgrade_of_the_gateway_api_is_followed() {
+    let bed = bed().await;
+    let lb_kube = bed.start();
+    bed.api.put("gateways", gateway(&[("web", 80)]));
+    wait_for_gateway(&bed, "Accepted", "True", "Accepted").await;
+    wait_for("routes are watched", || bed.api.looks("tcproutes").1 > 0).await;
+    bed.api.upgrade_routes();
+    bed.api.end_watches(true);
+    bed.api.put("tcproutes", route("shop", "web"));
+    bed.wait_for_service(EDGE).await;
+    // It is written in the new version, too.
+    wait_for_route(&bed, ("shop", "web"), "Accepted", "Accepted").await;
+    assert!(lb_kube.said("TCPRoutes are not there in version v1alpha2 any more"));
+    lb_kube.stop().await;
+}
+
+#[tokio::test]
+async fn a_carrier_whose_label_is_taken_away_gets_it_again() {
+    let bed = bed().await;
+    let lb_kube = bed.start();
+    bed.api.put("gateways", gateway(&[("web", 80)]));
+    bed.api.put("tcproutes", route("shop", "web"));
+    bed.wait_for_service(EDGE).await;
+    wait_for_gateway(&bed, "Programmed", "True", "Programmed").await;
+    let mut carrier = bed.service("lb-kube-edge").expect("it is there");
+    let labels = carrier["metadata"]["labels"].take();
+    bed.api.put("services", carrier);
+    wait_for("its label", || {
+        bed.service("lb-kube-edge").is_some_and(|now| now["metadata"]["labels"] == labels)
+    })
+    .await;
+    wait_for_gateway(&bed, "Programmed", "True", "Programmed").await;
+    lb_kube.stop().await;
+}
+
+#[tokio::test]
 async fn weights_are_shared_by_endpoints() {
     let bed = bed().await;
     bed.api.put("gateways", gateway(&[("web", 80)]));

@@ -114,6 +114,32 @@ async fn services_that_may_not_be_changed_hold_up_no_others_and_are_told_once() 
 }
 
 #[tokio::test]
+async fn webhooks_that_hang_hold_up_neither_other_services_nor_the_director() {
+    let bed = Bed::new().await;
+    // Before the others by name.
+    let hanging = ["a1", "a2", "a3"];
+    for name in hanging {
+        bed.api.hang(name, true);
+        bed.api.put("services", service(name));
+    }
+    bed.api.put("services", service("web"));
+    let lb_kube = bed.start();
+    bed.wait_for_condition("web", "True", "Served").await;
+    wait_for("the words", || lb_kube.said("writing to the Service shop/a1: no answer within 3 s")).await;
+    // What changes meanwhile is not waited for longer than one write takes.
+    bed.api.put("nodes", node("n3", "192.0.2.23"));
+    wait_for("the third node", || {
+        bed.director.serves().iter().any(|one| one.starts_with("shop/web") && one.ends_with("192.0.2.23"))
+    })
+    .await;
+    for name in hanging {
+        bed.api.hang(name, false);
+    }
+    bed.wait_for_condition("a3", "True", "Served").await;
+    lb_kube.stop().await;
+}
+
+#[tokio::test]
 async fn an_api_server_that_is_away_is_told() {
     let bed = Bed::new().await;
     // Its port is free, because nobody is given it who does not ask for it.

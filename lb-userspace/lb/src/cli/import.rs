@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, ValueEnum};
+use lb_api::schema;
 use lb_import::{Fate, Known, Source, SourceFile};
 
 use super::output;
@@ -110,7 +111,7 @@ pub(super) fn run(options: Options) -> Result<()> {
     let imported = lb_import::import(source, &files, &known, &mut |pattern, here| find(pattern, here));
     match options.report {
         Form::Text => eprint!("{}", imported.report.readable()),
-        Form::Json => eprintln!("{}", serde_json::to_string_pretty(&imported.report)?),
+        Form::Json => eprintln!("{}", schema::pretty(schema::IMPORT, &imported.report)?),
     }
     if let Some(wrong) = imported.wrong {
         bail!("nothing is written, because `lb check` would refuse it: {wrong}");

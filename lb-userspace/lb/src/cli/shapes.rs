@@ -1,4 +1,4 @@
-//! What commands print with `--json`, as JSON schemas.
+//! What commands print with `--json`, and a report as JSON, as JSON schemas.
 
 use anyhow::{Context as _, Result};
 use clap::builder::PossibleValue;
@@ -9,6 +9,7 @@ use lb_api::status::AlertTest;
 use lb_api::top::TopClient;
 use lb_api::trace::Packet;
 use lb_api::wire::Overlay;
+use lb_import::Report;
 use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Value, json};
@@ -19,9 +20,11 @@ use super::probe::Probed;
 use super::reload::Found;
 use super::status::Watched;
 
-/// What a command prints with `--json`: one object, or one a line.
+/// What a command prints as JSON: one object, or one a line.
 struct Shape {
     command: &'static str,
+    /// The option that has it print so.
+    option: &'static str,
     /// The object's field `schema`.
     word: &'static str,
     /// Makes the schema of all other fields.
@@ -30,8 +33,12 @@ struct Shape {
 
 macro_rules! shape {
     ($command:literal, $word:expr, $object:ty) => {
+        shape!($command, "--json", $word, $object)
+    };
+    ($command:literal, $option:literal, $word:expr, $object:ty) => {
         Shape {
             command: $command,
+            option: $option,
             word: $word,
             fields: |generator| generator.into_root_schema_for::<$object>(),
         }
@@ -39,13 +46,14 @@ macro_rules! shape {
 }
 
 /// All of them; a test looks for commands that are missing.
-const SHAPES: [Shape; 12] = [
+const SHAPES: [Shape; 13] = [
     shape!("alerts test", schema::ALERT_TEST, AlertTest),
     shape!("check", schema::CHECK, Checked),
     shape!("connections", schema::CONNECTION, Connection),
     shape!("diff", schema::DIFF, Found<'static>),
     shape!("doctor", schema::DOCTOR, Seen<'static>),
     shape!("events", schema::EVENT, Record),
+    shape!("import", "--report json", schema::IMPORT, Report),
     shape!("overlay show", schema::OVERLAY, Overlay),
     shape!("probe", schema::PROBE, Probed<'static>),
     shape!("reload", schema::RELOAD, Found<'static>),
@@ -57,7 +65,8 @@ const SHAPES: [Shape; 12] = [
 /// The words that [`json_schema`] takes.
 pub(super) fn words() -> Vec<PossibleValue> {
     let word = |shape: &Shape| {
-        PossibleValue::new(shape.word).help(format!("what `lb {} --json` prints", shape.command))
+        let Shape { command, option, .. } = shape;
+        PossibleValue::new(shape.word).help(format!("what `lb {command} {option}` prints"))
     };
     SHAPES.iter().map(word).collect()
 }
@@ -74,7 +83,7 @@ impl Shape {
     fn json_schema(&self) -> Value {
         let generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
         let mut schema = (self.fields)(generator).to_value();
-        schema["title"] = format!("lb {} --json", self.command).into();
+        schema["title"] = format!("lb {} {}", self.command, self.option).into();
         schema["properties"]["schema"] = json!({ "const": self.word });
         if let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut) {
             required.insert(0, "schema".into());
@@ -94,11 +103,17 @@ mod tests {
     use super::*;
     use crate::observe::samples;
 
-    /// Commands that have `--json`, each with a blank before it.
+    /// Whether it is `--json`, or an option with that value.
+    fn is_json(argument: &clap::Arg) -> bool {
+        let values = argument.get_possible_values();
+        argument.get_long() == Some("json") || values.iter().any(|value| value.get_name() == "json")
+    }
+
+    /// Commands that print JSON, each with a blank before it.
     fn with_json(command: &clap::Command, path: &str, found: &mut BTreeSet<String>) {
         for below in command.get_subcommands() {
             let path = format!("{path} {}", below.get_name());
-            if below.get_arguments().any(|argument| argument.get_long() == Some("json")) {
+            if below.get_arguments().any(is_json) {
                 found.insert(path.clone());
             }
             with_json(below, &path, found);
@@ -106,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_with_json_has_a_shape() {
+    fn every_command_that_prints_json_has_a_shape() {
         let mut found = BTreeSet::new();
         with_json(&Cli::command(), "", &mut found);
         let known: BTreeSet<String> = SHAPES.iter().map(|shape| format!(" {}", shape.command)).collect();
@@ -151,5 +166,19 @@ mod tests {
         assert_eq!(wrong(schema::STATUS, &without).len(), 1);
         assert_eq!(wrong(schema::PACKET, &printed(schema::PACKET, &Packet::default())), [""; 0]);
         assert_eq!(wrong(schema::OVERLAY, &printed(schema::OVERLAY, &Overlay::default())), [""; 0]);
+        let source = lb_import::SourceFile {
+            name: "rules".to_owned(),
+            node: None,
+            text: "-A -t 192.0.2.10:80 -s wlc\n-a -t 192.0.2.10:80 -r 192.0.2.21 -g -w 1\n".to_owned(),
+        };
+        let known = lb_import::Known::default();
+        let find = &mut |_: &str, _: &str| Err(String::new());
+        let imported = lb_import::import(lb_import::Source::Ipvsadm, &[source], &known, find);
+        let report = printed(schema::IMPORT, &imported.report);
+        assert_eq!(report["lines"].as_array().map(Vec::len), Some(2), "{report}");
+        assert_eq!(wrong(schema::IMPORT, &report), [""; 0]);
+        let mut other = report;
+        other["lines"][0]["fate"] = "gone".into();
+        assert_eq!(wrong(schema::IMPORT, &other).len(), 1);
     }
 }

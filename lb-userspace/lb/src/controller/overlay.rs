@@ -329,7 +329,7 @@ impl Controller {
         text: &str,
     ) -> Result<Vec<Difference>, String> {
         let config = self.accepted(config).map_err(|error| format!("{error:#}"))?;
-        overlay.make_room()?.into_iter().for_each(|record| self.notifier.record(record));
+        self.overlay.make_room()?.into_iter().for_each(|record| self.notifier.record(record));
         let kept = file::write(&overlay.path, &overlay.sources);
         kept.map_err(|error| format!("cannot write {}: {error}", overlay.path.display()))?;
         self.notifier.record(Record::new(Level::Info, "overlay_changed", text.to_owned()));

@@ -211,6 +211,13 @@ pub(crate) async fn fulfil(request: Request, requests: &Requests) -> anyhow::Res
     };
     let answer = match request {
         Request::Status => Ok(Reply::Status(Box::new(requests.status().await?))),
+        Request::StatusOf { protocol, vip, port } => {
+            let mut status = requests.status().await?;
+            let place = (protocol.as_str(), vip, port);
+            status.services.retain(|one| (one.protocol.as_str(), one.vip, one.port) == place);
+            status.overlay.clear();
+            Ok(Reply::Status(Box::new(status)))
+        }
         Request::Events { after } => Ok(Reply::Events(requests.events(after).await?)),
         Request::Reload => requests.reload().await?.map(Reply::Differences),
         Request::Overlay { to_save } => Ok(Reply::Overlay(requests.overlay(to_save).await?)),

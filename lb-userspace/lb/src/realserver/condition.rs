@@ -232,6 +232,10 @@ fn flags(device: &str) -> Option<u32> {
     u32::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()
 }
 
+pub(super) fn is_up(device: &str) -> bool {
+    flags(device).is_some_and(|flags| flags & 1 != 0)
+}
+
 fn load(module: &str) -> Result<()> {
     run("modprobe", &[module]).map(drop).with_context(|| format!("the kernel has no module {module}"))
 }
@@ -249,7 +253,7 @@ fn run(program: &str, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn addresses_of_loopback() -> Result<Vec<IpAddr>> {
+pub(super) fn addresses_of_loopback() -> Result<Vec<IpAddr>> {
     let listing = ip(&["-json", "address", "show", "dev", "lo"])?;
     addresses(&listing).context("the listing of `ip -json address` makes no sense")
 }
@@ -259,6 +263,19 @@ fn addresses(listing: &str) -> Option<Vec<IpAddr>> {
     let of = |link: &Value| link.get("addr_info").and_then(Value::as_array).cloned().unwrap_or_default();
     let infos = links.as_array()?.iter().flat_map(of);
     infos.map(|info| info.get("local")?.as_str()?.parse().ok()).collect()
+}
+
+/// The first UDP port that GUE is taken out at, if there is one.
+pub(super) fn port_of_gue() -> Option<u16> {
+    first_gue(&ip(&["fou", "show"]).unwrap_or_default())
+}
+
+fn first_gue(listing: &str) -> Option<u16> {
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<String>>();
+    let mut of_gue = listing.lines().map(words).filter(|words| words.iter().any(|word| word == "gue"));
+    let words = of_gue.next()?;
+    let port = words.windows(2).find(|pair| pair[0] == "port")?;
+    port[1].parse().ok()
 }
 
 /// Whether `ip fou show` has the port.
@@ -285,5 +302,7 @@ mod tests {
         assert_eq!(addresses("lo: <LOOPBACK>"), None);
         assert!(is_gue("port 6080 gue -6\nport 7 ipproto 4\n", 6080));
         assert!(!is_gue("port 6080 ipproto 4\nport 60801 gue\n", 6080));
+        assert_eq!(first_gue("port 6079 ipproto 4\nport 6080 gue -6\nport 7 gue\n"), Some(6080));
+        assert_eq!(first_gue("port 6079 ipproto 4\n"), None);
     }
 }

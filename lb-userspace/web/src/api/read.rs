@@ -5,12 +5,16 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use lb_api::events::{Level, Record};
-use lb_api::http::{ConnectionPage, Done, History, Page, ServerEntry};
+use lb_api::health::{self, State as Verdict};
+use lb_api::http::{self, ConnectionPage, Done, History, Page, ServerEntry};
 use lb_api::status::{ClusterStatus, FindingStatus, ServerStatus, ServiceStatus, Status};
+use lb_api::top::TopClient;
+use lb_api::wire::{Overlay, Reply, Request};
 use lb_model::Health;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::orders::odd;
 use super::paging::{Asked, limit, link, part};
 use crate::connections;
 use crate::history::STEP;
@@ -30,6 +34,71 @@ pub(super) async fn status(State(site): State<Site>) -> Answer<Status> {
 
 pub(super) async fn healthz(State(site): State<Site>) -> Answer<Done> {
     current(&site).map(|_| Json(Done { message: "ok".to_owned() }))
+}
+
+/// What a monitoring system asks for.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WantedHealth {
+    service: Option<String>,
+    warning: Option<u64>,
+    critical: Option<u64>,
+}
+
+pub(super) async fn health(
+    State(site): State<Site>,
+    Asked(wanted): Asked<WantedHealth>,
+) -> Answer<http::Verdict> {
+    let WantedHealth { service, warning, critical } = wanted;
+    for (name, share) in [("warning", warning), ("critical", critical)] {
+        if let Some(share) = share.filter(|share| *share > 100) {
+            return Err(Refusal::bad(format!("{name} {share}: expected a share in percent, 0 to 100")));
+        }
+    }
+    let all = health::Wanted::default();
+    let wanted = health::Wanted {
+        services: service.into_iter().collect(),
+        warning: warning.unwrap_or(all.warning),
+        critical: critical.unwrap_or(all.critical),
+    };
+    let found = health::assess(&current(&site)?.status, &wanted);
+    let text = found.line();
+    match found.state {
+        // Only a service that is not there is unknown.
+        Verdict::Unknown => Err(Refusal::not_found(text)),
+        state => Ok(Json(http::Verdict { state, code: state as u8, text })),
+    }
+}
+
+pub(super) async fn overlay(State(site): State<Site>) -> Answer<Overlay> {
+    match site.director.ask(Request::Overlay { to_save: false }).await {
+        Ok(Reply::Overlay(overlay)) => Ok(Json(overlay)),
+        Ok(_) => Err(odd()),
+        Err(error) => Err(Refusal::unavailable(format!("{error:#}"))),
+    }
+}
+
+/// A part of a list of all.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WantedClients {
+    limit: Option<usize>,
+    offset: Option<usize>,
+}
+
+pub(super) async fn clients(
+    State(site): State<Site>,
+    Asked(wanted): Asked<WantedClients>,
+) -> Answer<Page<TopClient>> {
+    let next = |offset| WantedClients { offset: Some(offset), ..wanted.clone() };
+    match site.director.ask(Request::TopClients).await {
+        Ok(Reply::TopClients(clients)) => {
+            part(clients, (wanted.limit, wanted.offset), "/api/v1/clients", next).map(Json)
+        }
+        Ok(Reply::Error(why)) => Err(Refusal::unavailable(why)),
+        Ok(_) => Err(odd()),
+        Err(error) => Err(Refusal::unavailable(format!("{error:#}"))),
+    }
 }
 
 pub(super) async fn openapi() -> Json<Value> {
@@ -160,6 +229,7 @@ pub(super) struct WantedEvents {
     limit: Option<usize>,
     after: Option<u64>,
     before: Option<u64>,
+    since: Option<String>,
     level: Option<Level>,
     event: Option<String>,
     service: Option<String>,
@@ -171,7 +241,8 @@ impl WantedEvents {
         let same = |wanted: &Option<String>, found: Option<&String>| {
             wanted.as_ref().is_none_or(|wanted| found == Some(wanted))
         };
-        self.level.is_none_or(|level| level == record.level)
+        self.since.as_deref().is_none_or(|since| until_z(&record.time) >= until_z(since))
+            && self.level.is_none_or(|level| level == record.level)
             && same(&self.event, Some(&record.event))
             && same(&self.service, record.service.as_ref())
             && same(&self.server, record.server.as_ref())
@@ -184,6 +255,11 @@ pub(super) async fn events(
 ) -> Answer<Page<Record>> {
     if wanted.after.is_some() && wanted.before.is_some() {
         return Err(Refusal::bad("`after` and `before` exclude each other"));
+    }
+    if let Some(since) = wanted.since.as_deref().filter(|since| !is_time(since)) {
+        return Err(Refusal::bad(format!(
+            "since {since:?}: expected a time such as 2026-07-12T08:30:00Z, in UTC"
+        )));
     }
     let snapshot = current(&site)?;
     let limit = limit(wanted.limit)?;
@@ -209,6 +285,25 @@ pub(super) async fn events(
     };
     let next = next.map(|next| link(path, &next)).transpose()?;
     Ok(Json(Page { items: found, total: all.len() as u64, next }))
+}
+
+/// Times as events have them: so written, the order of the texts is theirs.
+fn is_time(text: &str) -> bool {
+    const FORM: &[u8] = b"0000-00-00T00:00:00";
+    let Some(time) = text.strip_suffix('Z') else { return false };
+    let (whole, fraction) = time.as_bytes().split_at(FORM.len().min(time.len()));
+    let fits = |(found, form): (&u8, &u8)| if *form == b'0' { found.is_ascii_digit() } else { found == form };
+    whole.len() == FORM.len()
+        && whole.iter().zip(FORM).all(fits)
+        && match fraction.split_first() {
+            None => true,
+            Some((dot, digits)) => *dot == b'.' && digits.iter().all(u8::is_ascii_digit),
+        }
+}
+
+/// A full second begins before all that is behind its point.
+fn until_z(time: &str) -> &str {
+    time.trim_end_matches('Z')
 }
 
 fn has(text: &str, part: &str) -> bool {

@@ -34,7 +34,12 @@ async fn answers_are_as_the_document_says() {
 fn body_of(path: &str) -> &'static str {
     match path {
         "/api/v1/servers/drain" => r#"{"server":"www1","reason":"new disk"}"#,
-        "/api/v1/servers/enable" => r#"{"server":"www1"}"#,
+        "/api/v1/servers/enable" => r#"{"server":"www1","service":"web"}"#,
+        "/api/v1/servers/weight" => r#"{"server":"www1","weight":3}"#,
+        "/api/v1/cluster/maintenance" => r#"{"on":true}"#,
+        "/api/v1/overlay/change" => {
+            r#"{"changes":[{"change":"edit_server","service":"web","server":"www1","settings":{"weight":3}},{"change":"edit_service","service":"web","settings":{"scheduler":"rr"}}]}"#
+        }
         "/api/v1/sources" => {
             r#"{"source":"kubernetes","services":[{"vip":"192.0.2.10:80","check":"http","check_port":10256,"servers":[{"address":"192.0.2.21","weight":2}]},{"vip":"192.0.2.10:81","servers":[]}]}"#
         }
@@ -123,6 +128,20 @@ async fn events_are_followed_and_gone_back_in() {
     assert!(to_come.contains("after=2") && to_come.contains("server=www1"), "{to_come}");
     assert_eq!(numbers(&served.get(to_come).await.json()), [0_u64; 0]);
     assert_eq!(numbers(&served.get("/api/v1/events?level=error").await.json()), [0_u64; 0]);
+    for (since, wanted) in [
+        ("2000-01-01T00:00:00Z", [0, 1, 2].as_slice()),
+        ("2026-07-12T08:30:01.000Z", &[1, 2]),
+        ("2026-07-12T08:30:01Z", &[1, 2]),
+        ("2026-07-12T08:30:01.001Z", &[2]),
+        ("2100-01-01T00:00:00.5Z", &[]),
+    ] {
+        let page = served.get(&format!("/api/v1/events?since={since}")).await.json();
+        assert_eq!(numbers(&page), wanted, "{since}");
+    }
+    for wrong in ["1h", "2026-07-12", "2026-07-12T08:30:00", "2026-07-12T08:30:00,5Z", "2026-07-12T08:30:0aZ"]
+    {
+        served.get(&format!("/api/v1/events?since={wrong}")).await.problem(400);
+    }
 }
 
 #[tokio::test]
@@ -204,6 +223,96 @@ async fn an_order_needs_a_token_and_is_told_with_its_owner() {
     let tokens = served.folder.path().join("tokens");
     std::fs::write(&tokens, "bob fedcba9876543210fedcba9876543210").expect("a file");
     served.order(path, Some(TOKEN), drain).await.problem(401);
+}
+
+/// Each with its token's owner, in the words of the command line.
+#[tokio::test]
+async fn every_order_reaches_the_director_and_the_event_log() {
+    let served = Served::with_tokens(status()).await;
+    for (path, body, told) in [
+        (
+            "servers/weight",
+            r#"{"server":"www1","service":"web","weight":3,"reason":"new disk"}"#,
+            "weight 3 www1 in web (new disk)",
+        ),
+        ("servers/weight", r#"{"server":"www1","weight":null}"#, "weight configured www1"),
+        ("servers/drain", r#"{"server":"www1","service":"web"}"#, "drain www1 in web"),
+        ("cluster/standby", r#"{"force":true}"#, "standby --force"),
+        ("cluster/resume", "{}", "resume"),
+        ("cluster/maintenance", r#"{"on":false}"#, "maintenance off"),
+        (
+            "overlay/change",
+            r#"{"changes":[{"change":"remove_server","service":"web","server":"www1"}]}"#,
+            "change - server web/www1",
+        ),
+        ("overlay/clear", r#"{"source":"cli"}"#, "overlay clear cli"),
+        ("counters/zero", "{}", "zero all services"),
+        ("alerts/test", r#"{"receiver":"mail"}"#, "alerts test mail"),
+        ("diff", "{}", "diff"),
+    ] {
+        let path = format!("/api/v1/{path}");
+        served.order(&path, None, body).await.problem(401);
+        let heard = served.order(&path, Some(TOKEN), body).await;
+        assert_eq!(heard.status, 200, "{path}: {heard:?}");
+        let noted = served.noted();
+        let last = noted.iter().rev().find(|record| record.event == "http_order").expect("it is told");
+        assert!(last.text.starts_with(&format!("alice (127.0.0.1) by HTTP: {told}: ")), "{}", last.text);
+        assert_eq!(last.by.as_deref(), Some("alice"));
+        served.order(&path, Some(TOKEN), r#"{"colour":"red"}"#).await.problem(422);
+    }
+    served.order("/api/v1/servers/weight", Some(TOKEN), r#"{"server":"www1"}"#).await.problem(422);
+    let by = Some("alice".to_owned());
+    let about = ServerRequest { by, ..ServerRequest::about("www1".to_owned()) };
+    let asked = served.asked();
+    assert_eq!(asked.len(), 11, "{asked:?}");
+    assert_eq!(asked[1], Request::Weight { about, weight: None });
+    let change = Change::RemoveServer { service: "web".to_owned(), server: "www1".to_owned() };
+    assert_eq!(asked[6], Request::Changes { source: CLI.to_owned(), changes: vec![change] });
+}
+
+/// A slip must not be taken for the default.
+#[tokio::test]
+async fn changes_with_a_key_that_there_is_not_are_refused() {
+    let served = Served::with_tokens(status()).await;
+    for (change, field) in [
+        (r#"{"change":"edit_service","service":"web","settings":{"sheduler":"rr"}}"#, "sheduler"),
+        (r#"{"change":"edit_server","service":"web","server":"www1","settings":{"wieght":1}}"#, "wieght"),
+        (r#"{"change":"remove_server","service":"web","server":"www1","now":true}"#, "now"),
+        (r#"{"change":"add_server","service":"web","server":{"adress":"192.0.2.21"}}"#, "adress"),
+        (
+            r#"{"change":"add_service","service":{"vip":"192.0.2.10:80","sheduler":"rr","servers":[]}}"#,
+            "sheduler",
+        ),
+    ] {
+        let body = format!(r#"{{"changes":[{change}]}}"#);
+        let detail = served.order("/api/v1/overlay/change", Some(TOKEN), &body).await.problem(422);
+        assert!(detail.contains(&format!("unknown field `{field}`")), "{detail}");
+    }
+    assert_eq!(served.asked(), []);
+}
+
+#[tokio::test]
+async fn health_is_as_monitoring_plugins_tell_it() {
+    let served = Served::new(samples::cluster()).await;
+    let well = served.get("/api/v1/health").await.json();
+    assert_eq!((&well["state"], &well["code"]), (&"OK".into(), &0.into()));
+    assert!(well["text"].as_str().is_some_and(|text| text.starts_with("LB OK: ")), "{well}");
+    assert!(served.get("/api/v1/health?service=mail").await.problem(404).contains("no service"));
+    assert!(served.get("/api/v1/health?warning=101").await.problem(400).contains("percent"));
+    let found = Served::new(status()).await.get("/api/v1/health?service=web").await.json();
+    assert_eq!((&found["state"], &found["code"]), (&"CRITICAL".into(), &2.into()));
+}
+
+#[tokio::test]
+async fn what_was_changed_at_run_time_and_who_does_most_is_told() {
+    let served = Served::new(status()).await;
+    let overlay = served.get("/api/v1/overlay").await.json();
+    assert_eq!(overlay["sources"]["cli"][0]["change"], "remove_service");
+    assert_eq!(overlay.get("saving"), None, "the files' texts are nobody's who only reads");
+    let clients = served.get("/api/v1/clients?limit=2").await.json();
+    assert_eq!((clients["items"].as_array().map(Vec::len), &clients["total"]), (Some(2), &3.into()));
+    let last = served.get(clients["next"].as_str().expect("a link")).await.json();
+    assert_eq!((last["items"].as_array().map(Vec::len), &last["next"]), (Some(1), &Value::Null));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use lb_model::ServiceNames;
-use lb_model::overlay::{NewPersistence, NewServer, Settings};
+use lb_model::overlay::{NewPersistence, NewServer, ServerSettings, Settings};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -65,20 +65,46 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
         let scheduler = scheduler.map(str::to_owned);
         Settings { scheduler, persistence, ..Settings::default() }
     });
-    let known = prop_oneof![
-        (21..25_u8).prop_map(|host| format!("192.0.2.{host}")),
-        (21..25_u8).prop_map(|host| format!("192.0.2.{host}:80")),
-        Just("www2".to_owned()),
-    ];
+    let known = || {
+        prop_oneof![
+            (21..25_u8).prop_map(|host| format!("192.0.2.{host}")),
+            (21..25_u8).prop_map(|host| format!("192.0.2.{host}:80")),
+            Just("www2".to_owned()),
+        ]
+    };
     let change = prop_oneof![
         2 => new.prop_map(|service| Change::AddService { service }),
         2 => name().prop_map(|service| Change::RemoveService { service }),
         4 => (name(), (21..25_u8).prop_map(server))
             .prop_map(|(service, server)| Change::AddServer { service, server }),
-        3 => (name(), known).prop_map(|(service, server)| Change::RemoveServer { service, server }),
+        3 => (name(), known()).prop_map(|(service, server)| Change::RemoveServer { service, server }),
+        3 => (name(), known(), server_settings())
+            .prop_map(|(service, server, settings)| Change::EditServer { service, server, settings }),
         1 => (name(), settings).prop_map(|(service, settings)| Change::EditService { service, settings }),
     ];
     vec(change, 0..12)
+}
+
+/// Settings that any server can have.
+fn server_settings() -> impl Strategy<Value = ServerSettings> {
+    let weight = prop_oneof![Just(None), (0..3_u16).prop_map(Some)];
+    let way = select(vec![
+        (None, None),
+        (Some("direct"), None),
+        (Some("gate"), None),
+        (Some("ipip"), None),
+        (Some("gue"), None),
+        (Some("gue"), Some(6080)),
+        (Some("gue"), Some(6081)),
+    ]);
+    let thresholds = select(vec![None, Some((0, 0)), Some((9, 0)), Some((12, 0)), Some((12, 3))]);
+    (weight, way, thresholds).prop_map(|(weight, (forward, gue_port), thresholds)| ServerSettings {
+        weight,
+        forward: forward.map(str::to_owned),
+        upper_threshold: thresholds.map(|(upper, _)| upper),
+        lower_threshold: thresholds.map(|(_, lower)| lower),
+        gue_port,
+    })
 }
 
 /// Each change by itself, with a look at the files.
@@ -103,6 +129,7 @@ fn is_within(change: &Change, names: &ServiceNames<'_>, index: usize) -> bool {
     match change {
         Change::AddServer { service, .. }
         | Change::RemoveServer { service, .. }
+        | Change::EditServer { service, .. }
         | Change::EditService { service, .. } => names.index(service) == Some(index),
         Change::AddService { .. } | Change::RemoveService { .. } => false,
     }
@@ -112,6 +139,7 @@ fn is_within(change: &Change, names: &ServiceNames<'_>, index: usize) -> bool {
 fn name(change: &mut Change, config: &Config) {
     let (Change::AddServer { service, .. }
     | Change::RemoveServer { service, .. }
+    | Change::EditServer { service, .. }
     | Change::EditService { service, .. }
     | Change::RemoveService { service }) = change
     else {
@@ -134,6 +162,7 @@ fn service_change<'a>(
         Change::RemoveService { service } => names.index(service).map(ServiceChange::Remove),
         Change::AddServer { service, .. }
         | Change::RemoveServer { service, .. }
+        | Change::EditServer { service, .. }
         | Change::EditService { service, .. } => {
             let index = names.index(service)?;
             let about = made.iter().filter(|change| is_within(change, &names, index));

@@ -1,6 +1,5 @@
-//! What changes the table: -A, -E, -D, -C, -a and -d are changes of the overlay, -e is the order
-//! `lb weight`, -Z has listings count from 0. With ipvsadm's words for what is there already, or is
-//! not.
+//! What changes the table: -A, -E, -D, -C, -a, -e and -d are changes of the overlay, -Z has
+//! listings count from 0. With ipvsadm's words for what is there already, or is not.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -10,8 +9,8 @@ use anyhow::Result;
 use lb_api::client;
 use lb_api::status::{ServerStatus, ServiceStatus, Status};
 use lb_api::wire::{Request, ServerRequest};
-use lb_model::overlay::{self, CLI, Change, NewPersistence};
-use lb_model::{Forwarding, Health, Ports, Scheduler};
+use lb_model::overlay::{self, CLI, Change, NewPersistence, ServerSettings};
+use lb_model::{Health, Ports, Scheduler};
 
 use super::options::{self, Address, Command, Listing, Refusal};
 use crate::cli::output::Director;
@@ -21,7 +20,13 @@ use crate::cli::servers;
 const REFUSED: u8 = 255;
 
 pub(super) fn run(director: &Director, command: Command, listing: &Listing) -> Result<ExitCode> {
-    let status = client::request_status(&director.socket)?;
+    let status = match &listing.service {
+        // Scripts call it thousands of times.
+        Some(Address { protocol, address, port }) => {
+            client::request_status_of(&director.socket, protocol.name(), *address, *port)?
+        }
+        None => client::request_status(&director.socket)?,
+    };
     let found = listing.service.as_ref().and_then(|wanted| find(&status, wanted));
     let made = match (command, found, &listing.service) {
         (Command::AddService, known, Some(address)) => {
@@ -35,7 +40,7 @@ pub(super) fn run(director: &Director, command: Command, listing: &Listing) -> R
         }
         (Command::EditService | Command::DeleteService, None, _) => no("No such service"),
         (Command::EditServer, Some(service), _) => match known(service, listing) {
-            Some(server) => return edit(director, &service.name, server, &listing.server),
+            Some(server) => return edit(director, service, server, &listing.server),
             None => no("No such destination"),
         },
         (_, Some(service), _) => of_server(command, service, listing),
@@ -140,9 +145,7 @@ pub(super) fn of_server(
     let name = service.name.clone();
     match (command, known(service, listing)) {
         (Command::DeleteServer, Some(known)) => {
-            let with_port = SocketAddr::new(known.address, known.port).to_string();
-            let server = if known.port == service.port { known.address.to_string() } else { with_port };
-            Ok(Change::RemoveServer { service: name, server })
+            Ok(Change::RemoveServer { service: name, server: called(service, known) })
         }
         (Command::DeleteServer, None) => no("No such destination"),
         (_, Some(_)) => no("Destination already exists"),
@@ -150,6 +153,14 @@ pub(super) fn of_server(
             Some(server) => Ok(Change::AddServer { service: name, server }),
             None => no("Service not defined"),
         },
+    }
+}
+
+/// A server in a change of its service.
+fn called(service: &ServiceStatus, known: &ServerStatus) -> String {
+    match known.port == service.port {
+        true => known.address.to_string(),
+        false => SocketAddr::new(known.address, known.port).to_string(),
     }
 }
 
@@ -172,34 +183,38 @@ pub(super) fn new_server(given: &options::NewServer, port: u16) -> Option<overla
     })
 }
 
-/// The weight, which is 1 where none is given. What else a server has stands in the file.
+/// -e. An order `lb weight` would outweigh what is said now: it is taken back.
 fn edit(
     director: &Director,
-    service: &str,
+    service: &ServiceStatus,
     known: &ServerStatus,
     new: &options::NewServer,
 ) -> Result<ExitCode> {
-    let method = match known.method {
-        Forwarding::Tunnel => known.tunnel.as_deref().unwrap_or("ipip"),
-        Forwarding::Masq => "masq",
-        // A local one is reached by direct routing, which ends here.
-        Forwarding::Direct | Forwarding::Local => "direct",
-    };
-    let same_method = new.method.is_none_or(|new| new == method);
-    let same_port = new.gue_port.is_none_or(|port| known.tunnel_port == Some(port));
-    if !same_method || !same_port || new.upper.is_some() || new.lower.is_some() {
-        let text = "only weights are changed here: methods and thresholds stand in the configuration file, and \
-                    `lb reload` takes what is new there";
-        return Ok(refused(&Refusal { code: REFUSED, text: text.to_owned() }));
+    client::request_change(&director.socket, CLI, edited_server(service, known, new))?;
+    if known.orders.iter().any(|standing| standing.order == "weight") {
+        let about = ServerRequest {
+            server: known.address.to_string(),
+            service: Some(service.name.clone()),
+            reason: Some("ipvsadm -e".to_owned()),
+            by: servers::user(),
+        };
+        let order = Request::Weight { about, weight: None };
+        client::request_server_order(&director.socket, &order)?;
     }
-    let about = ServerRequest {
-        server: known.address.to_string(),
-        service: Some(service.to_owned()),
-        reason: Some("ipvsadm -e".to_owned()),
-        by: servers::user(),
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is not given goes back to ipvsadm's default, as it does with IPVS; but the method stays, by
+/// which packets get there at all.
+fn edited_server(service: &ServiceStatus, known: &ServerStatus, new: &options::NewServer) -> Change {
+    let settings = ServerSettings {
+        weight: Some(new.weight.unwrap_or(1)),
+        forward: new.method.map(str::to_owned),
+        upper_threshold: Some(new.upper.unwrap_or(0)),
+        lower_threshold: Some(new.lower.unwrap_or(0)),
+        gue_port: new.gue_port,
     };
-    let order = Request::Weight { about, weight: Some(new.weight.unwrap_or(1)) };
-    client::request_server_order(&director.socket, &order).map(|_| ExitCode::SUCCESS)
+    Change::EditServer { service: service.name.clone(), server: called(service, known), settings }
 }
 
 /// -C. Says, unlike ipvsadm, what an operator must know who did not mean it.
@@ -290,5 +305,42 @@ mod tests {
         assert_eq!((names.len(), told.len()), (1, 1));
         assert!(told[0].ends_with("the configuration file has none of them"), "{told:?}");
         assert_eq!(named(&status(&[])), (Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn what_an_edit_of_a_server_does_not_say_goes_back_but_for_its_method() {
+        let status = samples::cluster();
+        let service = &status.services[0];
+        let known = &service.servers[0];
+        let settings = |new: &options::NewServer| match edited_server(service, known, new) {
+            Change::EditServer { service: name, server, settings } => {
+                assert_eq!((name, server), (service.name.clone(), called(service, known)));
+                settings
+            }
+            other => panic!("{other:?}"),
+        };
+        let none = ServerSettings {
+            weight: Some(1),
+            upper_threshold: Some(0),
+            lower_threshold: Some(0),
+            ..ServerSettings::default()
+        };
+        assert_eq!(settings(&options::NewServer::default()), none);
+        let given = options::NewServer {
+            weight: Some(0),
+            method: Some("gue"),
+            gue_port: Some(6081),
+            upper: Some(9),
+            lower: Some(2),
+            ..options::NewServer::default()
+        };
+        let wanted = ServerSettings {
+            weight: Some(0),
+            forward: Some("gue".to_owned()),
+            gue_port: Some(6081),
+            upper_threshold: Some(9),
+            lower_threshold: Some(2),
+        };
+        assert_eq!(settings(&given), wanted);
     }
 }

@@ -11,8 +11,7 @@ pub(super) fn help(program: &str) -> String {
   {program} -C
   {program} -R
   {program} -Z [-t|-u service-address]
-  {program} -a -t|-u service-address -r server-address [-g|-i|-m] [-w weight] [-x|-y threshold] [--tun-type type]
-  {program} -e -t|-u service-address -r server-address [-w weight]
+  {program} -a|-e -t|-u service-address -r server-address [-g|-i|-m] [-w weight] [-x|-y threshold] [--tun-type type]
   {program} -d -t|-u service-address -r server-address
   {program} -h | -v
 
@@ -35,12 +34,12 @@ Options of -A and -E, which resets those that are not given:
   --ops             -o   each datagram by itself
   --sched-flags     -b   sh-port, sh-fallback, mh-port, mh-fallback
 
--A, -E, -D, -C, -a and -d change the configuration at run time, as `lb add` and `lb remove` do: `lb overlay clear` undoes
-them, and `lb save` writes them into the configuration file, see lb(8). A service of -A has no health checks and puts its
+-A, -E, -D, -C, -a, -e and -d change the configuration at run time, as `lb add` and `lb remove` do: `lb overlay clear`
+undoes them, and `lb save` writes them into the configuration file, see lb(8). -e resets weight and thresholds that are not
+given, the method stays; it takes back what `lb weight` has ordered for the server. A service of -A has no health checks and puts its
 VIP on no interface; without a usable server it refuses clients. Connections of what goes may end first. -R makes the
-services and servers of -S, which it reads from standard input, in one change: all or none. -e is `lb weight`, for all
-directors of the cluster: `lb weight SERVER configured` undoes it. -Z is about --stats alone, until the director's next
-start: metrics only rise. Firewall marks, SCTP, --pe, --set and the sync daemon are refused.
+services and servers of -S, which it reads from standard input, in one change: all or none. -Z is about --stats alone,
+until the director's next start: metrics only rise. Firewall marks, SCTP, --pe, --set and the sync daemon are refused.
 The environment variable LB_SOCKET names another control socket.
 "
     )

@@ -40,7 +40,10 @@ impl Added {
                         added.servers.entry(key).or_insert_with(|| source.clone());
                     }
                 }
-                Change::RemoveServer { .. } | Change::EditService { .. } | Change::RemoveService { .. } => {}
+                Change::RemoveServer { .. }
+                | Change::EditServer { .. }
+                | Change::EditService { .. }
+                | Change::RemoveService { .. } => {}
             }
         }
         added

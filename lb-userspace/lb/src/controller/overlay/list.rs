@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 
-use lb_model::overlay::{Change, NewService};
-use lb_model::{ServiceNames, canonical};
+use lb_model::overlay::{Change, NewService, ServerSettings};
+use lb_model::{Server, ServiceNames, canonical};
 
 /// The changes of a source.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,10 +68,17 @@ impl List<'_> {
 
     fn add(&mut self, mut change: Change) {
         let subject = self.subject(&mut change, true);
-        let Some(change) = self.fold(&subject, change, true) else { return };
-        let undoes = match &change {
+        let Some(mut change) = self.fold(&subject, change, true) else { return };
+        let undoes = match &mut change {
             Change::RemoveService { .. } => self.take_back_service(&subject),
-            Change::RemoveServer { server, .. } => self.take_back_server(&subject, server),
+            Change::RemoveServer { server, .. } => {
+                let was_added = self.take_back_server(&subject, server);
+                if !was_added {
+                    while self.take_back_server_edit(&subject, server).is_some() {}
+                }
+                was_added
+            }
+            Change::EditServer { server, settings, .. } => self.edit_server(&subject, server, settings),
             Change::EditService { .. } => {
                 self.take_back_edit(&subject);
                 false
@@ -89,6 +96,7 @@ impl List<'_> {
         match change {
             Change::AddServer { service, .. }
             | Change::RemoveServer { service, .. }
+            | Change::EditServer { service, .. }
             | Change::EditService { service, .. }
             | Change::RemoveService { service } => {
                 let Some(index) = self.services.index(service) else {
@@ -130,6 +138,10 @@ impl List<'_> {
                 Some(index) => drop(added.servers.remove(index)),
                 None => return Some(change),
             },
+            Change::EditServer { ref server, ref settings, .. } => match added.server_index(server) {
+                Some(index) => added.servers[index].edit(settings),
+                None => return Some(change),
+            },
             Change::EditService { settings, .. } => added.settings = settings,
             Change::AddServer { .. } | Change::AddService { .. } | Change::RemoveService { .. } => {
                 return Some(change);
@@ -169,7 +181,12 @@ impl List<'_> {
             let goes = match entry.as_ref().map(|entry| &entry.change) {
                 Some(Change::AddService { .. }) => !std::mem::replace(&mut was_added, true),
                 Some(Change::RemoveService { .. }) => false,
-                Some(Change::AddServer { .. } | Change::RemoveServer { .. } | Change::EditService { .. })
+                Some(
+                    Change::AddServer { .. }
+                    | Change::RemoveServer { .. }
+                    | Change::EditServer { .. }
+                    | Change::EditService { .. },
+                )
                 | None => true,
             };
             if goes {
@@ -184,14 +201,69 @@ impl List<'_> {
 
     /// Whether the server was added.
     fn take_back_server(&mut self, subject: &Subject, server: &str) -> bool {
+        let port = self.port_of(subject);
+        let was_added = self.take_back_first(subject, |earlier| match earlier {
+            Change::AddServer { server: new, .. } => new.is_called(server, port),
+            _ => false,
+        });
+        was_added.is_some()
+    }
+
+    /// Of the running service; 0 of one that comes by the list.
+    fn port_of(&self, subject: &Subject) -> u16 {
         let port = match subject {
             Subject::Running(index) => self.services.services().get(*index).map(|known| known.key.port),
             Subject::Called(_) => None,
         };
-        self.take_back_first(subject, |earlier| match earlier {
-            Change::AddServer { server: new, .. } => new.is_called(server, port.unwrap_or_default()),
+        port.unwrap_or_default()
+    }
+
+    /// Makes the edit in the server that the list has added; whether there is one. If not, the edit
+    /// takes the place of the last one of that server, with what that one says, and names the
+    /// server by its own name.
+    fn edit_server(&mut self, subject: &Subject, server: &mut String, settings: &mut ServerSettings) -> bool {
+        let port = self.port_of(subject);
+        let Self { entries, about, .. } = self;
+        for index in about.get(subject).into_iter().flatten().rev() {
+            if let Some(Some(Entry { change: Change::AddServer { server: new, .. }, is_new })) =
+                entries.get_mut(*index)
+                && new.is_called(server, port)
+            {
+                new.edit(settings);
+                *is_new = true;
+                return true;
+            }
+        }
+        let own_name = self.running_server(subject, server).map(|known| known.name.clone());
+        while let Some(earlier) = self.take_back_server_edit(subject, server) {
+            *settings = std::mem::take(settings).after(earlier);
+        }
+        if let Some(name) = own_name {
+            *server = name;
+        }
+        false
+    }
+
+    fn running_server(&self, subject: &Subject, server: &str) -> Option<&Server> {
+        let Subject::Running(index) = subject else { return None };
+        let known = self.services.services().get(*index)?;
+        known.servers.iter().find(|known| known.is_called(server))
+    }
+
+    /// What an edit of this server has said.
+    fn take_back_server_edit(&mut self, subject: &Subject, server: &str) -> Option<ServerSettings> {
+        let names = match self.running_server(subject, server) {
+            Some(known) => known.names().to_vec(),
+            None => vec![canonical(server).into_owned()],
+        };
+        let taken = self.take_back_first(subject, |earlier| match earlier {
+            Change::EditServer { server: other, .. } => names.iter().any(|name| *name == canonical(other)),
             _ => false,
-        })
+        });
+        match taken {
+            Some(Change::EditServer { settings, .. }) => Some(settings),
+            _ => None,
+        }
     }
 
     /// Only what is wanted last counts.
@@ -199,18 +271,16 @@ impl List<'_> {
         self.take_back_first(subject, |earlier| matches!(earlier, Change::EditService { .. }));
     }
 
-    fn take_back_first(&mut self, subject: &Subject, is_it: impl Fn(&Change) -> bool) -> bool {
+    fn take_back_first(&mut self, subject: &Subject, is_it: impl Fn(&Change) -> bool) -> Option<Change> {
         let Self { entries, about, .. } = self;
-        let Some(about) = about.get_mut(subject) else { return false };
+        let about = about.get_mut(subject)?;
         about.retain(|index| entries.get(*index).is_some_and(Option::is_some));
         let is_it = |index: &&usize| match entries.get(**index) {
             Some(Some(Entry { change, .. })) => is_it(change),
             Some(None) | None => false,
         };
-        match about.iter().find(is_it).copied() {
-            Some(index) => entries[index].take().is_some(),
-            None => false,
-        }
+        let index = about.iter().find(is_it).copied()?;
+        Some(entries.get_mut(index)?.take()?.change)
     }
 }
 

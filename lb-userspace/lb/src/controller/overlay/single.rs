@@ -62,6 +62,7 @@ impl Overlay {
             Change::RemoveService { service } => names.index(service).map(ServiceChange::Remove),
             Change::AddServer { service, .. }
             | Change::RemoveServer { service, .. }
+            | Change::EditServer { service, .. }
             | Change::EditService { service, .. } => {
                 let index = names.index(service)?;
                 if let [number] = joined.new[..]
@@ -76,6 +77,7 @@ impl Overlay {
                     match change {
                         Change::AddServer { service, .. }
                         | Change::RemoveServer { service, .. }
+                        | Change::EditServer { service, .. }
                         | Change::EditService { service, .. } => {
                             if *service == known.name {
                                 about.push(change);
@@ -106,7 +108,7 @@ mod tests {
     use std::path::PathBuf;
 
     use lb_config::Files;
-    use lb_model::overlay::{CLI, NewServer, NewService, Overlays, Settings};
+    use lb_model::overlay::{CLI, NewServer, NewService, Overlays, ServerSettings, Settings};
 
     use super::super::{Loaded, list, load_with};
     use super::*;
@@ -129,6 +131,11 @@ services:
 
     fn remove_server(service: &str, server: &str) -> Change {
         Change::RemoveServer { service: service.into(), server: server.into() }
+    }
+
+    fn weigh(service: &str, server: &str, weight: u16) -> Change {
+        let settings = ServerSettings { weight: Some(weight), ..ServerSettings::default() };
+        Change::EditServer { service: service.into(), server: server.into(), settings }
     }
 
     fn edit(service: &str, scheduler: &str) -> Change {
@@ -172,9 +179,15 @@ services:
             new(81),
             add_server(OTHER, "192.0.2.21"),
             add_server("192.0.2.10:81", "192.0.2.22"),
+            weigh(OTHER, "192.0.2.22", 3),
             edit(OTHER, "rr"),
             new(83),
             add_server("web", "192.0.2.24"),
+            weigh("web", "192.0.2.24", 4),
+            weigh("web", "192.0.2.22:80", 4),
+            weigh("web", "192.0.2.22", 2),
+            weigh("web", "192.0.2.23", 0),
+            weigh("web", "192.0.2.21", 9),
             remove_server("web", "192.0.2.21"),
             edit("web", "wrr"),
             edit("web", "rr"),
@@ -226,6 +239,7 @@ services:
             remove_server("web", "192.0.2.29"),
             edit("web", "none"),
             edit("other", "rr"),
+            weigh("web", "192.0.2.29", 2),
         ] {
             let joined = joined(&config, &overlay, &change);
             assert!(overlay.with_one_more(&config, CLI, &change, &joined).is_none(), "{change:?}");

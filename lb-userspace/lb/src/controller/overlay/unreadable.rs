@@ -1,5 +1,6 @@
 //! A file of changes that cannot be read: it is renamed, so that no other one is written over it,
-//! and is a finding until an operator has mended or removed it.
+//! and is a finding until an operator has mended or removed it. Nor is another one written over
+//! what somebody else has changed there.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -33,11 +34,22 @@ impl Overlay {
         Some(Record::new(Level::Error, EVENT, text).cause(why))
     }
 
-    /// Before the file is written: what somebody else has put in its place since it was read, and
-    /// what cannot be read, is renamed. Returns the event, or why nothing can be written.
+    /// Before the file is written, which says what is in force: what somebody else has put in its
+    /// place since, and what cannot be read, is renamed. Returns the event, or why nothing can be
+    /// written.
     pub(super) fn make_room(&self) -> Result<Option<Record>, String> {
-        let Err(error) = file::read(&self.path) else { return Ok(None) };
-        let (shown, why) = (self.path.display(), error.to_string());
+        let shown = self.path.display();
+        let error = match file::read(&self.path) {
+            Ok(there) if there == self.sources || !self.path.exists() => return Ok(None),
+            Ok(_) => {
+                return Err(format!(
+                    "nothing was changed: {shown} was changed by somebody else; `lb reload` takes what it says now, or \
+                     remove it, and what is in force is written again with the next change"
+                ));
+            }
+            Err(error) => error,
+        };
+        let why = error.to_string();
         if !matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) {
             // Nothing is wrong with what it says, such as where too many files are open.
             return Err(format!("nothing was changed: {shown} cannot be read: {why}"));
@@ -87,7 +99,7 @@ fn finding(subject: &Path, text: String, mend: String) -> Finding {
 mod tests {
     use std::fs;
 
-    use lb_model::overlay::Overlays;
+    use lb_model::overlay::{Change, Overlays};
 
     use super::*;
 
@@ -150,13 +162,37 @@ mod tests {
     }
 
     #[test]
+    fn what_somebody_has_changed_since_is_not_written_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("overlay.json");
+        let remove = |service: &str| Change::RemoveService { service: service.to_owned() };
+        let sources = Overlays::from([("cli".to_owned(), vec![remove("web")])]);
+        let overlay = Overlay { path: path.clone(), sources: sources.clone(), ..Overlay::default() };
+        assert_eq!(overlay.make_room(), Ok(None), "nothing is lost where nothing is");
+        file::write(&path, &sources).expect("it is written");
+        assert_eq!(overlay.make_room(), Ok(None));
+        fs::write(&path, fs::read_to_string(&path).expect("it is there") + "\n\n").expect("a file");
+        assert_eq!(overlay.make_room(), Ok(None), "it says the same");
+        for other in [Overlays::new(), Overlays::from([("cli".to_owned(), vec![remove("mail")])])] {
+            let text = serde_json::to_string(&other).expect("JSON");
+            fs::write(&path, &text).expect("a file");
+            let refused = overlay.make_room().expect_err("it is somebody's");
+            assert!(
+                refused.contains("changed by somebody else") && refused.contains("lb reload"),
+                "{refused}"
+            );
+            assert_eq!(fs::read_to_string(&path).expect("it stays"), text);
+        }
+    }
+
+    #[test]
     fn what_somebody_has_written_since_is_kept_if_it_cannot_be_read() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("overlay.json");
         let overlay = Overlay { path: path.clone(), ..Overlay::default() };
         assert_eq!(overlay.make_room(), Ok(None), "there is none");
         fs::write(&path, "{}").expect("a file");
-        assert_eq!(overlay.make_room(), Ok(None), "it can be read");
+        assert_eq!(overlay.make_room(), Ok(None), "it says what is in force");
         assert!(path.exists());
         fs::write(&path, "{ torn").expect("a file");
         let told = overlay.make_room().expect("it is renamed").expect("it is told");

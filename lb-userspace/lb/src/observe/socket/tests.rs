@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lb_api::client::{self, request_status};
-use lb_api::status::Status;
+use lb_api::status::{ServiceStatus, Status};
 use lb_api::trace::{Bounds, End, Filter};
 
 use super::*;
@@ -67,6 +67,23 @@ async fn status_goes_round() {
     assert_eq!(ask(&path).await.expect("a status"), samples::cluster());
     let mode = fs::metadata(&path).expect("a socket").permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
+}
+
+#[tokio::test]
+async fn the_status_of_one_service_is_short() {
+    let (_folder, path) = folder();
+    let mut many = samples::cluster();
+    let one = many.services[0].clone();
+    many.services = (80..90).map(|port| ServiceStatus { port, ..one.clone() }).collect();
+    tokio::spawn(serve(bind(&at(&path)).expect("a socket"), requests::fixed(many)));
+    let ports = async |port: u16| {
+        let (path, vip) = (path.clone(), one.vip);
+        let status = beside(move || client::request_status_of(&path, "tcp", vip, port)).await;
+        let services = status.expect("a status").services;
+        services.iter().map(|service| service.port).collect::<Vec<u16>>()
+    };
+    assert_eq!(ports(85).await, [85]);
+    assert_eq!(ports(90).await, [0_u16; 0]);
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 use lb_model::overlay::{NewPersistence, NewServer, Settings};
-use lb_model::{Protocol, Server, Service, ServiceKey};
+use lb_model::{Protocol, Service, ServiceKey};
 
 use super::*;
 
@@ -30,6 +30,16 @@ fn add_service(protocol: Option<&str>) -> Change {
 fn edit(service: &str, timeout_s: u64) -> Change {
     let persistence = Some(NewPersistence { timeout_s, prefix: None });
     Change::EditService { service: service.into(), settings: Settings { persistence, ..Settings::default() } }
+}
+
+fn weigh(service: &str, server: &str, weight: u16) -> Change {
+    let settings = ServerSettings { weight: Some(weight), ..ServerSettings::default() };
+    Change::EditServer { service: service.into(), server: server.into(), settings }
+}
+
+fn limit(service: &str, server: &str, upper: u32) -> Change {
+    let settings = ServerSettings { upper_threshold: Some(upper), ..ServerSettings::default() };
+    Change::EditServer { service: service.into(), server: server.into(), settings }
 }
 
 fn remove(service: &str) -> Change {
@@ -105,6 +115,38 @@ fn an_edit_takes_the_place_of_the_last_one() {
     let [Change::AddService { service }] = changes.as_slice() else { panic!("{changes:?}") };
     assert_eq!(service.settings.persistence.map(|own| own.timeout_s), Some(90));
     assert_eq!(new, [0]);
+}
+
+#[test]
+fn an_edit_of_a_server_goes_on_from_the_last_one() {
+    let services = [service(WEB, Protocol::Tcp)];
+    let short = "192.0.2.10:80";
+    let before = [weigh(WEB, "192.0.2.21", 3), weigh(WEB, "192.0.2.29", 3)];
+    let Joined { changes, new } = join(&before, &[limit(short, "192.0.2.21:80", 9)], &services);
+    let settings = ServerSettings { weight: Some(3), upper_threshold: Some(9), ..ServerSettings::default() };
+    let both = Change::EditServer { service: WEB.into(), server: "192.0.2.21".into(), settings };
+    assert_eq!((changes, new), (vec![weigh(WEB, "192.0.2.29", 3), both], vec![1]));
+    // A server that the list has added is another one from the beginning.
+    let added = [remove_server(WEB, "192.0.2.22"), add_server(WEB, "192.0.2.22")];
+    let Joined { changes, new } = join(&added, &[weigh(WEB, "192.0.2.22:80", 7)], &services);
+    let server = NewServer { address: "192.0.2.22".into(), weight: Some(7), ..NewServer::default() };
+    let heavy = Change::AddServer { service: WEB.into(), server: server.clone() };
+    assert_eq!((changes, new), (vec![added[0].clone(), heavy], vec![1]));
+    let Joined { changes, new } =
+        join(&[add_service(None)], &[add_server(WEB, "192.0.2.22"), weigh(short, "192.0.2.22", 7)], &[]);
+    let [Change::AddService { service }] = changes.as_slice() else { panic!("{changes:?}") };
+    assert_eq!((service.servers.as_slice(), new), ([server].as_slice(), vec![0]));
+    // What goes needs no edit.
+    for changes in [
+        vec![weigh(WEB, "192.0.2.21", 3), remove_server(WEB, "192.0.2.21:80")],
+        vec![weigh(WEB, "192.0.2.29", 3), weigh(WEB, "192.0.2.21", 3), remove(WEB)],
+    ] {
+        assert_eq!(left(&services, &changes).len(), 1, "{changes:?}");
+    }
+    assert_eq!(left(&services, &[add_server(WEB, "192.0.2.22"), weigh(WEB, "192.0.2.22", 2)]).len(), 1);
+    let nothing =
+        [add_server(WEB, "192.0.2.22"), weigh(WEB, "192.0.2.22", 2), remove_server(WEB, "192.0.2.22")];
+    assert_eq!(left(&services, &nothing), [""; 0]);
 }
 
 #[test]
