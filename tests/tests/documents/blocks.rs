@@ -37,9 +37,10 @@ impl Document {
         Self::parse(name, &text)
     }
 
-    /// README.md, that of the routing daemons, and what stands in docs/.
+    /// README.md, CONTRIBUTING.md, that of the routing daemons, and what stands in docs/.
     pub(crate) fn all() -> Result<Vec<Self>> {
-        let mut names = ["README.md", "deploy/routing/README.md"].map(str::to_owned).to_vec();
+        let mut names =
+            ["README.md", "CONTRIBUTING.md", "deploy/routing/README.md"].map(str::to_owned).to_vec();
         for entry in fs::read_dir(root().join("docs"))? {
             let name = entry?.file_name().to_string_lossy().into_owned();
             if name.ends_with(".md") {

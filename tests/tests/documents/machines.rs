@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::ErrorKind;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
@@ -23,7 +24,23 @@ use nix::sys::signal::Signal;
 use super::blocks::Block;
 
 /// The machines' names and the last octets of their addresses in 192.0.2.0/24.
-const MACHINES: [(&str, u8); 5] = [("client", 100), ("lb1", 2), ("lb2", 3), ("www1", 21), ("www2", 22)];
+const MACHINES: [(&str, u8); 8] = [
+    ("client", 100),
+    ("lb1", 2),
+    ("lb2", 3),
+    ("www1", 21),
+    ("www2", 22),
+    ("www3", 23),
+    ("www4", 24),
+    ("gateway", 25),
+];
+
+/// Where commands are given, as on a machine with the project's source and with files of another
+/// program.
+const HOME: &str = "/etc/home";
+
+/// In /etc, on a machine whose operator has put it there.
+const UNIT: &str = "systemd/system/lb.service";
 
 /// Added to the cluster of the documents: nobody dies on a busy machine.
 const CALM: &str = "  dead: 2s\n";
@@ -38,6 +55,7 @@ exec 3>\"$1/ready\" || exit 1
 mount --bind \"$1/etc\" /etc && mount --bind \"$2\" /etc/machines || exit 1
 mount -t tmpfs tmpfs /var/lib && mkdir /var/lib/lb || exit 1
 mount -t tmpfs tmpfs /run && mkdir /run/lb || exit 1
+mount -t tmpfs tmpfs /usr/local/sbin && mount -t tmpfs tmpfs /usr/local/share || exit 1
 echo \"$3\" >/proc/sys/kernel/hostname || exit 1
 echo ready >&3
 exec 3>&- sleep 3600
@@ -77,15 +95,25 @@ impl Machine {
         let etc = folder.join("etc");
         shell::run(Command::new("cp").args(["-a", "/etc"]).arg(&etc))?;
         // A machine may have been used for something.
-        let _ = fs::remove_dir_all(etc.join("lb"));
-        for folder in ["lb", "stand-ins", "machines"] {
+        for used in ["lb", "systemd/system/lb.service.d", "home"] {
+            let _ = fs::remove_dir_all(etc.join(used));
+        }
+        let _ = fs::remove_file(etc.join(UNIT));
+        for folder in
+            ["lb", "stand-ins", "machines", "home/target/release", "systemd/system", "bash_completion.d"]
+        {
             fs::create_dir_all(etc.join(folder))?;
         }
         let scp = etc.join("stand-ins/scp");
         fs::write(&scp, SCP)?;
         fs::set_permissions(&scp, fs::Permissions::from_mode(0o755))?;
         // Without a terminal curl tells of its progress.
-        fs::write(etc.join("stand-ins/.curlrc"), "silent\nshow-error\nnoproxy = *\n")?;
+        let home = etc.join("home");
+        fs::write(home.join(".curlrc"), "silent\nshow-error\nnoproxy = *\n")?;
+        symlink(root().join("deploy"), home.join("deploy"))?;
+        symlink(binary()?, home.join("target/release/lb"))?;
+        let keepalived = "lb-userspace/import/tests/corpus/keepalived-group/keepalived.conf";
+        fs::copy(root().join(keepalived), home.join("keepalived.conf"))?;
 
         let text = |path: &Path| path.to_str().map(str::to_owned).context("the lab's folder is not UTF-8");
         let (folder, all) = (text(&folder)?, text(lab.state().folder())?);
@@ -113,15 +141,21 @@ impl Machine {
     fn run(&self, line: &str) -> Result<(bool, String)> {
         let [program, mount, uts] = self.launcher();
         let mut command = self.node.command(&program);
-        command.args([&mount, &uts, "sh", "-c", &format!("exec 2>&1; {line}")]).current_dir("/").env_clear();
-        command.env("PATH", path()?).env("HOME", "/etc/stand-ins").env("USER", "root").env("LANG", "C.UTF-8");
+        let line_there = format!("exec 2>&1; cd {HOME} || exit\n{line}");
+        command.args([&mount, &uts, "sh", "-c", &line_there]).current_dir("/").env_clear();
+        command.env("PATH", path()?).env("HOME", HOME).env("USER", "root").env("LANG", "C.UTF-8");
         let output = command.output().with_context(|| format!("cannot run `{line}`"))?;
         Ok((output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned()))
     }
 
     /// Starts what the unit says, and waits until `lb` answers, as `Type=notify` does.
     fn start(&mut self) -> Result<()> {
-        let unit = fs::read_to_string(root().join("deploy/systemd/lb.service"))?;
+        let unit = match fs::read_to_string(self.node.folder()?.join("etc").join(UNIT)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                fs::read_to_string(root().join("deploy/systemd/lb.service"))?
+            }
+            unit => unit?,
+        };
         let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).context("no ExecStart=")?;
         let lb = binary()?;
         let lb = lb.to_str().context("the path of lb is not UTF-8")?;
@@ -143,6 +177,13 @@ impl Machine {
         Ok(())
     }
 
+    /// The unit and its drop-ins are there to be loaded.
+    fn has_unit(&self) -> Result<()> {
+        let unit = self.node.folder()?.join("etc").join(UNIT);
+        ensure!(unit.is_file(), "there is no unit {} to be loaded", unit.display());
+        Ok(())
+    }
+
     fn stop(&mut self) -> Result<()> {
         let director = self.director.take().context("lb is not running")?;
         director.stop(Duration::from_secs(60))
@@ -156,14 +197,15 @@ pub(crate) struct Machines {
 }
 
 impl Machines {
-    /// Plain machines, two of them with a web server.
-    pub(crate) fn new() -> Result<Self> {
+    /// Plain machines; www1 and www2 have a web server.
+    pub(crate) fn new(names: &[&str]) -> Result<Self> {
         let lab = Lab::new(&unique_name("documents"))?;
         let mut machines = BTreeMap::new();
-        for (name, octet) in MACHINES {
+        for (name, octet) in MACHINES.into_iter().filter(|(name, _)| names.contains(name)) {
             machines.insert(name.to_owned(), Machine::new(&lab, name, octet)?);
         }
-        for name in ["www1", "www2"] {
+        ensure!(machines.len() == names.len(), "one of {names:?} is no machine");
+        for name in ["www1", "www2"].into_iter().filter(|name| names.contains(name)) {
             let node = &machines[name].node;
             // Whatever this host has: a new namespace may begin with that.
             node.answer_arp_for_all()?;
@@ -187,6 +229,7 @@ impl Machines {
         match words {
             "enable --now lb" | "start lb" => machine.start(),
             "stop lb" => machine.stop(),
+            "daemon-reload" => machine.has_unit(),
             "restart lb" => machine.stop().and_then(|()| machine.start()),
             "reload lb" => {
                 machine.director.context("lb is not running")?.signal(Signal::SIGHUP);

@@ -1,19 +1,27 @@
-//! The commands of README.md, docs/*.md and deploy/routing/README.md.
+//! The commands of README.md, CONTRIBUTING.md, docs/*.md and deploy/routing/README.md.
 //!
 //! - ```` ```console ```` blocks are transcripts: their commands run in the order of the document,
 //!   and print what stands below them ([`transcript`]), on the machines of a lab ([`machines`]) or
 //!   in a folder. The word before `$` names the machine.
-//! - Of ```` ```sh ```` blocks, and of commands between backticks, `lb` parses the words
-//!   ([`words`]).
+//! - ```` ```sh ```` blocks are lines for a shell, which run on the machines that stand behind the
+//!   word, and must succeed ([`script`]). What is not run stands in a list, with the reason
+//!   ([`unplayed`]).
+//! - Of commands between backticks, and of all others, `lb` parses the words ([`words`]); under the
+//!   same name and with the same options each is run somewhere.
 //! - ```` ```yaml ```` blocks are configurations, or parts of one, and right. Behind the word there
 //!   may be the file that a block is written to: `lb1:/etc/lb/lb.yaml`, or added to: `lb1+/…`.
 
 mod blocks;
 mod machines;
+mod script;
 mod transcript;
+mod unplayed;
 mod words;
 
+use std::collections::BTreeSet;
+use std::env;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -27,12 +35,42 @@ use blocks::{Block, Document};
 use machines::Machines;
 use transcript::Step;
 
-/// Documents whose transcripts run one after the other on the same machines: each goes on from what
-/// the one before has left.
-const ON_MACHINES: [&str; 4] =
-    ["docs/getting-started.md", "docs/operations.md", "docs/commands.md", "docs/alerts.md"];
-/// The one whose transcripts run in a folder with the talk's files.
+/// Machines, and documents that run one after the other on them: each goes on from what the one
+/// before has left.
+type Play = (&'static [&'static str], &'static [&'static str]);
+
+const FIRST_TASTE: Play = (&["client", "lb1", "www1", "www2"], &["README.md"]);
+const BY_HAND: Play = (&["www3", "www4", "gateway"], &["docs/forwarding.md"]);
+const CLUSTER: Play = (
+    &["client", "lb1", "lb2", "www1", "www2"],
+    &[
+        "docs/getting-started.md",
+        "docs/operations.md",
+        "docs/commands.md",
+        "docs/cluster.md",
+        "docs/scale.md",
+        "docs/troubleshooting.md",
+        "docs/alerts.md",
+    ],
+);
+/// The one whose commands run in a folder with the talk's files, and some of other programs.
 const ON_FILES: &str = "docs/migration.md";
+
+/// What sentences name and no block has: run at the end of [`CLUSTER`], on this machine.
+const SAID: [(&str, &str); 12] = [
+    ("lb1", "lb help status"),
+    ("lb1", "lb check --json /etc/lb/lb.yaml"),
+    ("lb1", "lb status --json"),
+    ("lb1", "lb events --json"),
+    ("lb1", "lb events --server www2"),
+    ("lb1", "lb disable www2"),
+    ("lb1", "lb overlay clear --source kubernetes"),
+    ("lb1", "lb remove service web"),
+    ("lb1", "lb ipvsadm -C"),
+    ("lb1", "lb stop"),
+    ("lb1", "lb stop --release"),
+    ("www1", "lb realserver undo"),
+];
 
 /// How long a step may take to print what it should: a server to come up, a group to come back.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -55,50 +93,164 @@ fn play(step: &Step, run: impl Fn(&str) -> Result<(bool, String)>) -> Result<()>
     }
 }
 
-fn play_on_machines() -> Result<()> {
-    let mut machines = Machines::new()?;
-    for name in ON_MACHINES {
-        let document = Document::read(name)?;
-        for block in &document.blocks {
-            machines.write(block).with_context(|| format!("{name}, line {}", block.line))?;
-            for step in transcript::steps(block) {
-                let played = match step.command.strip_prefix("systemctl ") {
-                    Some(words) => machines.systemctl(&step.machine, words),
-                    None => play(&step, |command| machines.run(&step.machine, command)),
-                };
-                played.with_context(|| name.to_owned())?;
+/// Runs the command on its machine.
+fn play_on(machines: &mut Machines, step: &Step) -> Result<()> {
+    match step.command.strip_prefix("systemctl ") {
+        Some(words) => machines.systemctl(&step.machine, words),
+        // In the foreground of another terminal.
+        None if step.command == "lb run" => machines.systemctl(&step.machine, "start lb"),
+        None => play(step, |command| machines.run(&step.machine, &script::ending(command))),
+    }
+}
+
+fn play_script(machines: &mut Machines, block: &Block) -> Result<()> {
+    for machine in script::machines(block) {
+        for (line, command) in script::lines(block) {
+            if unplayed::entry(&command).is_none() {
+                let machine = machine.to_owned();
+                play_on(machines, &Step { line, machine, command, output: Vec::new() })?;
             }
         }
     }
     Ok(())
 }
 
-#[test]
-fn transcripts_on_machines_go_as_they_are_told() -> Result<()> {
-    measured("the documents' commands", play_on_machines)
+fn play_documents((names, documents): Play, said: &[(&str, &str)]) -> Result<()> {
+    let mut machines = Machines::new(names)?;
+    let mut last = Vec::new();
+    for name in documents {
+        for block in Document::read(name)?.blocks {
+            machines.write(&block).with_context(|| format!("{name}, line {}", block.line))?;
+            for step in transcript::steps(&block) {
+                play_on(&mut machines, &step).context(*name)?;
+            }
+            match script::comes_last(&block) {
+                true => last.push((name, block)),
+                false => play_script(&mut machines, &block).context(*name)?,
+            }
+        }
+    }
+    for (name, block) in &last {
+        play_script(&mut machines, block).context(**name)?;
+    }
+    for (machine, command) in said {
+        let (machine, command) = ((*machine).to_owned(), (*command).to_owned());
+        let step = Step { line: 0, machine, command, output: Vec::new() };
+        play_on(&mut machines, &step).context("what sentences name")?;
+    }
+    Ok(())
 }
 
 #[test]
-fn imports_of_the_talks_files_print_what_is_told() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let talk = root().join("lb-userspace/import/tests/corpus/heartbeat-talk");
+fn transcripts_on_machines_go_as_they_are_told() -> Result<()> {
+    measured("the documents' commands", || play_documents(CLUSTER, &SAID))
+}
+
+#[test]
+fn the_readmes_first_taste_goes_as_it_stands_there() -> Result<()> {
+    measured("the README's commands", || play_documents(FIRST_TASTE, &[]))
+}
+
+#[test]
+fn servers_are_made_by_hand_as_it_is_told() -> Result<()> {
+    play_documents(BY_HAND, &[])
+}
+
+/// The files that the commands of [`ON_FILES`] read.
+fn files_to_import(folder: &Path) -> Result<()> {
+    let corpus = root().join("lb-userspace/import/tests/corpus");
     for file in ["ha.cf", "haresources", "authkeys", "ldirectord.cf", "hosts"] {
-        fs::copy(talk.join(file), folder.path().join(file))?;
+        fs::copy(corpus.join("heartbeat-talk").join(file), folder.join(file))?;
     }
+    for (from, to) in [
+        ("keepalived-pair/one.conf", "keepalived.conf.lb1"),
+        ("keepalived-pair/two.conf", "keepalived.conf.lb2"),
+    ] {
+        fs::copy(corpus.join(from), folder.join(to))?;
+    }
+    // One of which nothing is lost: without a firewall mark.
+    let group = fs::read_to_string(corpus.join("keepalived-group/keepalived.conf"))?;
+    fs::write(folder.join("keepalived.conf"), group.replace("fwmark 3", "192.0.2.98 80"))?;
+    // What ipvsadm would print on a machine with such a table.
+    let rules = fs::read_to_string(corpus.join("ipvsadm-saved/ipvsadm.rules"))?.replace("-f 5", "-f 1");
+    let stand_in = folder.join("stand-ins/ipvsadm");
+    fs::create_dir(folder.join("stand-ins"))?;
+    fs::write(&stand_in, format!("#!/bin/sh\n[ \"$*\" = '-S -n' ] || exit 1\ncat <<'END'\n{rules}END\n"))?;
+    fs::set_permissions(&stand_in, fs::Permissions::from_mode(0o755)).context("cannot make it a program")
+}
+
+#[test]
+fn imports_print_what_is_told() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    files_to_import(folder.path())?;
+    let others = machines::path()?;
+    let path =
+        env::join_paths([folder.path().join("stand-ins")].into_iter().chain(env::split_paths(&others)))?;
     let document = Document::read(ON_FILES)?;
-    let steps: Vec<Step> = document.blocks.iter().flat_map(transcript::steps).collect();
-    ensure!(steps.len() > 2, "{ON_FILES} has hardly any transcript");
+    let mut steps: Vec<Step> = Vec::new();
+    for block in &document.blocks {
+        steps.extend(transcript::steps(block));
+        for (line, command) in script::lines(block) {
+            steps.push(Step { line, machine: String::new(), command, output: Vec::new() });
+        }
+    }
+    ensure!(steps.len() > 6, "{ON_FILES} has hardly any command");
     for step in steps {
         play(&step, |command| {
             let shell = format!("exec 2>&1\n{command}");
             // Away from the interfaces of this machine.
             let mut unshare = Command::new("unshare");
-            unshare.args(["--net", "sh", "-c", &shell]).current_dir(folder.path());
-            let output = unshare.env("PATH", machines::path()?).output()?;
+            unshare.args(["--net", "sh", "-c", &shell]).current_dir(folder.path()).env("PATH", &path);
+            let output = unshare.output()?;
             Ok((output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned()))
         })
         .context(ON_FILES)?;
     }
+    Ok(())
+}
+
+/// The commands of a block with their lines, and whether all that is not listed is run.
+fn commands_of(name: &str, block: &Block) -> (Vec<(usize, String)>, bool) {
+    let is_of_a_play = [FIRST_TASTE, BY_HAND, CLUSTER].iter().any(|(_, documents)| documents.contains(&name));
+    if block.language == "console" {
+        let steps = transcript::steps(block).into_iter().map(|step| (step.line, step.command));
+        return (steps.collect(), is_of_a_play || name == ON_FILES);
+    }
+    let runs = is_of_a_play && !script::machines(block).is_empty() || name == ON_FILES;
+    (script::lines(block), runs)
+}
+
+#[test]
+fn every_command_is_run_or_has_a_reason_not_to_be() -> Result<()> {
+    let said = SAID.iter().flat_map(|(_, command)| words::commands(command));
+    let (mut run, mut needed, mut silent) = (said.collect::<Vec<_>>(), BTreeSet::new(), Vec::new());
+    let documents = Document::all()?;
+    for Document { name, blocks, .. } in &documents {
+        for block in blocks {
+            let (commands, runs) = commands_of(name, block);
+            for (line, command) in commands {
+                match unplayed::entry(&command).filter(|_| block.language == "sh") {
+                    Some(entry) => drop(needed.insert(entry)),
+                    None if runs => run.extend(words::commands(&command)),
+                    None => silent.push(format!("{name}:{line}: {command}")),
+                }
+            }
+        }
+    }
+    for Document { name, quoted, .. } in &documents {
+        for (line, text) in quoted.iter().filter(|(_, text)| !words::is_among(text, &run)) {
+            match unplayed::entry(text) {
+                Some(entry) => drop(needed.insert(entry)),
+                None => silent.push(format!("{name}:{line}: `{text}`")),
+            }
+        }
+    }
+    let silent = silent.join("\n");
+    assert!(silent.is_empty(), "not run, and not in unplayed.rs:\n{silent}");
+    let all = unplayed::UNPLAYED.iter().enumerate();
+    let idle: Vec<&str> =
+        all.filter(|(index, _)| !needed.contains(index)).map(|(_, (begin, _))| *begin).collect();
+    assert!(idle.is_empty(), "no document has them any more, or they are run: {idle:?}");
     Ok(())
 }
 
@@ -109,16 +261,8 @@ fn every_command_of_every_document_is_one() -> Result<()> {
     let mut found = 0;
     for document in Document::all()? {
         let name = &document.name;
-        let is_run = ON_MACHINES.contains(&name.as_str()) || name == ON_FILES;
         for block in &document.blocks {
-            let lines = match block.language.as_str() {
-                "sh" => block.numbered_lines(),
-                "console" if !is_run => {
-                    transcript::steps(block).into_iter().map(|step| (step.line, step.command)).collect()
-                }
-                _ => continue,
-            };
-            for (line, text) in lines {
+            for (line, text) in commands_of(name, block).0 {
                 for command in words::commands(&text) {
                     found += 1;
                     if let Err(error) = words::parsed_by(&lb, &command) {

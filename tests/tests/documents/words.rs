@@ -70,23 +70,46 @@ pub(crate) fn parsed_by(lb: &Path, words: &[String]) -> Result<()> {
     run(lb, ["--parse-only"].into_iter().chain(words[1..].iter().map(String::as_str)), words).map(drop)
 }
 
+/// The words that name the command, such as `realserver check`.
+fn path(words: &[String]) -> Vec<&str> {
+    let names_it = |word: &&str| {
+        !word.starts_with('-') && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+    };
+    words.iter().skip(1).map(String::as_str).take_while(names_it).collect()
+}
+
+/// Options without their values, as far as they are not read from a word after them.
+fn options(words: &[String]) -> impl Iterator<Item = &str> {
+    let options = words.iter().filter(|word| word.starts_with('-') && word.len() > 1);
+    options.map(|word| word.split('=').next().unwrap_or_default())
+}
+
 /// `lb` has the command, and its help names the long options. Of a command in a sentence there may
 /// be no more than that.
 pub(crate) fn named_by(lb: &Path, text: &str) -> Result<()> {
     let words: Vec<String> = commands(text).into_iter().next().unwrap_or_default();
-    let stands_for_something = |word: &str| word.contains(|char: char| !char.is_ascii_lowercase());
-    let path = words[1..].iter().map(String::as_str).take_while(|word| !stands_for_something(word));
-    let path: Vec<&str> = path.collect();
+    let path = path(&words);
     // `help` takes no options, and the command after it must be one.
     if path.first() == Some(&"help") {
         return run(lb, path, &words).map(drop);
     }
     let help = run(lb, path.into_iter().chain(["--help"]), &words)?;
-    for option in words.iter().filter_map(|word| word.strip_prefix("--")) {
-        let option = format!("--{}", option.split('=').next().unwrap_or_default());
-        ensure!(help.contains(&option), "`{text}`: there is no option {option}");
+    for option in options(&words).filter(|option| option.starts_with("--")) {
+        ensure!(help.contains(option), "`{text}`: there is no option {option}");
     }
     Ok(())
+}
+
+/// A command of a sentence is among those that are run: under its name, each option at least once.
+pub(crate) fn is_among(text: &str, run: &[Vec<String>]) -> bool {
+    let Some(words) = commands(text).into_iter().next() else { return false };
+    let path = path(&words);
+    let of_its_name = || {
+        run.iter()
+            .filter(|other| other[1..].iter().map(String::as_str).take(path.len()).eq(path.iter().copied()))
+    };
+    let has = |option: &str| of_its_name().any(|other| options(other).any(|own| own == option));
+    of_its_name().next().is_some() && options(&words).all(has)
 }
 
 fn run<'a>(lb: &Path, arguments: impl IntoIterator<Item = &'a str>, words: &[String]) -> Result<String> {
@@ -108,4 +131,19 @@ fn commands_are_found_between_what_is_the_shells() {
     assert!(
         found("# lb status").is_empty() && found("install target/release/lb /usr/local/sbin/lb").is_empty()
     );
+}
+
+#[test]
+fn commands_of_sentences_are_found_among_those_that_run() {
+    let run =
+        ["lb realserver check --vip 192.0.2.10", "lb top-clients", "lb weight www1 5", "lb trace --refused"];
+    let run: Vec<_> = run.iter().flat_map(|line| commands(line)).collect();
+    for text in
+        ["lb realserver check", "lb realserver check --vip VIP", "lb top-clients", "lb weight SERVER WEIGHT"]
+    {
+        assert!(is_among(text, &run), "{text}");
+    }
+    for text in ["lb realserver undo", "lb top", "lb trace --refused --json", "lb ipvsadm -C"] {
+        assert!(!is_among(text, &run), "{text}");
+    }
 }
