@@ -155,7 +155,7 @@ fn build_scripts_of_ours_are_those_that_compile_bpf() {
     };
     let packages = packages();
     let found: BTreeSet<String> = packages.iter().filter(has_script).map(name).collect();
-    assert_eq!(found, COMPILE_BPF.map(str::to_owned).into());
+    assert_eq!(found, BTreeSet::from(COMPILE_BPF.map(str::to_owned)));
 }
 
 #[test]
