@@ -234,7 +234,7 @@ mod tests {
         ] {
             assert!(!one.is_same(other));
         }
-        assert_eq!((one.region(), one.group()), (identity(1).region(), 0));
+        assert_eq!((one.region(), one.group()), (identity(1).region(), GroupNumber(0)));
         assert!(one.confirmed().is_confirmed() && one.confirmed().is_same(one) && !one.is_confirmed());
     }
 
@@ -245,7 +245,7 @@ mod tests {
         let others = (0..=u8::MAX).map(|node| Owner::Other(NodeId(node)));
         for owner in others.chain([Owner::Me, Owner::Nobody]) {
             let owned = one.owned_by(Owner::Other(NodeId(7))).owned_by(owner);
-            assert_eq!((owned.owner(), owned.group()), (owner, 31));
+            assert_eq!((owned.owner(), owned.group()), (owner, GroupNumber(31)));
             assert!(owned.is_successor() && !owned.is_confirmed());
             let confirmed = owned.confirmed();
             assert!(confirmed.is_confirmed() && confirmed.is_same(one) && confirmed.is_successor());
