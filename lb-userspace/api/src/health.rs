@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::events::Level;
 use crate::status::{ServerStatus, ServiceStatus, Status, TableStatus};
+use crate::words::printable;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +72,7 @@ impl Found {
         reasons.sort_by_key(|(state, _)| std::cmp::Reverse(*state));
         let reasons: Vec<String> = reasons.into_iter().map(|(_, text)| text).collect();
         let text = if reasons.is_empty() { self.summary.clone() } else { reasons.join("; ") };
-        let text: String = text.chars().map(|c| if c == '|' || c.is_control() { ' ' } else { c }).collect();
+        let text = printable(&text).replace('|', " ");
         let data = if self.data.is_empty() { String::new() } else { format!(" |{}", self.data) };
         format!("LB {}: {text}{data}", self.state.word())
     }

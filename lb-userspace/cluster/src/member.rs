@@ -21,14 +21,14 @@ use std::time::SystemTime;
 use anyhow::{Context as _, Result, anyhow};
 use lb_api::findings::Findings;
 use lb_common::mac::Mac;
-use lb_model::ids::NodeId;
+use lb_model::ids::{GroupNumber, NodeId};
 use lb_model::lease::Leases;
 use lb_model::{Cluster, Config};
 use lb_system::clock::now;
 use lb_system::vital_signs::Pulse;
 use tokio::sync::oneshot;
 
-use self::driver::{Command, Driver, Report, Snapshot, Tell, Told};
+use self::driver::{Command, Driver, Report, Snapshot, Tell, TimedReport};
 use self::fencing::{Fence, Fencing};
 use self::numbers::GroupNumbers;
 use super::auth::{self, ClusterId};
@@ -37,7 +37,6 @@ use super::machine::{self, LocalReadiness, Machine, Refusal};
 use super::realtime;
 use super::replay::{Identity, session_at};
 use super::standing::Order;
-use super::takeover::holder::GroupNumber;
 use super::takeover::segments::{self, Holders, Orders, Station};
 use super::transport::event_loop::{Handle, Loop};
 use super::transport::statistics::Statistics;
@@ -81,7 +80,7 @@ impl Member {
         config: &Config,
         cluster: &Cluster,
         local: LocalContext,
-        tell: impl Fn(Told) + Send + Sync + 'static,
+        tell: impl Fn(TimedReport) + Send + Sync + 'static,
     ) -> Result<Self> {
         let session = session_at(SystemTime::now());
         let settings = settings::machine(config, cluster, session, local.maintenance);
@@ -222,7 +221,7 @@ fn channel(cluster: &Cluster, session: u64) -> Result<Channel> {
     let keys = auth::file::read(&cluster.key_file).context("heartbeat keys")?;
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(|error| anyhow!("no random numbers for the heartbeats: {error}"))?;
-    let me = Identity { node: NodeId(cluster.me), session };
+    let me = Identity { node: cluster.me, session };
     let others =
         (0..=u8::MAX).zip(&cluster.nodes).map(|(node, _)| NodeId(node)).filter(|node| *node != me.node);
     Ok(Channel::new(ClusterId::of(&cluster.name), me, others, keys, secret))

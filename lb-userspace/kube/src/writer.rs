@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 use crate::decisions::{Verdict, What, Write};
 use crate::patience::Patience;
-use crate::words::{self, Told, in_one};
+use crate::words::{self, OngoingTrouble, in_one};
 
 pub(crate) struct Writer {
     client: Client,
     recorder: Recorder,
-    told: Told,
-    told_of_events: Told,
+    told: OngoingTrouble,
+    told_of_events: OngoingTrouble,
     patience: Patience,
     patience_with_events: Patience,
 }
@@ -24,7 +24,7 @@ impl Writer {
     pub(crate) fn new(client: Client, me: String) -> Self {
         let reporter = Reporter { controller: "lb-kube".to_owned(), instance: Some(me) };
         let recorder = Recorder::new(client.clone(), reporter);
-        let [told, told_of_events] = [Told::default(), Told::default()];
+        let [told, told_of_events] = [OngoingTrouble::default(), OngoingTrouble::default()];
         let [patience, patience_with_events] = [Patience::default(), Patience::default()];
         Self { client, recorder, told, told_of_events, patience, patience_with_events }
     }

@@ -19,7 +19,7 @@ use crate::check::Check;
 use crate::clients::{Clients, Listed};
 use crate::cluster::Cluster;
 use crate::group::GroupKind;
-use crate::ids::GroupId;
+use crate::ids::{GroupId, GroupNumber, NodeId};
 use crate::ports::Ports;
 use crate::quic::{QuicEncoding, QuicServerIds};
 use crate::tunnel::Tunnel;
@@ -67,7 +67,7 @@ pub struct Config {
 
 impl Config {
     /// The VIPs of all groups, each with the number of its group.
-    pub fn grouped_vips(&self) -> HashMap<IpAddr, u8> {
+    pub fn grouped_vips(&self) -> HashMap<IpAddr, GroupNumber> {
         vips(&self.groups).collect()
     }
 
@@ -81,7 +81,7 @@ impl Config {
 }
 
 /// The VIPs of these groups, each with its group's number.
-pub fn vips(groups: &[Group]) -> impl Iterator<Item = (IpAddr, u8)> + '_ {
+pub fn vips(groups: &[Group]) -> impl Iterator<Item = (IpAddr, GroupNumber)> + '_ {
     groups.iter().flat_map(|group| group.vips.iter().map(|vip| (vip.address, group.number)))
 }
 
@@ -100,16 +100,10 @@ pub enum XdpMode {
 /// Default of [`Config::announce_rate`].
 pub const ANNOUNCE_RATE: u32 = 10_000;
 
-/// Maximum number of VIPs of all groups together.
-pub const MAX_VIPS: usize = 4096;
-
-/// Maximum number of servers of one service: the limit of the data path's map.
-pub const MAX_SERVERS_OF_ONE: usize = 4096;
-
 /// The control socket: the Unix socket that `lb status` and other commands connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Control {
-    /// Default `/run/lb/lb.sock`.
+    /// Default [`Self::SOCKET`].
     pub socket: PathBuf,
     /// A user's name or number; `None`: whoever `lb` runs as.
     pub owner: Option<String>,
@@ -120,6 +114,7 @@ pub struct Control {
 }
 
 impl Control {
+    pub const SOCKET: &str = "/run/lb/lb.sock";
     /// Owner and group may ask.
     pub const MODE: u32 = 0o660;
 
@@ -175,7 +170,7 @@ impl Default for Timeouts {
 pub struct Group {
     /// Unique; below [`MAX_GROUPS`](crate::ids::MAX_GROUPS). The group's index in the file at the
     /// start; it stays the same while `lb` runs, even if other groups are added or removed.
-    pub number: u8,
+    pub number: GroupNumber,
     /// Unique; default the first VIP.
     pub name: String,
     /// At least one, each in one group only.
@@ -186,9 +181,9 @@ pub struct Group {
     pub label: Option<String>,
     /// Interval of announcements while the VIPs are held; zero: announce only when they are taken.
     pub refresh: Duration,
-    /// Indices in [`Cluster::nodes`] of the nodes that may hold the group, the preferred one first;
+    /// The nodes that may hold the group, the preferred one first;
     /// empty without a cluster.
-    pub nodes: Vec<u8>,
+    pub nodes: Vec<NodeId>,
     pub failback: Failback,
     pub kind: GroupKind,
 }
@@ -201,7 +196,7 @@ impl Group {
 }
 
 /// Whether a group returns to a preferred node by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Failback {
     /// Once that node has been ready for `delay` without a break.
     Auto { delay: Duration },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use lb_common::mac::Mac;
-use lb_model::ids::{GroupId, NodeId};
+use lb_model::ids::{GroupId, GroupNumber, NodeId};
 use lb_model::lease::{Leases, SERVE_ON};
 use tokio::sync::oneshot;
 
@@ -17,7 +17,7 @@ use crate::machine::{self, Cause, Change, Event, Input, LocalReadiness, Machine,
 use crate::message::{Heartbeat, Readiness, Role};
 use crate::standing::Order;
 use crate::standing::exchange::Exchange;
-use crate::takeover::holder::{GroupNumber, Outcome};
+use crate::takeover::holder::Outcome;
 use crate::takeover::segments::Orders;
 use crate::transport::{PathId, event_loop};
 
@@ -40,19 +40,19 @@ pub enum Command {
 
 /// What the driver tells the controller, and when it happened.
 #[derive(Debug)]
-pub struct Told {
+pub struct TimedReport {
     pub at: SystemTime,
     pub report: Report,
 }
 
-impl From<Report> for Told {
+impl From<Report> for TimedReport {
     fn from(report: Report) -> Self {
         Self { at: SystemTime::now(), report }
     }
 }
 
 /// How the controller is told. Must not wait.
-pub type Tell = Arc<dyn Fn(Told) + Send + Sync>;
+pub type Tell = Arc<dyn Fn(TimedReport) + Send + Sync>;
 
 #[derive(Debug)]
 pub enum Report {

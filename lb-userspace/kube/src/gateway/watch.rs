@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use super::News;
 use super::resources::Kind;
 use crate::watch::{follow, follow_while_there};
-use crate::words::{self, Told};
+use crate::words::{self, OngoingTrouble};
 
 /// What is not installed is looked for again after so long.
 const LOOK_AGAIN: Duration = Duration::from_secs(20);
@@ -116,7 +116,7 @@ where
 /// Looks for the kind until it is there, and tells its version: that of now, which an upgrade may
 /// change. Returns `None` if nobody listens any more.
 async fn find<M: From<News>>(client: &Client, kind: Kind, to: &mpsc::Sender<M>) -> Option<&'static str> {
-    let mut told = Told::default();
+    let mut told = OngoingTrouble::default();
     let mut is_told = false;
     loop {
         match look(client, kind).await {

@@ -5,17 +5,17 @@ use kube::{Api, Client};
 
 use super::decisions::{What, Write};
 use crate::patience::Patience;
-use crate::words::{self, Told, in_one};
+use crate::words::{self, OngoingTrouble, in_one};
 
 pub(crate) struct Writer {
     client: Client,
-    told: Told,
+    told: OngoingTrouble,
     patience: Patience,
 }
 
 impl Writer {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, told: Told::default(), patience: Patience::default() }
+        Self { client, told: OngoingTrouble::default(), patience: Patience::default() }
     }
 
     /// Returns whether all is written; what has changed meanwhile is decided anew when the watch
