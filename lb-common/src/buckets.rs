@@ -16,7 +16,7 @@ use crate::schedule::{Schedule, Words};
 use crate::server::ServerId;
 
 #[cfg(not(target_arch = "bpf"))]
-pub use fill::{Buckets, BucketServer, MAGLEV, in_order, maglev, pass_on, words};
+pub use fill::{BucketServer, Buckets, MAGLEV, in_order, maglev, pass_on, words};
 
 /// What the bucket is found by: an address, and a port or 0.
 #[inline(always)]

@@ -122,6 +122,8 @@ pub fn plain<F: Frame + ?Sized>(frame: &F) -> Option<Plain<V4>> {
 /// The flow of a frame that [`plain`] has accepted: nothing is looked at again.
 #[inline(always)]
 pub fn of_plain<F: Frame + ?Sized>(frame: &F) -> Option<Flow<V4>> {
+    // The farthest first, as above.
+    let _ = frame.read::<Ports>(PORTS)?;
     let addresses = frame.read::<[V4; 2]>(ADDRESSES)?;
     let word = frame.read::<u32>(FRAGMENT)?;
     flow(frame, addresses, word, Protocol::from_number(word.to_ne_bytes()[3])?)

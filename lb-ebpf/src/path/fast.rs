@@ -25,34 +25,58 @@ use crate::lookup::table::MapPage;
 use crate::maps::SERVERS;
 use crate::stats;
 use crate::sys::clock::now_ns;
-use crate::sys::packet::Packet;
+use crate::sys::packet::{self, Packet};
 
 /// The packet's XDP action; `None`: nothing was done, take the slow way.
+///
+/// What is seldom looks at the packet anew ([`apart`]), so nothing that it needs is kept on the
+/// stack while a known connection is looked up.
 #[inline(always)]
 pub fn take<A: Family>(context: &XdpContext, control: &'static Control) -> Option<u32> {
-    let packet = Packet::new(context);
-    let plain = A::plain(&packet)?;
-    let flow = match plain {
+    let packet = &Packet::new(context);
+    let flow = match A::plain(packet)? {
         Plain::GoesOn(flow) => flow,
-        Plain::Opens(flow) if control.vips.may_contain(flow.destination) => {
-            return open::take(packet, control, flow);
-        }
-        Plain::Opens(flow) if control.translated.may_contain(flow.source) => {
-            return Some(call(context, A::TRANSLATE_BACK));
-        }
-        Plain::Opens(flow) => return to_no_vip(control, &flow),
+        Plain::Opens(_) => return opens::<A>(&apart(context), control),
     };
     if !control.vips.may_contain(flow.destination) {
-        if control.translated.may_contain(flow.source) {
-            return Some(known::take_back(&packet, control, &flow));
-        }
-        return to_no_vip(control, &flow);
+        return from_or_to_others::<A>(&apart(context), control);
     }
     // Twice the same, so that each protocol's constants are none of the other's.
     match flow.protocol {
-        Protocol::Tcp => established(&packet, control, Flow { protocol: Protocol::Tcp, ..flow }),
-        Protocol::Udp => established(&packet, control, Flow { protocol: Protocol::Udp, ..flow }),
+        Protocol::Tcp => established(packet, control, Flow { protocol: Protocol::Tcp, ..flow }),
+        Protocol::Udp => established(packet, control, Flow { protocol: Protocol::Udp, ..flow }),
     }
+}
+
+/// The same context, of which the compiler does not know that it is the same.
+#[inline(always)]
+fn apart(context: &XdpContext) -> XdpContext {
+    packet::context(context.ctx)
+}
+
+/// A plain SYN.
+#[inline(always)]
+fn opens<A: Family>(context: &XdpContext, control: &'static Control) -> Option<u32> {
+    let packet = Packet::new(context);
+    let flow = A::of_plain(&packet)?;
+    if control.vips.may_contain(flow.destination) {
+        return open::take(packet, control, flow);
+    }
+    if control.translated.may_contain(flow.source) {
+        return Some(call(context, A::TRANSLATE_BACK));
+    }
+    to_no_vip(control, &flow)
+}
+
+/// A plain packet in mid-connection to an address that is no VIP.
+#[inline(always)]
+fn from_or_to_others<A: Family>(context: &XdpContext, control: &'static Control) -> Option<u32> {
+    let packet = &Packet::new(context);
+    let flow = &A::of_plain(packet)?;
+    if control.translated.may_contain(flow.source) {
+        return Some(known::take_back(packet, control, flow));
+    }
+    to_no_vip(control, flow)
 }
 
 /// What no service is for, nor comes from a server that is reached by address translation.
