@@ -162,7 +162,7 @@ fn add(all: &mut ReceiverStatus, one: ReceiverStatus) {
 }
 
 fn wanted(config: &Config) -> Wanted {
-    let node = config.cluster.as_ref().and_then(|cluster| cluster.nodes.get(usize::from(cluster.me)));
+    let node = config.cluster.as_ref().and_then(|cluster| cluster.nodes.get(usize::from(cluster.me.0)));
     let director = node.map_or_else(host, |node| node.name.clone());
     Wanted { alerts: config.alerts.clone(), known: Known::of(config), director }
 }
