@@ -16,15 +16,17 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
 /// Of servers that send back what they get, by TCP.
-pub const ECHO: u16 = 7000;
+pub(crate) const ECHO: u16 = 7000;
 /// Of servers that say their name, by UDP.
-pub const NAMES: u16 = 5353;
+pub(crate) const NAMES: u16 = 5353;
+/// By the servers' pages: a line of a service.
+pub(crate) const CHECK: &str = "    check: { type: tcp, port: 80, interval: 500ms, timeout: 1s }\n";
 /// Bytes of a packet on the link to the clients.
 const NARROW: u32 = 1_400;
 
 /// How packets get to the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
+pub(crate) enum Method {
     Gate,
     Ipip,
     Gue,
@@ -51,13 +53,13 @@ impl Method {
 
 /// A method and a family, with a VIP, servers and clients of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Case {
-    pub method: Method,
-    pub is_ipv6: bool,
+pub(crate) struct Case {
+    pub(crate) method: Method,
+    pub(crate) is_ipv6: bool,
 }
 
 impl Case {
-    pub fn all() -> Vec<Self> {
+    pub(crate) fn all() -> Vec<Self> {
         let both = |method| [false, true].map(|is_ipv6| Self { method, is_ipv6 });
         Method::ALL.into_iter().flat_map(both).collect()
     }
@@ -66,17 +68,17 @@ impl Case {
         format!("{}{last}", networks[usize::from(self.is_ipv6)]).parse().expect("an address")
     }
 
-    pub fn vip(self) -> IpAddr {
+    pub(crate) fn vip(self) -> IpAddr {
         self.address(["211.58.250.", "fd00::"], 60 + self.method as u32)
     }
 
     /// Two addresses of clients that no other case has, because what a server learns of the way to
     /// a client it knows for all of them.
-    pub fn clients(self) -> [IpAddr; 2] {
+    pub(crate) fn clients(self) -> [IpAddr; 2] {
         [110, 111].map(|first| self.address(["198.18.0.", "fd01::"], first + 2 * self.method as u32))
     }
 
-    pub const fn is_translated(self) -> bool {
+    pub(crate) const fn is_translated(self) -> bool {
         matches!(self.method, Method::Masq | Method::SourceNat)
     }
 
@@ -88,7 +90,7 @@ impl Case {
     }
 
     /// To which address a packet comes at a server in the end.
-    pub fn destination(self, server: &Node) -> IpAddr {
+    pub(crate) fn destination(self, server: &Node) -> IpAddr {
         if self.is_translated() { self.server(server) } else { self.vip() }
     }
 
@@ -98,7 +100,7 @@ impl Case {
     }
 
     /// What the server's kernel knows of the way to the first client.
-    pub fn way_back(self, server: &Node) -> String {
+    pub(crate) fn way_back(self, server: &Node) -> String {
         let family = if self.is_ipv6 { "-6 " } else { "" };
         let to = self.source().unwrap_or(self.clients()[0]);
         let from = self.destination(server);
@@ -106,7 +108,7 @@ impl Case {
     }
 
     /// A service of the configuration; `more` has further lines of it.
-    pub fn service(self, bed: &Bed, port: &str, protocol: &str, more: &str) -> String {
+    pub(crate) fn service(self, bed: &Bed, port: &str, protocol: &str, more: &str) -> String {
         let nat = self.source().map_or_else(String::new, |from| format!("    source_nat: ['{from}']\n"));
         let vip = match self.vip() {
             IpAddr::V4(vip) => vip.to_string(),
@@ -133,17 +135,17 @@ impl Case {
 }
 
 /// The server's ID in connection IDs of QUIC.
-pub fn quic_id(server: &Node) -> u8 {
+pub(crate) fn quic_id(server: &Node) -> u8 {
     let [.., last] = server.address().octets();
     last
 }
 
-pub struct Bed {
+pub(crate) struct Bed {
     /// They end before the lab does.
     _tunnel_ends: [TunnelEnd; 2],
-    pub talk: Talk,
+    pub(crate) talk: Talk,
     /// Has the clients' addresses.
-    pub far: Node,
+    pub(crate) far: Node,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -151,7 +153,7 @@ pub struct Bed {
 static ALONE: Mutex<()> = Mutex::new(());
 
 impl Bed {
-    pub fn new(purpose: &str) -> Self {
+    pub(crate) fn new(purpose: &str) -> Self {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let talk = Talk::with_ipv6(&unique_name(purpose)).expect("the cluster comes up");
         talk.ha2.add_ipv6(&format!("{}/64", talk.ha2.ipv6())).expect("an address");
@@ -173,12 +175,12 @@ impl Bed {
         Self { _tunnel_ends: tunnel_ends, talk, far, _alone: alone }
     }
 
-    pub fn servers(&self) -> [&Node; 2] {
+    pub(crate) fn servers(&self) -> [&Node; 2] {
         [self.talk.www1.node(), self.talk.www2.node()]
     }
 
     /// With these services of each case.
-    pub fn configuration(&self, services: impl Fn(Case) -> String) -> String {
+    pub(crate) fn configuration(&self, services: impl Fn(Case) -> String) -> String {
         let vips: String = Case::all()
             .into_iter()
             .map(|case| format!("'{}/{}', ", case.vip(), if case.is_ipv6 { 64 } else { 25 }))
@@ -191,7 +193,7 @@ impl Bed {
     }
 
     /// A director on ha1 that knows all servers' MACs.
-    pub fn director(&self, services: impl Fn(Case) -> String) -> Director {
+    pub(crate) fn director(&self, services: impl Fn(Case) -> String) -> Director {
         let director = Director::start(&self.talk.ha1, &self.configuration(services)).expect("lb starts");
         let in_use = |server: &ServerStatus| server.effective_weight > 0 && server.mac.is_some();
         let all = |status: &Status| status.services.iter().all(|service| service.servers.iter().all(in_use));
@@ -203,7 +205,7 @@ impl Bed {
     }
 
     /// Servers that say their name, as long as what it returns lives.
-    pub fn answer_names(&self) -> Vec<Responder> {
+    pub(crate) fn answer_names(&self) -> Vec<Responder> {
         let of = |server: &Node| {
             let addresses: BTreeSet<IpAddr> =
                 Case::all().into_iter().map(|case| case.destination(server)).collect();
@@ -218,7 +220,7 @@ impl Bed {
     }
 
     /// A connection to this port of the case's VIP, from its first client.
-    pub fn connect(&self, case: Case, port: u16) -> TcpStream {
+    pub(crate) fn connect(&self, case: Case, port: u16) -> TcpStream {
         let [from, _] = case.clients();
         let connected = self.far.run(|| {
             let domain = if case.is_ipv6 { Domain::IPV6 } else { Domain::IPV4 };
@@ -235,7 +237,7 @@ impl Bed {
     }
 
     /// Datagrams of the first client to this port of the case's VIP.
-    pub fn datagrams(&self, case: Case, port: u16) -> Datagrams {
+    pub(crate) fn datagrams(&self, case: Case, port: u16) -> Datagrams {
         let [from, _] = case.clients();
         let socket = self.far.run(|| UdpSocket::bind((from, 0))).expect("the client runs").expect("a socket");
         socket.connect((case.vip(), port)).expect("a way");
@@ -244,7 +246,7 @@ impl Bed {
     }
 
     /// What curl prints of these URLs, fetched from this address of the client's.
-    pub fn curl(&self, from: IpAddr, urls: &[&str]) -> String {
+    pub(crate) fn curl(&self, from: IpAddr, urls: &[&str]) -> String {
         let mut curl = self.far.command("curl");
         curl.args(["-q", "--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", "60"]);
         let output = curl.arg("--interface").arg(from.to_string()).args(urls).output().expect("curl runs");
@@ -255,11 +257,11 @@ impl Bed {
 }
 
 /// A client's socket.
-pub struct Datagrams(UdpSocket);
+pub(crate) struct Datagrams(UdpSocket);
 
 impl Datagrams {
     /// The answer. A datagram may be lost on a busy machine.
-    pub fn ask(&self, question: &[u8]) -> Vec<u8> {
+    pub(crate) fn ask(&self, question: &[u8]) -> Vec<u8> {
         let mut answer = vec![0; 1 << 16];
         for _ in 0..5 {
             // What was refused before is told now.
@@ -273,7 +275,7 @@ impl Datagrams {
     }
 
     /// The name of the server that answers.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         String::from_utf8_lossy(&self.ask(b"who?")).into_owned()
     }
 }
@@ -311,7 +313,7 @@ fn behind_a_narrow_link(talk: &Talk) -> Node {
 }
 
 /// This process has servers and clients: two descriptors a connection.
-pub fn make_room_for_connections() {
+pub(crate) fn make_room_for_connections() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("it may be raised");
 }

@@ -3,17 +3,15 @@
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 
-use lb_api::status::Status;
+use lb_api::status::{ServiceStatus, Status};
 use lb_lab::lab::director::wait_for;
 use lb_lab::lab::{Link, echo};
 use lb_model::Health;
 
-use crate::bed::{Bed, Case, Datagrams, ECHO, NAMES};
+use crate::bed::{Bed, CHECK, Case, Datagrams, ECHO, NAMES};
 
 /// Of each service, half of them with either server.
 const CLIENTS: usize = 4;
-
-const CHECK: &str = "    check: { type: tcp, port: 80, interval: 500ms, timeout: 1s }\n";
 
 /// The service that moves what the dead server had.
 const MOVES: u16 = ECHO + 1;
@@ -41,10 +39,12 @@ fn resets(status: &Status) -> u64 {
     answers.map(|answer| answer.count).sum()
 }
 
-pub fn play() {
+pub(crate) fn play() {
     let bed = Bed::new("methodsdead");
     for server in bed.servers() {
-        [ECHO, MOVES].map(|port| echo::serve(server, port).expect("it starts"));
+        for port in [ECHO, MOVES] {
+            echo::serve(server, port).expect("it starts");
+        }
     }
     let _responders = bed.answer_names();
     let director = bed.director(|case| {
@@ -70,7 +70,7 @@ pub fn play() {
 
     bed.talk.www1.node().set_carrier("eth0", Link::Down).expect("the cable is out");
     wait_for(&director, "www1 is gone", |status| {
-        let www1 = |service: &lb_api::status::ServiceStatus| {
+        let www1 = |service: &ServiceStatus| {
             service.servers.iter().any(|server| server.name == "www1" && server.health == Health::Down)
         };
         status.services.iter().all(www1)

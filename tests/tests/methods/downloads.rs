@@ -11,13 +11,13 @@ const NAME: &str = "large.bin";
 const BYTES: usize = 100 << 20;
 
 /// What is downloaded.
-pub struct Page {
+pub(crate) struct Page {
     digest: String,
 }
 
 impl Page {
     /// Both servers have it.
-    pub fn offer(bed: &Bed) -> Self {
+    pub(crate) fn offer(bed: &Bed) -> Self {
         let mut page = vec![0; BYTES];
         fastrand::Rng::with_seed(7).fill(&mut page);
         let [one, other] = [&bed.talk.www1, &bed.talk.www2].map(|web| web.page(NAME).expect("a folder"));
@@ -27,7 +27,7 @@ impl Page {
         Self { digest: digest(sum.args(["-c", "exec sha256sum <\"$0\""]).arg(one)) }
     }
 
-    pub fn download(&self, bed: &Bed, case: Case) {
+    pub(crate) fn download(&self, bed: &Bed, case: Case) {
         const CURL: &str = "curl -q --silent --show-error --fail --noproxy '*' --max-time 300 --interface \"$0\" \"$1\" \
                             | sha256sum";
         let url = format!("http://{}/{NAME}", SocketAddr::new(case.vip(), 80));

@@ -14,7 +14,7 @@ use crate::bed::{Bed, Case};
 const NAME: usize = 4;
 
 /// A server that says its node's name.
-pub fn start(node: &Node) -> RealServer {
+pub(crate) fn start(node: &Node) -> RealServer {
     let server = RealServer::new(node, &catalog::VSFTPD).expect("a configured server");
     server.write("name", node.name()).expect("a file");
     let more = "anonymous_enable=YES\nlisten=NO\nlisten_ipv6=YES\npasv_min_port=30000\npasv_max_port=30001\n";
@@ -24,14 +24,14 @@ pub fn start(node: &Node) -> RealServer {
 }
 
 /// With address translation a service has one port.
-pub fn services(bed: &Bed, case: Case) -> String {
+pub(crate) fn services(bed: &Bed, case: Case) -> String {
     let passive: &[&str] = if case.is_translated() { &["30000", "30001"] } else { &["30000-30001"] };
     let ports = ["21"].iter().chain(passive);
     ports.map(|port| case.service(bed, port, "tcp", "    persistence: { group: ftp }\n")).collect()
 }
 
 /// Two sessions of each client, with a data connection for each file.
-pub fn fetch(bed: &Bed, case: Case) {
+pub(crate) fn fetch(bed: &Bed, case: Case) {
     /// Two passive ports are enough for one session at a time.
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);

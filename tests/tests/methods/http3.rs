@@ -126,19 +126,19 @@ async fn page(requests: &mut Requests) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(name).into_owned())
 }
 
-pub fn service(bed: &Bed, case: Case) -> String {
+pub(crate) fn service(bed: &Bed, case: Case) -> String {
     let key: String = KEY.iter().map(|byte| format!("{byte:02x}")).collect();
     let ids = format!("{{ rotation: 3, server_id_length: 1, nonce_length: 15, key: {key} }}");
     case.service(bed, &PORT.to_string(), "udp", &format!("    quic_lb: [{ids}]\n"))
 }
 
 /// Served by both servers.
-pub struct Site {
+pub(crate) struct Site {
     client: ClientConfig,
 }
 
 impl Site {
-    pub fn serve(bed: &Bed) -> Self {
+    pub(crate) fn serve(bed: &Bed) -> Self {
         let (certificate, key) = certificate();
         for node in bed.servers() {
             serve(node, certificate.clone(), key.clone_key());
@@ -157,7 +157,7 @@ impl Site {
 
     /// Each new address is a new client to a scheduler, and round robin would send every second one
     /// to a server that knows nothing of the connection.
-    pub fn visit(&self, bed: &Bed, case: Case) {
+    pub(crate) fn visit(&self, bed: &Bed, case: Case) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let served =
             runtime.block_on(async { [self.connect(bed, case).await, self.connect(bed, case).await] });

@@ -22,7 +22,7 @@ fn texts() -> impl Iterator<Item = String> {
 }
 
 /// A name server that answers from the address that it was asked at: it listens at each of them.
-pub fn start(node: &Node) -> RealServer {
+pub(crate) fn start(node: &Node) -> RealServer {
     let server = RealServer::new(node, &catalog::NSD).expect("a configured server");
     let read = |name| fs::read_to_string(server.folder().expect("a folder").join(name)).expect("a file");
     let own: BTreeSet<IpAddr> = Case::all().into_iter().map(|case| case.destination(node)).collect();
@@ -39,7 +39,7 @@ pub fn start(node: &Node) -> RealServer {
 }
 
 /// All of the answer comes by UDP.
-pub fn dig(bed: &Bed, case: Case) {
+pub(crate) fn dig(bed: &Bed, case: Case) {
     let [client, _] = case.clients().map(|client| client.to_string());
     let at = format!("@{}", case.vip());
     let words = ["+notcp", "+ignore", "+bufsize=8192", "+tries=4", "+timeout=5", "+short"];
@@ -53,7 +53,7 @@ pub fn dig(bed: &Bed, case: Case) {
 }
 
 /// dig asks by TCP what takes more than 512 bytes.
-pub fn ask_at_length(bed: &Bed, case: Case) {
+pub(crate) fn ask_at_length(bed: &Bed, case: Case) {
     const TXT: [u8; 2] = [0, 16];
     const INTERNET: [u8; 2] = [0, 1];
     let question = [&b"\x05large\x03lab\x07example\0"[..], &TXT, &INTERNET].concat();

@@ -14,7 +14,7 @@ use lb_lab::cluster::pair::{Pair, Settings};
 use lb_lab::lab::director::wait_for;
 use lb_lab::lab::{Link, echo};
 
-use crate::bed::{Bed, Case, Datagrams, ECHO, NAMES, make_room_for_connections};
+use crate::bed::{Bed, CHECK, Case, Datagrams, ECHO, NAMES, make_room_for_connections};
 
 /// Of each case: 200 by each method.
 const CONNECTIONS: usize = 100;
@@ -95,16 +95,18 @@ fn knows_all(status: &Status) -> bool {
     status.services.iter().all(known)
 }
 
-pub fn play() {
+pub(crate) fn play() {
     make_room_for_connections();
     let bed = Bed::new("methodsgone");
-    bed.servers().map(|server| echo::serve(server, ECHO).expect("it starts"));
+    for server in bed.servers() {
+        echo::serve(server, ECHO).expect("it starts");
+    }
     let _responders = bed.answer_names();
     let configuration = bed.configuration(|case| {
         let services = [
-            case.service(&bed, &ECHO.to_string(), "tcp", ""),
-            case.service(&bed, &NAMES.to_string(), "udp", ""),
-            case.service(&bed, "80", "tcp", "    persistence: { timeout: 5m }\n"),
+            case.service(&bed, &ECHO.to_string(), "tcp", CHECK),
+            case.service(&bed, &NAMES.to_string(), "udp", CHECK),
+            case.service(&bed, "80", "tcp", &format!("{CHECK}    persistence: {{ timeout: 5m }}\n")),
         ];
         services.concat()
     });

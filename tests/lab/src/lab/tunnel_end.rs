@@ -37,9 +37,20 @@ pub struct TunnelEnd {
 }
 
 impl TunnelEnd {
-    /// Takes packets of all kinds and families.
+    /// Takes packets of all kinds and families, over IPv6 those of GUE alone that have a checksum.
     pub fn start(node: &Node) -> Result<Self> {
-        let (device, sockets) = node.run(|| -> Result<_> { Ok((tun()?, sockets()?)) })??;
+        Self::start_with(node, false)
+    }
+
+    /// The same without checksums of GUE over IPv6, as the kernel's fou device takes them: first
+    /// fragments have none.
+    pub fn start_like_fou(node: &Node) -> Result<Self> {
+        Self::start_with(node, true)
+    }
+
+    fn start_with(node: &Node, takes_zero_checksums: bool) -> Result<Self> {
+        let made = node.run(|| -> Result<_> { Ok((tun()?, sockets(takes_zero_checksums)?)) })?;
+        let (device, sockets) = made?;
         node.ip(&format!("link set {DEVICE} mtu 9000 up"))?;
         node.sysctl(&format!("net/ipv6/conf/{DEVICE}/disable_ipv6"), "0")?;
         let device = Arc::new(device);
@@ -99,7 +110,7 @@ impl Headers {
     }
 }
 
-fn sockets() -> Result<Vec<(Socket, Headers)>> {
+fn sockets(takes_zero_checksums: bool) -> Result<Vec<(Socket, Headers)>> {
     let mut sockets = Vec::new();
     for (protocol, shim) in [(IPV4, 0), (IPV6, 0), (GRE, SHIM)] {
         for domain in [Domain::IPV4, Domain::IPV6] {
@@ -110,6 +121,9 @@ fn sockets() -> Result<Vec<(Socket, Headers)>> {
     }
     let gue = Socket::new(Domain::IPV6, Type::DGRAM, None)?;
     gue.set_only_v6(false)?;
+    if takes_zero_checksums {
+        take_zero_checksums(&gue)?;
+    }
     gue.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, GUE_PORT)).into()).context("GUE's port")?;
     sockets.push((gue, Headers { outer: false, shim: SHIM }));
     for (socket, _) in &sockets {
@@ -118,6 +132,23 @@ fn sockets() -> Result<Vec<(Socket, Headers)>> {
         setsockopt(socket, RcvBufForce, &(32 << 20))?;
     }
     Ok(sockets)
+}
+
+/// Of UDP over IPv6.
+fn take_zero_checksums(socket: &Socket) -> Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the kernel reads an integer, which lives.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_UDP,
+            libc::UDP_NO_CHECK6_RX,
+            (&raw const on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    nix::errno::Errno::result(set).context("zero checksums")?;
+    Ok(())
 }
 
 /// A tun device without packet information, in the namespace of the calling thread.

@@ -154,7 +154,7 @@ fn prepare(server: &Node) -> Result<TunnelEnd> {
 pub fn serve_by_every_method(server: &Node) -> Result<TunnelEnd> {
     answer_by_director(server, &TRANSLATED_V4)?;
     answer_by_director(server, &TRANSLATED_V6)?;
-    TunnelEnd::start(server)
+    TunnelEnd::start_like_fou(server)
 }
 
 /// Gives the server an address of the network, from which it answers clients by the gateway. Its
