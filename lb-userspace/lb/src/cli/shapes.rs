@@ -32,9 +32,6 @@ struct Shape {
 }
 
 macro_rules! shape {
-    ($command:literal, $word:expr, $object:ty) => {
-        shape!($command, "--json", $word, $object)
-    };
     ($command:literal, $option:literal, $word:expr, $object:ty) => {
         Shape {
             command: $command,
@@ -42,6 +39,9 @@ macro_rules! shape {
             word: $word,
             fields: |generator| generator.into_root_schema_for::<$object>(),
         }
+    };
+    ($command:literal, $word:expr, $object:ty) => {
+        shape!($command, "--json", $word, $object)
     };
 }
 
