@@ -103,10 +103,14 @@ mod tests {
     use super::*;
     use crate::observe::samples;
 
-    /// Whether it is `--json`, or an option with that value.
+    /// Whether it is `--json`, or has a report in that form. The log's form is the log's.
     fn is_json(argument: &clap::Arg) -> bool {
-        let values = argument.get_possible_values();
-        argument.get_long() == Some("json") || values.iter().any(|value| value.get_name() == "json")
+        let takes_json = || argument.get_possible_values().iter().any(|value| value.get_name() == "json");
+        match argument.get_long() {
+            Some("json") => true,
+            Some("log-format") | None => false,
+            Some(_) => takes_json(),
+        }
     }
 
     /// Commands that print JSON, each with a blank before it.
