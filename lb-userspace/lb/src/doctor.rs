@@ -116,18 +116,18 @@ fn real_server(places: &Places, is_director: bool) -> Vec<Line> {
 /// What the machine needs for what is there, and that nothing of ours brings it back.
 fn set_up_by_hand(wanted: &Wanted) -> Vec<Line> {
     let vips: Vec<String> = wanted.vips.iter().map(ToString::to_string).collect();
-    let words: Vec<String> = vips.iter().map(|vip| format!("--vip {vip}")).collect();
-    let tunnels = wanted.tunnels.iter().map(|tunnel| format!(" --tunnel {}", tunnel.name()));
-    let mut mend = format!("`lb realserver setup {}{}", words.join(" "), tunnels.collect::<String>());
+    let mut words: Vec<String> = vips.iter().map(|vip| format!("--vip {vip}")).collect();
+    words.extend(wanted.tunnels.iter().map(|tunnel| format!("--tunnel {}", tunnel.name())));
     if wanted.tunnels.contains(&Tunnel::Gue) {
-        mend += &format!(" --gue-port {}", wanted.gue_port);
+        words.push(format!("--gue-port {}", wanted.gue_port));
     }
+    let mend = format!("`lb realserver setup {}` writes a unit that sees to it", words.join(" "));
     let text = format!(
         "this machine is a real server for {} that somebody has set up by hand: nobody knows whether it will be one \
          after the next boot",
         vips.join(", ")
     );
-    let known = Line::warning(text, mend + "` writes a unit that sees to it");
+    let known = Line::warning(text, mend);
     [known].into_iter().chain(wanted.conditions().into_iter().map(condition)).collect()
 }
 

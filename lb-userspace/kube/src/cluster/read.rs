@@ -273,7 +273,7 @@ mod tests {
             service.gateway
         };
         let edge = Owner { name: "edge".into(), uid: "g".into() };
-        assert_eq!(carrier("lb-kube", "gateway.networking.k8s.io/v1"), Some(edge));
+        assert_eq!(carrier("lb-kube", "gateway.networking.k8s.io/v1"), Some(edge.clone()));
         assert_eq!(carrier("istio", "gateway.networking.k8s.io/v1"), None);
         let without_label = |called: &str| {
             let version = "gateway.networking.k8s.io/v1";
@@ -282,7 +282,7 @@ mod tests {
             let found = read::<api::Service, Service>(json!({ "metadata": metadata }));
             found.expect("a Service").1.gateway
         };
-        assert_eq!(without_label("lb-kube-edge"), Some(edge.clone()), "somebody has taken it away");
+        assert_eq!(without_label("lb-kube-edge"), Some(edge), "somebody has taken it away");
         assert_eq!(without_label("edge"), None);
         assert_eq!(carrier("lb-kube", "example.org/v1"), None);
         let weight = |manager: &str| {

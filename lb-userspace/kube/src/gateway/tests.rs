@@ -390,7 +390,7 @@ fn parents_stay_in_the_order_in_which_they_stand() {
 
 #[test]
 fn names_of_carriers_are_labels() {
-    let of = |called: &str| carrier::name_of(&name(called)).name;
+    let of = |called: &str| name_of(&name(called)).name;
     assert_eq!(of("edge"), "lb-kube-edge");
     let (dotted, dashed) = (of("edge.eu"), of("edge-eu"));
     assert!(!dotted.contains('.') && dotted.starts_with("lb-kube-edge-eu-"), "{dotted}");

@@ -32,9 +32,6 @@ struct Shape {
 }
 
 macro_rules! shape {
-    ($command:literal, $word:expr, $object:ty) => {
-        shape!($command, "--json", $word, $object)
-    };
     ($command:literal, $option:literal, $word:expr, $object:ty) => {
         Shape {
             command: $command,
@@ -42,6 +39,9 @@ macro_rules! shape {
             word: $word,
             fields: |generator| generator.into_root_schema_for::<$object>(),
         }
+    };
+    ($command:literal, $word:expr, $object:ty) => {
+        shape!($command, "--json", $word, $object)
     };
 }
 
@@ -103,10 +103,14 @@ mod tests {
     use super::*;
     use crate::observe::samples;
 
-    /// Whether it is `--json`, or an option with that value.
+    /// Whether it is `--json`, or has a report in that form. The log's form is the log's.
     fn is_json(argument: &clap::Arg) -> bool {
-        let values = argument.get_possible_values();
-        argument.get_long() == Some("json") || values.iter().any(|value| value.get_name() == "json")
+        let takes_json = || argument.get_possible_values().iter().any(|value| value.get_name() == "json");
+        match argument.get_long() {
+            Some("json") => true,
+            Some("log-format") | None => false,
+            Some(_) => takes_json(),
+        }
     }
 
     /// Commands that print JSON, each with a blank before it.
