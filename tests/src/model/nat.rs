@@ -259,7 +259,7 @@ impl Model {
             self.sources.of.insert(of, (address, None));
             return Some((address, 0));
         }
-        let all = || addresses.iter().flat_map(|address| ports.clone().map(|port| (*address, port)));
+        let all = || addresses.iter().flat_map(|address| ports.clone().map(move |port| (*address, port)));
         let source = told.filter(|told| is_free(*told)).or_else(|| all().find(|source| is_free(*source)))?;
         self.sources.taken.insert((end, protocol, source), of);
         self.sources.of.insert(of, (source.0, Some(source.1)));
