@@ -8,9 +8,9 @@
 //!
 //! A source address is made up easily, so two packets are no proof of a client: what has sent
 //! nothing after its handshake, or two datagrams, is *unproven* ([`State::is_unproven`]). It counts
-//! and is served like all others, but it takes the slow way, is not told to other directors, and
-//! gives way where a new connection finds no room. Data prove a client, and so does its staying
-//! ([`matured`]).
+//! and is served like all others, but it takes the slow way and gives way where a new connection
+//! finds no room. Data prove a client, and so does its staying ([`matured`]). Other directors are
+//! told of a handshake that was answered after all else, and not of more than so many a second.
 
 mod key;
 
@@ -103,7 +103,7 @@ impl State {
     }
 
     /// Whether an entry may be given up for a new connection: nobody would miss it, or nothing has
-    /// proven it yet. Other directors are not told of it.
+    /// proven it yet. Other directors are not told of it, but see [`is_news`].
     #[inline(always)]
     pub const fn is_evictable(self) -> bool {
         matches!(self, Self::SynRecv | Self::Closed | Self::UdpNew | Self::TimeWait) || self.is_unproven()
@@ -182,9 +182,12 @@ pub const fn matured(state: State) -> State {
 }
 
 /// Whether other directors must hear of a connection that was in one state and now is in another.
+/// Of one whose server speaks first they hear once the client has answered the handshake: it may
+/// have nothing to say for long.
 #[inline(always)]
 pub const fn is_news(before: State, after: State) -> bool {
-    !(before.is_evictable() && after.is_evictable())
+    let is_answered = matches!((before, after), (State::SynRecv, State::Unproven));
+    is_answered || !(before.is_evictable() && after.is_evictable())
 }
 
 /// State of a known connection after a packet of its server. `flags` as in [`step`].

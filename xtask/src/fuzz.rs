@@ -78,7 +78,7 @@ impl Target {
 }
 
 /// The crates with fuzz targets.
-const PACKAGES: [&str; 6] = ["lb-net", "lb-cluster", "lb-config", "lb-import", "lb-health", "lb"];
+const PACKAGES: [&str; 7] = ["lb-net", "lb-cluster", "lb-sync", "lb-config", "lb-import", "lb-health", "lb"];
 
 /// Lists the targets of all crates, in the order of the crates.
 fn targets() -> Result<Vec<Target>> {

@@ -46,7 +46,9 @@ fn only_a_third_packet_proves_a_client() {
     assert_eq!((answer(Unproven, FIN | ACK), answer(FinUnproven, FIN | ACK)), (CloseWait, TimeWait));
     assert_eq!((answer(Unproven, RST), answer(UdpUnproven, 0)), (Closed, UdpUnproven));
     assert!(Unproven.is_active() && !UdpUnproven.is_active() && FinUnproven.is_over());
-    assert!(!is_news(SynRecv, Unproven) && is_news(Unproven, Established) && is_news(Established, Closed));
+    assert!(is_news(SynRecv, Unproven) && is_news(Unproven, Established) && is_news(Established, Closed));
+    assert!(!is_news(Unproven, Closed) && !is_news(Unproven, FinUnproven));
+    assert!(!is_news(SynRecv, Closed) && !is_news(UdpNew, UdpUnproven), "what a flood does");
 }
 
 #[test]

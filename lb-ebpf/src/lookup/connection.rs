@@ -9,6 +9,7 @@ use lb_common::probe;
 use lb_common::reason::Reason;
 use lb_common::server::{Forwarding, NextHop, ServerEntry, ServerId};
 use lb_common::service::{Protocol, ServiceId, ServiceInfo};
+use lb_common::spills::Spills as _;
 use lb_common::table::{self, NO_SLOT, Page as _, Place, Seen};
 
 use super::table::{MapPage, learn, settle_in};
@@ -299,6 +300,13 @@ impl<A: Family> Steps<'_, A> {
         }
     }
 
+    /// Where a flood has filled the page, nobody hears of what proves nothing.
+    #[inline(always)]
+    fn is_news(&self, before: State, after: State) -> bool {
+        connection::is_news(before, after)
+            && (after != State::Unproven || !self.found.page.pressed().is_recent(self.now))
+    }
+
     #[inline(always)]
     fn request(&self) -> Request<A> {
         let flow = &self.context.flow;
@@ -324,7 +332,7 @@ impl<A: Family> Steps<'_, A> {
                     let entry = self.entry(server, next).in_place_of(seen.entry);
                     if self.found.page.swap_entry(seen.slot, seen.entry, entry) {
                         owe(server, entry.counts().wrapping_sub(seen.entry.counts()));
-                        if next != state && connection::is_news(state, next) {
+                        if next != state && self.is_news(state, next) {
                             self.found.page.note_change();
                         }
                     }

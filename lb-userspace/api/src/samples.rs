@@ -86,6 +86,8 @@ pub fn directors() -> ClusterStatus {
                 up: true,
                 knows_ours: true,
                 knows_theirs: false,
+                learned: Some(0.439),
+                told_again: None,
                 lag_ms: 6.5,
                 backlog: 3,
                 agreement: Some(0.9987),

@@ -222,6 +222,12 @@ pub struct SyncPeer {
     pub knows_ours: bool,
     /// This director knows the connections that it knows.
     pub knows_theirs: bool,
+    /// While it tells this director what that one lacks: the share that has come.
+    #[serde(default)]
+    pub learned: Option<f64>,
+    /// While this director tells it what it lacks: the share of the table that was gone through.
+    #[serde(default)]
+    pub told_again: Option<f64>,
     /// From when a connection was told until it said that it has it, milliseconds.
     pub lag_ms: f64,
     /// Datagrams that it has not confirmed yet.

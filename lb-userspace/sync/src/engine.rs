@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use lb_cluster::auth::{ClusterId, Keys};
 use lb_common::connection::{KeyV4, KeyV6};
+use lb_common::lease::GROUPS;
 use lb_common::table::Layout as _;
 use lb_model::ids::{GroupNumber, NodeId};
 
@@ -31,6 +32,7 @@ pub(crate) use self::bindings::Waiting;
 pub use self::footprint::Footprint;
 use self::look::Look;
 use self::take::Take;
+use crate::allowance::Allowance;
 use crate::digest::{Digest, Digests, Regions};
 use crate::directory::{Directory, KnownGroup, SharedDirectory};
 use crate::link::Lot;
@@ -52,6 +54,10 @@ const BLANK_TURNS: u32 = 8;
 
 /// Pages that one job is told of before others get their turn.
 const PAGES_AT_ONCE: usize = 64;
+
+/// Unproven connections of which others are told in a second at most: a made-up one costs a sender
+/// two packets.
+const UNPROVEN: u64 = 10_000;
 
 /// Room that must be left for changes while a job goes on, in datagrams.
 const SPARE: usize = 256;
@@ -83,6 +89,7 @@ pub struct Engine<T: Table> {
     /// Groups that were balanced here at the last look, a bit each.
     balanced: u64,
     bindings: Bindings,
+    unproven: Allowance,
 }
 
 /// What was last seen of each slot.
@@ -140,6 +147,7 @@ impl<T: Table> Engine<T> {
             walked: None,
             balanced: 0,
             bindings: Bindings::default(),
+            unproven: Allowance::new(UNPROVEN, Duration::ZERO),
         }
     }
 
@@ -191,11 +199,18 @@ impl<T: Table> Engine<T> {
             Message::V4(connection) => self.take(index, |taker| taker.connection(&connection, now)),
             Message::V6(connection) => self.take(index, |taker| taker.connection(&connection, now)),
             Message::Digests { group, first, digests } => {
+                // No director has more groups.
+                if peer.their_digests.len() >= GROUPS && !peer.their_digests.contains_key(&group) {
+                    self.drops.malformed += 1;
+                    return;
+                }
                 let told = &mut peer.their_digests.entry(group).or_default().0;
                 told.iter_mut().skip(first).zip(digests).for_each(|(to, digest)| *to = digest);
             }
             Message::RoundEnds(round) => self.compare(index, round, now),
             Message::Want { group, regions } => peer.wants(group, regions),
+            // Nothing of a group without a server here could be missed.
+            Message::Begin { group, .. } if self.directory.group(group).is_none() => {}
             Message::Begin { group, regions } => {
                 let bits = |seen: &[Seen]| vec![0; seen.len().div_ceil(64)];
                 let (v4, v6) = (bits(&self.mirrors.v4), bits(&self.mirrors.v6));
@@ -233,7 +248,7 @@ impl<T: Table> Engine<T> {
     fn compare(&mut self, index: usize, round: u32, now: Duration) {
         self.peers[index].begin_comparison(round);
         let told = std::mem::take(&mut self.peers[index].their_digests);
-        let (mut both, mut either) = (0, 0);
+        let (mut both, mut either, mut expected) = (0, 0, 0);
         for (group_id, theirs) in told {
             let Some(group) = self.directory.group(group_id) else {
                 // None of its servers is here.
@@ -263,10 +278,13 @@ impl<T: Table> Engine<T> {
                 self.confirm(group.number, &differ);
             }
             if !differ.is_empty() {
+                let wanted = theirs.0.iter().enumerate().filter(|(region, _)| differ.contains(*region));
+                expected += wanted.map(|(_, digest)| digest.connections()).sum::<u64>();
                 self.peers[index].wanted.insert(group_id, differ);
                 self.peers[index].say(&Message::Want { group: group_id, regions: differ }, now);
             }
         }
+        self.peers[index].expect(expected);
         self.peers[index].agreed = (either > 0).then_some((both, either));
         self.peers[index].note_progress(now);
     }
@@ -286,6 +304,7 @@ impl<T: Table> Engine<T> {
         self.follow_directory(now);
         self.absent = Absent::of(&self.peers, now);
         self.note_balanced();
+        self.unproven.refill(now);
         self.look_at_changes(now);
         self.walk(now);
         self.look_at_bindings(now);
@@ -294,6 +313,7 @@ impl<T: Table> Engine<T> {
                 self.tell_digests(index, now);
                 if !std::mem::replace(&mut self.peers[index].has_bindings, true) {
                     self.peers[index].bindings = self.all_bindings();
+                    self.tell_unproven_again();
                 }
             }
             self.go_on_with_job(index, now);
@@ -334,6 +354,13 @@ impl<T: Table> Engine<T> {
         self.balanced = balanced;
     }
 
+    /// A director that has just come was told of no unproven connection; digests lack them.
+    fn tell_unproven_again(&mut self) {
+        let Mirrors { v4, v6 } = &mut self.mirrors;
+        v4.iter_mut().chain(v6).filter(|seen| seen.is_unproven()).for_each(|seen| *seen = Seen::NOTHING);
+        (self.walk, self.turn) = (0, 0);
+    }
+
     fn look(&mut self, now: Duration, look: impl FnOnce(&mut Look<'_, T>)) {
         look(&mut Look {
             table: &*self.table,
@@ -345,6 +372,8 @@ impl<T: Table> Engine<T> {
             tick: self.table.now(),
             balanced: self.balanced,
             finds: false,
+            walks: false,
+            unproven: &mut self.unproven.left,
         });
     }
 
@@ -364,6 +393,7 @@ impl<T: Table> Engine<T> {
         let due = (pages as u128 * passed.as_micros()).div_ceil(WHOLE.as_micros()) as usize;
         let (from, all) = (self.walk, self.turn.is_multiple_of(BLANK_TURNS));
         self.look(now, |look| {
+            look.walks = true;
             for page in (0..due.min(pages)).map(|step| (from + step) % pages) {
                 if all || !look.is_blank(page) {
                     look.page(page);
@@ -431,6 +461,8 @@ impl<T: Table> Engine<T> {
             is_up: peer.link.is_up(now),
             knows_ours: peer.knows_ours(),
             knows_theirs: peer.knows_theirs,
+            learned: peer.learned(),
+            told_again: peer.told_again(self.pages()),
             lag: peer.link.lag(),
             backlog: peer.link.backlog(),
             agreement: peer.agreed.map(|(both, either)| both as f64 / either as f64),

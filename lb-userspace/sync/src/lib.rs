@@ -28,6 +28,9 @@
 //! - Nothing is queued for each change: a page of the table that has changed is looked at, and what
 //!   differs from the mirror is told. A slow peer is told later and less, and memory does not grow.
 //! - A connection is told once it is established, so a flood of first packets costs nothing here.
+//!   Of one whose client has answered the handshake and sent no data (its server may speak first)
+//!   the others are told after all else, and of not more than so many a second; they take it where
+//!   a slot is free. Digests do not have it.
 //! - What got lost all the same (a table that was full, a change while a peer was away) is found by
 //!   comparing digests, and told again.
 
@@ -36,6 +39,8 @@ pub mod backend;
 mod digest;
 pub mod directory;
 pub mod engine;
+#[cfg(test)]
+mod fuzz;
 mod link;
 mod message;
 mod mirror;

@@ -43,7 +43,8 @@ pub(crate) struct Mark(u16);
 /// region), 32 to 47 about when it expires, 48 to 53 its group's number here, 54 whether it is a
 /// successor, 55 to 63 its owner or, in a group that one director balances, whether that one says
 /// so. With bits 0 to 31 at 0 it is nothing worth telling. Then bits 32 to 47 are the mark of the
-/// connection that has ended there, or 0, and the owner is who has ended it.
+/// connection that has ended there, or 0, and the owner is who has ended it; or else others were
+/// told of an unproven connection, and bits 32 to 53 tell which.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Seen(u64);
 
@@ -77,6 +78,8 @@ impl Seen {
     /// In the place of an owner: nobody's, and confirmed. Nobody owns a connection of a group that
     /// one director balances.
     const CONFIRMED: u64 = 2 + 1 + u8::MAX as u64;
+    /// In the place of an owner: nothing worth telling but once, see [`Self::unproven`].
+    const UNPROVEN: u64 = Self::CONFIRMED + 1;
     const LOW: u32 = u32::BITS - REGION_BITS;
 
     pub(crate) fn new(identity: Identity, state: State, expires: Tick, group: GroupNumber) -> Self {
@@ -88,6 +91,16 @@ impl Seen {
     /// The connection that was there has ended: `owner` has ended it.
     pub(crate) const fn ended(mark: Mark, owner: Owner) -> Self {
         Self((mark.0 as u64) << 32).owned_by(owner)
+    }
+
+    /// An unproven connection that others know, as far as they had room. It is in no digest.
+    pub(crate) const fn unproven(identity: Identity) -> Self {
+        Self((identity.0 & 0x003f_ffff) << 32).with_owner_number(Self::UNPROVEN)
+    }
+
+    /// Whether it is [`Self::unproven`], of whatever connection.
+    pub(crate) const fn is_unproven(self) -> bool {
+        self.is_nothing() && self.owner_number() == Self::UNPROVEN
     }
 
     const fn fingerprint_of(identity: Identity, state: State) -> u32 {
@@ -124,7 +137,7 @@ impl Seen {
 
     /// Whether the connection of this mark has ended there, and nothing has come after it.
     pub(crate) const fn has_ended(self, mark: Mark) -> bool {
-        self.is_nothing() && self.word() == mark.0
+        self.is_nothing() && self.word() == mark.0 && !self.is_unproven()
     }
 
     /// About when it expires, or a mark.
@@ -169,7 +182,7 @@ impl Seen {
 
     pub(crate) const fn owner(self) -> Owner {
         match self.owner_number() {
-            0 | Self::CONFIRMED => Owner::Nobody,
+            0 | Self::CONFIRMED | Self::UNPROVEN => Owner::Nobody,
             1 => Owner::Me,
             other => Owner::Other(NodeId((other - 2) as u8)),
         }
@@ -280,6 +293,19 @@ mod tests {
             assert!(!seen.is_of(identity(2)), "{state:?}");
         }
         assert!(!Seen::NOTHING.is_of(identity(1)));
+    }
+
+    #[test]
+    fn what_is_unproven_is_nothing_but_told() {
+        let [one, other] = [1, 2].map(|number| Seen::unproven(identity(number)));
+        assert_ne!(one, other);
+        assert!(one.is_nothing() && one.is_unproven() && !one.is_successor() && one != Seen::NOTHING);
+        assert_eq!((one.owner(), one.owner_of(identity(1).mark())), (Owner::Nobody, Owner::Nobody));
+        let same_word = Mark(one.word());
+        assert!(!one.has_ended(same_word) && !one.is_of(identity(1)));
+        let told = Seen::new(identity(1), State::Established, Tick(100), 0);
+        assert!(!told.is_unproven() && !Seen::NOTHING.is_unproven() && !told.confirmed().is_unproven());
+        assert!(!Seen::ended(same_word, Owner::Me).is_unproven());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
+use lb_common::lease::GROUPS;
 use lb_common::server::ServerId;
 use lb_model::ids::{GroupId, NodeId};
 
@@ -20,6 +21,8 @@ const ROUND: Duration = Duration::from_secs(10);
 /// A director that is told of servers that it lacks waits so long for them before it calls itself
 /// in step without them.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// What is under way is told as this at most.
+const NEARLY_ALL: f64 = 0.99;
 /// A round begins while no more datagrams than this wait for the other side's word.
 const CAUGHT_UP: usize = QUEUE / 4;
 
@@ -61,6 +64,8 @@ pub(crate) struct Peer {
     lacks_since: Option<Duration>,
     /// Connections that both know of those that either knows, at the last round that it told.
     pub agreed: Option<(u64, u64)>,
+    /// Connections that it was to tell again when digests were compared last, and has told since.
+    again: (u64, u64),
     pub told: u64,
     pub taken: u64,
     /// Clients' bindings that it is to be told of.
@@ -144,6 +149,7 @@ impl Peer {
             lacks: false,
             lacks_since: None,
             agreed: None,
+            again: (0, 0),
             told: 0,
             taken: 0,
             bindings: Waiting::new(),
@@ -283,6 +289,30 @@ impl Peer {
         self.lacks = false;
     }
 
+    /// It is to tell so many connections again.
+    pub(crate) fn expect(&mut self, connections: u64) {
+        self.again = (connections, 0);
+    }
+
+    /// It has told one of a group.
+    pub(crate) fn note_taken(&mut self, group: GroupId) {
+        self.taken += 1;
+        self.again.1 += u64::from(self.mentions.contains_key(&group));
+    }
+
+    /// Share of what it tells again that has come.
+    pub(crate) fn learned(&self) -> Option<f64> {
+        let (expected, come) = self.again;
+        // What it knows by hearsay was not counted before.
+        let is_under_way = !self.wanted.is_empty() && expected > 0;
+        is_under_way.then(|| (come as f64 / expected as f64).min(NEARLY_ALL))
+    }
+
+    /// Share of a table with so many pages that it was told again, of what it wants at present.
+    pub(crate) fn told_again(&self, pages: usize) -> Option<f64> {
+        self.jobs.front().map(|job| (job.page as f64 / pages.max(1) as f64).min(NEARLY_ALL))
+    }
+
     /// Notes how far this director is with the round that was compared last.
     pub(crate) fn note_progress(&mut self, now: Duration) {
         if !self.wanted.is_empty() {
@@ -299,8 +329,11 @@ impl Peer {
 
     /// It wants these regions again.
     pub(crate) fn wants(&mut self, group: GroupId, regions: Regions) {
+        let is_full = self.jobs.len() >= 2 * GROUPS;
         match self.jobs.iter_mut().find(|job| job.group == group && !job.begun) {
             Some(job) => job.regions.add(&regions),
+            // It asks again.
+            None if is_full => {}
             None => self.jobs.push_back(Job { group, regions, page: 0, begun: false }),
         }
     }

@@ -15,6 +15,10 @@ pub struct PeerStatus {
     pub knows_ours: bool,
     /// This director knows what that one knows.
     pub knows_theirs: bool,
+    /// While it tells again what this director lacks: which share has come.
+    pub learned: Option<f64>,
+    /// While it is told again what it lacks: which share of the table has been gone through.
+    pub told_again: Option<f64>,
     /// From when something was told until it said that it has it.
     pub lag: Duration,
     /// Datagrams that it has not confirmed yet.

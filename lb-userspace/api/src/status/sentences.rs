@@ -185,12 +185,19 @@ impl PathStatus {
 
 impl SyncPeer {
     /// How much of what one knows the other knows, too.
-    pub fn state_words(&self) -> (Tone, &'static str) {
+    pub fn state_words(&self) -> (Tone, String) {
         match (self.up, self.knows_ours && self.knows_theirs) {
-            (false, _) => (Tone::Bad, "NO ANSWER"),
-            (true, false) => (Tone::Warning, "catching up"),
-            (true, true) => (Tone::Good, "in step"),
+            (false, _) => (Tone::Bad, "NO ANSWER".to_owned()),
+            (true, false) => (Tone::Warning, self.progress_words()),
+            (true, true) => (Tone::Good, "in step".to_owned()),
         }
+    }
+
+    /// With the share of the way that is behind whoever has farther to go, where it is known.
+    fn progress_words(&self) -> String {
+        let shares = [self.learned, self.told_again].into_iter().flatten();
+        let share = shares.reduce(f64::min).map(|share| format!(", {:.0} %", (share * 100.0).floor()));
+        format!("catching up{}", share.unwrap_or_default())
     }
 }
 

@@ -10,9 +10,9 @@ use super::group::Group;
 use super::node::Node;
 use super::{Cause, Output};
 
-/// A node that is ready waits no longer for connections that others know. A million of them take
+/// Nobody waits longer until a node knows connections that others know. A million of them take
 /// three seconds.
-const LEARNING: Duration = Duration::from_secs(10);
+pub(super) const LEARNING: Duration = Duration::from_secs(10);
 
 impl Group {
     pub(super) fn review_idle_anycast(&mut self, node: &Node, outputs: &mut Vec<Output>) {

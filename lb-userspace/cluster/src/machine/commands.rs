@@ -1,8 +1,8 @@
 //! What an operator asks for.
 
-use super::group::Group;
+use super::group::{Group, Move, Ordered};
 use super::node::Node;
-use super::{Cause, Command, Event, GroupId, Machine, Output, Refusal};
+use super::{Command, Event, GroupId, Machine, Output, Refusal};
 
 impl Machine {
     pub(super) fn command(&mut self, command: Command, outputs: &mut Vec<Output>) {
@@ -44,12 +44,8 @@ impl Group {
         if !self.is_held() {
             return Err(Refusal::NotHere { holder: node.holder(self.id) });
         }
-        // Rather not to one from which an operator has moved it away before.
-        let next = self.takers(node).min_by_key(|peer| peer.yielded(self.id));
-        let to = next.ok_or(Refusal::NobodyReady)?.id;
-        self.hand_over(to, Cause::Failover { to }, node, outputs);
-        self.yielded = true;
-        Ok(())
+        self.ordered = Some(Ordered { what: Move::Failover, since: node.watched });
+        self.review_ordered(node, outputs)
     }
 
     fn failback(&mut self, node: &Node, outputs: &mut Vec<Output>) -> Result<(), Refusal> {
@@ -60,9 +56,8 @@ impl Group {
         if self.place_of(node.settings.me) == Some(0) {
             return Err(Refusal::AlreadyThere);
         }
-        let to = self.preferred_taker(node, |_| true).ok_or(Refusal::NobodyReady)?.id;
-        self.hand_over(to, Cause::Failback { to }, node, outputs);
-        Ok(())
+        self.ordered = Some(Ordered { what: Move::Failback, since: node.watched });
+        self.review_ordered(node, outputs)
     }
 
     fn has_one_holder(&self) -> Result<(), Refusal> {
@@ -80,7 +75,8 @@ impl Group {
             return Err(Refusal::NotReady);
         }
         self.yielded = false;
-        self.asked_since = Some(node.watched);
+        self.ordered = Some(Ordered { what: Move::Failback, since: node.watched });
+        self.review_wish(node);
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::super::message::GroupStatus;
+use super::anycast::LEARNING;
 use super::node::Node;
 use super::{Cause, Event, GroupId, GroupSettings, NodeId, Output, Role};
 
@@ -29,6 +30,8 @@ pub(super) struct Group {
     pub offer: Option<Offer>,
     /// An operator wants it here: since when the holder is asked for it.
     pub asked_since: Option<Duration>,
+    /// An operator's order that waits until a node knows the connections.
+    pub ordered: Option<Ordered>,
     pub yielded: bool,
     pub blocked_until: Option<Duration>,
     /// Take-overs that failed in a row.
@@ -68,6 +71,19 @@ pub(super) enum Phase {
 pub(super) struct Offer {
     pub to: NodeId,
     pub since: Duration,
+}
+
+/// On the node that holds the group: it shall go. On another one a failback: it shall come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Ordered {
+    pub what: Move,
+    pub since: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Move {
+    Failover,
+    Failback,
 }
 
 /// Waiting while others come first.
@@ -123,6 +139,7 @@ impl Group {
             candidate_since: None,
             offer: None,
             asked_since: None,
+            ordered: None,
             yielded: false,
             blocked_until: None,
             failures: 0,
@@ -235,7 +252,7 @@ impl Group {
         self.phase = Phase::Releasing { since: node.watched };
         self.cause = why.clone();
         (self.plan, self.rival, self.turn) = (None, None, None);
-        self.settles_until = None;
+        (self.settles_until, self.ordered) = (None, None);
         outputs.push(Output::Release { group: self.id, why });
     }
 
@@ -298,6 +315,7 @@ impl Group {
             self.candidate_since.and_then(|since| after(since, node.settling_time())),
             self.candidate_since.and_then(|since| after(since, self.learning_time())),
             self.offer.and_then(|offer| after(offer.since, settings.dead / 2)),
+            self.ordered.and_then(|ordered| after(ordered.since, LEARNING)),
             self.asked_since.and_then(|since| after(since, self.ask_for(node))),
             self.blocked_until,
             self.settles_until,

@@ -5,10 +5,11 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::super::message::GroupStatus;
-use super::group::{Group, Phase, Plan, PlanWhy, Rival};
+use super::anycast::LEARNING;
+use super::group::{Group, Move, Offer, Ordered, Phase, Plan, PlanWhy, Rival};
 use super::node::Node;
 use super::peer::Peer;
-use super::{Cause, Event, Failback, NodeId, Output, Role, Seen};
+use super::{Cause, Command, Event, Failback, NodeId, Output, Refusal, Role, Seen};
 
 /// A foreign announcement is answered at most so often: two that both mean to be right would flood
 /// the network.
@@ -20,7 +21,7 @@ const MAX_DOUBLINGS: u32 = 6;
 impl Group {
     pub(super) fn review_held(&mut self, node: &Node, outputs: &mut Vec<Output>) {
         if let Some(hindrance) = self.hindrance(node) {
-            return self.release(hindrance, node, outputs);
+            return self.leave(hindrance, node, outputs);
         }
         match self.phase {
             Phase::Doubt { since } => return self.review_doubt(since, node, outputs),
@@ -36,6 +37,17 @@ impl Group {
         if self.phase == Phase::Active {
             self.review_plan(node, outputs);
         }
+    }
+
+    /// An operator wants this node out: a node that knows the connections takes the group, if the
+    /// first one that could does not know them. Else the nodes settle among themselves who does.
+    fn leave(&mut self, why: Cause, node: &Node, outputs: &mut Vec<Output>) {
+        let is_planned = matches!(why, Cause::StandbyCommand | Cause::Maintenance);
+        let first = self.takers(node).next().map(|peer| peer.id);
+        let knows = self.takers(node).find(|peer| !node.is_behind(peer.id)).map(|peer| peer.id);
+        let to = knows.filter(|to| is_planned && first != Some(*to) && self.phase == Phase::Active);
+        self.release(why, node, outputs);
+        self.offer = to.map(|to| Offer { to, since: node.watched });
     }
 
     pub(super) fn takeover_done(&mut self, _: &Node) {
@@ -167,8 +179,46 @@ impl Group {
         }
     }
 
-    /// Hands over to a peer that asks for the group, is better placed, or is preferred.
+    /// Carries out an operator's order, once the node that shall have the group knows the
+    /// connections or was waited for long enough.
+    pub(super) fn review_ordered(&mut self, node: &Node, outputs: &mut Vec<Output>) -> Result<(), Refusal> {
+        let Some(Ordered { what, since }) = self.ordered else { return Ok(()) };
+        let to = match what {
+            // Rather not to one from which an operator has moved it away before.
+            Move::Failover => {
+                self.takers(node).min_by_key(|peer| (node.is_behind(peer.id), peer.yielded(self.id)))
+            }
+            Move::Failback => self.preferred_taker(node, |_| true),
+        };
+        let Some(to) = to.map(|peer| peer.id) else {
+            self.ordered = None;
+            return Err(Refusal::NobodyReady);
+        };
+        if self.phase == Phase::Active && node.is_behind(to) && !node.patient(since, LEARNING) {
+            return Ok(());
+        }
+        let cause = match what {
+            Move::Failover => Cause::Failover { to },
+            Move::Failback => Cause::Failback { to },
+        };
+        self.hand_over(to, cause, node, outputs);
+        self.yielded |= what == Move::Failover;
+        Ok(())
+    }
+
+    /// Hands over to a peer that asks for the group, is better placed, or is preferred; or as an
+    /// operator has ordered.
     fn review_plan(&mut self, node: &Node, outputs: &mut Vec<Output>) {
+        if let Some(Ordered { what, .. }) = self.ordered {
+            if let Err(why) = self.review_ordered(node, outputs) {
+                let command = match what {
+                    Move::Failover => Command::Failover(self.id),
+                    Move::Failback => Command::Failback(self.id),
+                };
+                outputs.push(Output::Event(Event::CommandRefused { command, why }));
+            }
+            return;
+        }
         if let Some(to) = self.asker(node) {
             return self.hand_over(to, Cause::Failback { to }, node, outputs);
         }
@@ -208,8 +258,9 @@ impl Group {
 
     fn better<'a>(&'a self, node: &'a Node) -> Option<(&'a Peer, PlanWhy)> {
         let ours = node.fitness();
-        // Of several that are equally well placed the first, not the last as `max_by_key` has it.
-        let best = self.takers(node).min_by_key(|peer| Reverse(peer.fitness()));
+        // Of several that are equally well placed one that knows the connections, and of those the
+        // first, not the last as `max_by_key` has it.
+        let best = self.takers(node).min_by_key(|peer| (Reverse(peer.fitness()), node.is_behind(peer.id)));
         if let Some(peer) = best.filter(|peer| peer.fitness() > ours) {
             return Some((peer, PlanWhy::BetterPlaced));
         }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::group::{Group, Phase, Turn};
+use super::anycast::LEARNING;
+use super::group::{Group, Ordered, Phase, Turn};
 use super::node::Node;
 use super::peer::{Peer, node_bit};
 use super::{Cause, NodeId, Output, Role};
@@ -13,6 +14,7 @@ impl Group {
         self.blocked_until = self.blocked_until.filter(|&until| node.watched < until);
         self.review_candidacy(node);
         self.review_offer(node);
+        self.review_wish(node);
         self.asked_since = self
             .asked_since
             .filter(|&since| self.candidate_since.is_some() && !node.patient(since, self.ask_for(node)));
@@ -64,6 +66,17 @@ impl Group {
         if taken || expired {
             self.offer = None;
             self.candidate_since = self.candidate_since.map(|_| node.watched);
+        }
+    }
+
+    /// An operator wants the group here: its holder is asked once this node knows the connections,
+    /// or has waited long enough for that.
+    pub(super) fn review_wish(&mut self, node: &Node) {
+        self.ordered = self.ordered.filter(|_| self.candidate_since.is_some());
+        let Some(Ordered { since, .. }) = self.ordered else { return };
+        let learns = node.holder(self.id).is_some_and(|holder| node.has_to_learn_from(holder));
+        if !learns || node.patient(since, LEARNING) {
+            (self.asked_since, self.ordered) = (Some(node.watched), None);
         }
     }
 
@@ -138,6 +151,7 @@ impl Group {
         self.phase = Phase::Acquiring { since: node.watched };
         self.cause = why.clone();
         (self.candidate_since, self.turn, self.asked_since, self.yielded) = (None, None, None, false);
+        self.ordered = None;
         outputs.push(Output::Acquire { group: self.id, why });
     }
 

@@ -150,6 +150,11 @@ impl Node {
         self.living().any(|peer| self.local.unlearned & node_bit(peer.id) != 0)
     }
 
+    /// Whether this node would not know connections that the peer knows.
+    pub(super) fn has_to_learn_from(&self, peer: NodeId) -> bool {
+        self.local.unlearned & node_bit(peer) != 0
+    }
+
     /// Why this node could not serve the group.
     pub(super) fn hindrance(&self, group: &GroupSettings) -> Option<Cause> {
         let hindrances = [

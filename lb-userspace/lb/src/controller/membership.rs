@@ -391,6 +391,13 @@ fn watch_references(
 }
 
 impl Clustered {
+    /// No other node knows what this one knows.
+    fn is_alone_in_step(&self) -> bool {
+        let behind = |synchronisation: &Synchronisation| synchronisation.behind(&self.cluster).count_ones();
+        let others = self.cluster.nodes.len().saturating_sub(1);
+        self.synchronisation.as_ref().is_some_and(|known| others > 0 && behind(known) as usize == others)
+    }
+
     fn reload_keys(&mut self) -> Option<Record> {
         let read = self.key_file.read(auth::file::read)?;
         let set = |keys: auth::Keys| {

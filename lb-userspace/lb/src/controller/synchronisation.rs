@@ -180,6 +180,8 @@ fn sync_peer(peer: &PeerStatus, name: impl Fn(NodeId) -> String) -> SyncPeer {
         up: peer.is_up,
         knows_ours: peer.knows_ours,
         knows_theirs: peer.knows_theirs,
+        learned: peer.learned,
+        told_again: peer.told_again,
         lag_ms: peer.lag.as_secs_f64() * 1000.0,
         backlog: peer.backlog as u64,
         agreement: peer.agreement,

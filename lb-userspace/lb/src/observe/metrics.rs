@@ -180,7 +180,7 @@ const SYNC_GAUGES: [Metric<SyncPeer>; 4] = [
     ("lb_sync_backlog_datagrams", "Datagrams that the node has not confirmed yet", |p| p.backlog),
 ];
 
-const SYNC_RATIOS: [Metric<SyncPeer, f64>; 2] = [
+const SYNC_RATIOS: [Metric<SyncPeer, f64>; 4] = [
     ("lb_sync_lag_seconds", "From when a connection was told until the node said that it has it", |p| {
         p.lag_ms / 1000.0
     }),
@@ -188,6 +188,16 @@ const SYNC_RATIOS: [Metric<SyncPeer, f64>; 2] = [
         "lb_sync_agreement_ratio",
         "Share of connections that both nodes know, when they compared last; NaN: the node balances nothing",
         |p| p.agreement.unwrap_or(f64::NAN),
+    ),
+    (
+        "lb_sync_learned_ratio",
+        "Share that has come of what the node tells this one again; NaN: nothing is told again",
+        |p| p.learned.unwrap_or(f64::NAN),
+    ),
+    (
+        "lb_sync_told_again_ratio",
+        "Share of the table that was gone through for what the node lacks; NaN: it lacks nothing",
+        |p| p.told_again.unwrap_or(f64::NAN),
     ),
 ];
 

@@ -1,18 +1,24 @@
 //! What has changed in the table since it was last looked at.
 
-use lb_common::connection::{Entry, Key, KeyV4, KeyV6, State, Tick};
+use lb_common::connection::{self, Entry, Key, KeyV4, KeyV6, State, Tick};
 use lb_common::table::{Layout, Page};
 use lb_model::ids::GroupId;
 
 use std::time::Duration;
 
-use super::Mirrors;
+use super::{Mirrors, SPARE, WHOLE};
 use crate::digest::Regions;
 use crate::directory::{self, Directory, KnownGroup};
 use crate::message::{Connection, WireKey};
 use crate::mirror::{Identity, Mark, Owner, Seen};
 use crate::peer::{Absent, Peer};
 use crate::table::{Pages, Table};
+
+/// Ticks of a time-out that would be over before its next quarter was told: 12 s.
+const SHORT: u32 = 45;
+
+/// Ticks from one look at a page until the next one.
+const BETWEEN_LOOKS: u32 = connection::ticks_from_ms(WHOLE.as_millis() as u64);
 
 /// Whether a connection in this state is worth telling: one that somebody would miss. A first
 /// packet is not, and what is over is told as its end.
@@ -42,6 +48,10 @@ pub(super) struct Look<'a, T> {
     pub balanced: u64,
     /// What was not seen before was there already: this director does not speak for it.
     pub finds: bool,
+    /// All pages are looked at one after the other, not those that have changed.
+    pub walks: bool,
+    /// Unproven connections that may be told now.
+    pub unproven: &'a mut u64,
 }
 
 impl<T: Table> Look<'_, T> {
@@ -101,7 +111,11 @@ impl<T: Table> Look<'_, T> {
         let speaks = anycast && balances;
         if !is_alive(state) {
             if seen.is_nothing() {
-                return; // whoever has ended it, it stays so
+                // Whoever has ended it, it stays so.
+                if balances {
+                    self.unproven((key, entry, state), server, seen);
+                }
+                return;
             }
             // Its end, if it was alive before.
             if balances && seen.region() == identity.region() {
@@ -132,7 +146,7 @@ impl<T: Table> Look<'_, T> {
             let timeout = || self.table.service(entry.server()).timeouts[state.timeout_index()];
             let is_news = match anycast && self.absent.present(seen.owner()) == Owner::Nobody {
                 true => seen.is_used(now),
-                false => seen.is_prolonged(now, timeout()),
+                false => seen.is_prolonged(now, timeout()) || self.is_in_use(entry, *seen, now, timeout()),
             };
             if is_news {
                 *seen = mine;
@@ -145,6 +159,44 @@ impl<T: Table> Look<'_, T> {
                 page.swap_entry(slot, entry, entry.with_generation(next));
             }
         }
+    }
+
+    /// With a time-out of some seconds: whether the connection was used since the last look. A
+    /// quarter of so little is less than what is remembered of an expiry.
+    fn is_in_use(&self, entry: Entry, seen: Seen, now: Seen, timeout: u32) -> bool {
+        timeout < SHORT
+            && match seen.owner() {
+                // What another director tells is written here, too.
+                Owner::Other(_) => seen.is_used(now),
+                Owner::Me | Owner::Nobody => self.walks && entry.age(self.tick) <= BETWEEN_LOOKS,
+            }
+    }
+
+    /// A connection of whose client nothing proves that it is real. Others are told once that the
+    /// handshake was answered, after all else and as long as there is an allowance for it, so that
+    /// a flood of such costs little; and once more that it is over.
+    fn unproven<K: WireKey>(
+        &mut self,
+        (key, entry, state): (K, Entry, State),
+        server: &directory::Entry,
+        seen: &mut Seen,
+    ) {
+        let now = Seen::unproven(identity(key, server.hash));
+        let was_told = *seen == now;
+        if state.is_over() && was_told && !server.known.group.anycast {
+            *seen = Seen::NOTHING;
+            self.tell(key, entry, state, server);
+        }
+        // A successor is known by the end in its slot.
+        let waits = state == State::Unproven && !was_told && !seen.has_ended(mark(key));
+        if !waits || *self.unproven == 0 {
+            return;
+        }
+        *self.unproven -= 1;
+        *seen = now;
+        let (connection, at) = (self.connection(key, entry, state), self.now);
+        let peers = self.peers.iter_mut().filter(|peer| peer.link.room() > SPARE);
+        peers.for_each(|peer| peer.tell(&connection, server, at));
     }
 
     fn tell<K: WireKey>(&mut self, key: K, entry: Entry, state: State, server: &directory::Entry) {

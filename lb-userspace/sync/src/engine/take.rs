@@ -92,7 +92,7 @@ impl<T: Table> Take<'_, T> {
             self.drops.balanced_here += 1;
             return;
         }
-        self.peer.taken += 1;
+        self.peer.note_taken(group.id);
         match self.enter(told, server, group, now) {
             Some(slot) => {
                 if let Some(mentions) = self.peer.mentions.get_mut(&group.id) {
@@ -127,11 +127,15 @@ impl<T: Table> Take<'_, T> {
             let generation = if group.anycast { generation } else { generation.next() };
             Entry::new(server, told.state, expires, generation).written(now)
         };
+        let proves_nothing = told.state == State::Unproven;
         for _ in 0..TRIES {
             let is_its = |entry: Entry| self.table.service(entry.server()).knows(&address).then_some(());
             let found = table::find(&page, &place, told.key, is_its).map(|(seen, ())| seen);
+            let is_free = |entry: Entry| entry == Entry::EMPTY || entry.expires().is_past(now);
             let index = |slot: u32| place.page as usize * K::SLOTS_PER_PAGE as usize + slot as usize;
             let taken = match found {
+                // What is here comes of packets, too, and proves as much.
+                Some(seen) if group.anycast && proves_nothing && !is_free(seen.entry) => return None,
                 Some(seen)
                     if group.anycast && self.stays(told, server, (seen.entry, index(seen.slot)), at) =>
                 {
@@ -142,9 +146,11 @@ impl<T: Table> Take<'_, T> {
                     page.swap_entry(seen.slot, seen.entry, entry).then_some(seen)
                 }
                 // Of one that is over nothing is left to tell.
-                None if !is_alive(told.state) => return None,
+                None if !is_alive(told.state) && !proves_nothing => return None,
                 None => {
-                    let victim = table::victim(&page, &place, now)?;
+                    // Nothing gives way for what is unproven.
+                    let victim = table::victim(&page, &place, now)
+                        .filter(|victim| !proves_nothing || is_free(victim.entry))?;
                     table::take(&page, &place, victim, told.key, entry, now).then_some(victim)
                 }
             };
@@ -223,6 +229,15 @@ impl<T: Table> Take<'_, T> {
         had_ended: bool,
     ) {
         let Some(hash) = self.directory.known(entry.server()).map(|known| known.hash) else { return };
+        if told.state == State::Unproven {
+            // As if this director had told of it; but an end in its slot is remembered.
+            if let Some(to) = K::mirror(self.mirrors).get_mut(slot)
+                && !(group.anycast && to.has_ended(mark(told.key)))
+            {
+                *to = Seen::unproven(identity(told.key, hash));
+            }
+            return;
+        }
         let alive = is_alive(told.state);
         let seen = match alive {
             true => Seen::new(identity(told.key, hash), told.state, entry.expires(), group.number),

@@ -13,6 +13,8 @@ use crate::simulation::{BINDINGS, Director, GROUP, Kind, MemoryTable, Network, S
 use crate::table::Pages;
 
 mod anycast;
+mod short;
+mod unproven;
 
 /// Connections by client and ports: the server's address, and the state.
 type Alive = BTreeMap<(V6, [u16; 2]), (Vec<u8>, State)>;
@@ -146,6 +148,29 @@ fn a_node_that_joins_gets_the_whole_table_and_says_so() {
     assert!(world.directors[0].engine.status(world.now).peers[0].knows_ours);
     assert!(world.directors[1].engine.status(world.now).peers[0].knows_theirs);
     world.assert_alike(0, 1);
+}
+
+#[test]
+fn a_node_that_joins_says_how_much_of_the_table_has_come() {
+    let mut world = World::new(12, &[64, 64], 0);
+    (0..8000).for_each(|client| world.happen(0, client, State::Established));
+    world.run(Duration::from_secs(5), &[0]);
+    world.replace(1);
+    // What is under way is seen in between.
+    world.network.delay = Duration::from_millis(20);
+    let mut shares = [Vec::new(), Vec::new()];
+    for _ in 0..400 {
+        world.run_all(Duration::from_millis(5));
+        let peer = |node: usize| world.directors[node].engine.status(world.now).peers[0].clone();
+        shares[0].extend(peer(1).learned);
+        shares[1].extend(peer(0).told_again);
+    }
+    for shares in &shares {
+        assert!(shares.is_sorted() && shares.iter().all(|share| (0.0..1.0).contains(share)), "{shares:?}");
+    }
+    assert!(shares[0].iter().any(|share| (0.1..0.9).contains(share)), "{shares:?}");
+    let [at_last, other] = [1, 0].map(|node| world.directors[node].engine.status(world.now).peers[0].clone());
+    assert_eq!((at_last.knows_theirs, at_last.learned, other.told_again), (true, None, None));
 }
 
 /// Runs until node 0 says that node 1 knows what it knows, which must then be true.

@@ -105,6 +105,8 @@ pub struct MemoryTable {
     counts: Vec<AtomicU64>,
     balances: AtomicBool,
     generation: AtomicU32,
+    /// Ticks until a connection expires.
+    timeout: AtomicU32,
     bindings: Mutex<BTreeMap<binding::Key, (binding::Key, Bound)>>,
     /// Directors' clocks differ.
     first_tick: Tick,
@@ -143,6 +145,7 @@ impl MemoryTable {
             services,
             balances: AtomicBool::new(anycast),
             generation: AtomicU32::new(seed as u32),
+            timeout: AtomicU32::new(TIMEOUT),
             bindings: Mutex::default(),
             first_tick: Tick(0).plus((seed as u32).wrapping_mul(0x1_0001)),
             tick: AtomicU32::new(0),
@@ -158,6 +161,11 @@ impl MemoryTable {
     pub(super) fn set_time(&self, now: Duration) {
         let ticks = Tick::from_ns(now.as_nanos() as u64).0;
         self.tick.store(self.first_tick.plus(ticks).0, SeqCst);
+    }
+
+    /// From now on connections expire after so many ticks.
+    pub fn set_timeout(&self, ticks: u32) {
+        self.timeout.store(ticks, SeqCst);
     }
 
     pub fn set_balances(&self, balances: bool) {
@@ -182,7 +190,8 @@ impl MemoryTable {
         let (page, place, seen) = self.find(key, server);
         let (index, page) = (page, K::pages(self).page(page));
         let now = self.now();
-        let expires = now.plus(TIMEOUT + slack(TIMEOUT));
+        let timeout = self.timeout.load(SeqCst);
+        let expires = now.plus(timeout + slack(timeout));
         let entry = Entry::new(server, state, expires, Table::generation(self, GROUP)).written(now);
         match seen {
             Some(seen) => {
@@ -232,7 +241,9 @@ impl Table for MemoryTable {
         self.hash_keys
     }
     fn service(&self, server: ServerId) -> ServiceInfo {
-        self.services.get(usize::from(server.0)).copied().unwrap_or(ServiceInfo::UNSET)
+        let service = self.services.get(usize::from(server.0)).copied();
+        let timeouts = [self.timeout.load(SeqCst); 8];
+        service.map_or(ServiceInfo::UNSET, |service| ServiceInfo { timeouts, ..service })
     }
     fn count(&self, entry: Entry, before: Entry) {
         let owe = |server: ServerId, count: u64| {

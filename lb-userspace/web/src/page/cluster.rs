@@ -110,7 +110,7 @@ fn synchronisation(sync: &SyncStatus) -> Markup {
                     @let (tone, word) = peer.state_words();
                     tr {
                         th scope="row" { (peer.node) }
-                        td { (state(tone, word)) }
+                        td { (state(tone, &word)) }
                         td class="number" { (format!("{:.0} ms", peer.lag_ms)) }
                         td class="number" {
                             @if let Some(share) = peer.agreement { (format!("{:.1} %", (share * 1000.0).floor() / 10.0)) }

@@ -136,6 +136,94 @@ fn failback_waits_until_the_peer_knows_the_connections() {
 }
 
 #[test]
+fn an_ordered_move_waits_until_the_peer_knows_the_connections_and_not_without_end() {
+    let back = Cause::Failback { to: NodeId(0) };
+    for (me, command, cause) in
+        [(0, Command::Failover(GROUP), Cause::Failover { to: NEXT }), (1, Command::Failback(GROUP), back)]
+    {
+        let behind = LocalReadiness { behind: 1 << (1 - me), ..READY };
+        let mut story = Story::active(me, 2);
+        story.input(Input::Readiness(behind));
+        story.command(command);
+        story.pass(9000);
+        assert_eq!(story.releases(), []);
+        story.input(Input::Readiness(READY));
+        story.pass(50);
+        assert_eq!(story.releases(), [cause.clone()]);
+        assert_eq!(story.told().groups[0].yielded, me == 0);
+
+        let mut story = Story::active(me, 2);
+        story.input(Input::Readiness(behind));
+        story.command(command);
+        story.pass(9900);
+        assert_eq!(story.releases(), []);
+        story.pass(200);
+        assert_eq!(story.releases(), [cause]);
+    }
+}
+
+#[test]
+fn an_order_that_nobody_can_follow_any_more_ends() {
+    let mut story = Story::active(0, 2);
+    story.local(|local| local.behind = 1 << 1);
+    let command = Command::Failover(GROUP);
+    story.command(command);
+    story.pass(1000);
+    story.says(1, Role::Fault);
+    story.pass(50);
+    assert!(story.has_event(&Event::CommandRefused { command, why: Refusal::NobodyReady }));
+    story.says(1, Role::Standby);
+    story.pass(20_000);
+    assert_eq!(story.releases(), []);
+}
+
+#[test]
+fn a_move_goes_to_a_node_that_knows_the_connections() {
+    let third = NodeId(2);
+    let mut story = Story::active(0, 3);
+    story.local(|local| local.behind = 1 << 1);
+    story.command(Command::Failover(GROUP));
+    assert_eq!(story.releases(), [Cause::Failover { to: third }]);
+
+    let mut story = Story::active(0, 3);
+    story.local(|local| (local.behind, local.servers) = (1 << 1, 0));
+    story.pass(1100);
+    assert_eq!(story.releases(), [Cause::BetterPlaced { to: third }]);
+
+    for (command, cause) in
+        [(Command::Standby, Cause::StandbyCommand), (Command::Maintenance(true), Cause::Maintenance)]
+    {
+        for (behind, to) in [(1 << 1, Some(third)), (0, None), (1 << 1 | 1 << 2, None)] {
+            let mut story = Story::active(0, 3);
+            story.local(|local| local.behind = behind);
+            story.command(command);
+            assert_eq!(story.releases(), [cause.clone()]);
+            story.input(Input::ReleaseDone { group: GROUP });
+            assert_eq!(story.told().groups[0].offered_to, to, "{behind:#b}");
+        }
+    }
+}
+
+#[test]
+fn a_node_asks_for_a_group_once_it_knows_the_connections() {
+    let mut story = Story::standby(0, 2, 1);
+    story.local(|local| local.unlearned = 1 << 1);
+    story.command(Command::Failback(GROUP));
+    story.pass(5000);
+    assert_eq!(story.told().groups[0].offered_to, None);
+    story.local(|_| {});
+    story.pass(50);
+    assert_eq!(story.told().groups[0].offered_to, Some(NodeId(0)));
+    story.pass(400);
+    assert_eq!(story.told().groups[0].offered_to, None, "not for ever");
+    // Nor does it wait without end.
+    story.local(|local| local.unlearned = 1 << 1);
+    story.command(Command::Failback(GROUP));
+    story.pass(10_100);
+    assert_eq!(story.told().groups[0].offered_to, Some(NodeId(0)));
+}
+
+#[test]
 fn what_an_operator_moved_away_does_not_come_back_by_itself() {
     let mut story = Story::active(1, 2);
     story.group_of(0).yielded = true;

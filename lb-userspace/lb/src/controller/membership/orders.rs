@@ -21,6 +21,9 @@ pub(super) struct Out {
     pub maintenance: bool,
 }
 
+const NOT_IN_STEP: &str = "no other node knows all connections yet (`lb status`): what is here goes once \
+                           one does, and after ten seconds in any case";
+
 impl Out {
     /// What one of them that has ended does not change.
     fn still(&self) -> Option<String> {
@@ -56,7 +59,10 @@ impl Membership {
         let ordered = Ordered { clustered, groups, snapshot };
         let moves = ordered.carry_out(&order).await?;
         match order {
-            Order::Failover(_) | Order::Failback(_) => return Ok(Accepted { moves, note: None }),
+            Order::Failover(_) | Order::Failback(_) => {
+                let note = clustered.is_alone_in_step().then(|| NOT_IN_STEP.to_owned());
+                return Ok(Accepted { moves, note });
+            }
             Order::Standby { .. } => clustered.out.standby = true,
             Order::Resume => clustered.out.standby = false,
             Order::Maintenance { on, .. } => clustered.out.maintenance = on,

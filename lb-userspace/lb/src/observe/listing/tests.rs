@@ -209,8 +209,8 @@ ha1 (this node) 211.58.250.5 up    2
 ha2             211.58.250.7 DEAD
 Heartbeats by                State Last heard
 serial /dev/ttyS0 19200 baud open  ha2 9120 ms ago
-Connections with State       Lag  Alike  Waiting
-ha2              catching up 6 ms 99.8 % 3 datagrams
+Connections with State             Lag  Alike  Waiting
+ha2              catching up, 43 % 6 ms 99.8 % 3 datagrams
 Group VIPs         Is on Preferred Here
 web   211.58.250.6 ha1   ha1       active 1m no other node is ready
 (no services)

@@ -192,6 +192,7 @@ fn says_what_the_cluster_says() {
         (r#"lb_sync_knows_peer{node="ha2"}"#, 0.0),
         (r#"lb_sync_lag_seconds{node="ha2"}"#, 0.0065),
         (r#"lb_sync_agreement_ratio{node="ha2"}"#, 0.9987),
+        (r#"lb_sync_learned_ratio{node="ha2"}"#, 0.439),
         (r#"lb_sync_backlog_datagrams{node="ha2"}"#, 3.0),
         (r#"lb_sync_told_total{node="ha2"}"#, 70.0),
         (r#"lb_sync_dropped_total{reason="unknown_server"}"#, 2.0),
