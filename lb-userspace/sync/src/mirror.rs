@@ -303,7 +303,7 @@ mod tests {
         assert_eq!((one.owner(), one.owner_of(identity(1).mark())), (Owner::Nobody, Owner::Nobody));
         let same_word = Mark(one.word());
         assert!(!one.has_ended(same_word) && !one.is_of(identity(1)));
-        let told = Seen::new(identity(1), State::Established, Tick(100), 0);
+        let told = Seen::new(identity(1), State::Established, Tick(100), GroupNumber(0));
         assert!(!told.is_unproven() && !Seen::NOTHING.is_unproven() && !told.confirmed().is_unproven());
         assert!(!Seen::ended(same_word, Owner::Me).is_unproven());
     }

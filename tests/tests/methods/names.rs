@@ -28,7 +28,9 @@ pub(crate) fn start(node: &Node) -> RealServer {
     let own: BTreeSet<IpAddr> = Case::all().into_iter().map(|case| case.destination(node)).collect();
     let mut more =
         "    ip-address: 127.0.0.1\n    ipv4-edns-size: 8192\n    ipv6-edns-size: 8192\n".to_owned();
-    own.iter().for_each(|address| drop(writeln!(more, "    ip-address: {address}")));
+    for address in own {
+        writeln!(more, "    ip-address: {address}").expect("room");
+    }
     let configuration = read("nsd.conf").replace("    ip-address: 0.0.0.0\n", &more);
     assert!(configuration.contains(&more), "{configuration}");
     server.write("nsd.conf", &configuration).expect("a configuration");

@@ -154,7 +154,7 @@ fn the_vips_are_those_last_set() {
 #[test]
 fn there_is_room_for_all_old_and_new_vips_at_once() {
     let mut director = Director::new([]);
-    let vips = |third: u8| -> Vec<(IpAddr, u8)> {
+    let vips = |third: u8| -> Vec<(IpAddr, GroupNumber)> {
         (0..SMALL.services as u8).map(|host| (Ipv4Addr::new(10, 9, third, host).into(), GROUP)).collect()
     };
     director.data_path.leases().end(GROUP);

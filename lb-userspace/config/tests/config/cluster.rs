@@ -43,7 +43,7 @@ fn defaults_of_a_cluster() {
         sync: Some(ConnectionSync { port: 8848, rate: 12_500_000 }),
     };
     assert_eq!(config.cluster, Some(cluster));
-    assert_eq!(config.groups[0].nodes, [0, 1]);
+    assert_eq!(config.groups[0].nodes, [NodeId(0), NodeId(1)]);
     assert_eq!(config.groups[0].failback, Failback::Auto { delay: Duration::ZERO });
 }
 
@@ -51,14 +51,14 @@ fn defaults_of_a_cluster() {
 fn a_node_knows_itself_by_its_hosts_name() {
     let me = |host: &str, text: &str| accepted_on(host, text).cluster.expect("a cluster").me;
     let whole = LEAST_CLUSTER.replace("ha2", "ha1.example.org");
-    assert_eq!(me("ha2.example.org", LEAST_CLUSTER), 1);
-    assert_eq!(me("ha1.example.org", &whole), 1);
-    assert_eq!(me("ha1.example.net", &whole), 0);
-    assert_eq!(me("ha1", &LEAST_CLUSTER.replace("cluster:\n", "cluster:\n  node: ha2\n")), 1);
+    assert_eq!(me("ha2.example.org", LEAST_CLUSTER), NodeId(1));
+    assert_eq!(me("ha1.example.org", &whole), NodeId(1));
+    assert_eq!(me("ha1.example.net", &whole), NodeId(0));
+    assert_eq!(me("ha1", &LEAST_CLUSTER.replace("cluster:\n", "cluster:\n  node: ha2\n")), NodeId(1));
 
     let here = fs::read_to_string("/proc/sys/kernel/hostname").expect("a kernel of Linux");
     let text = LEAST_CLUSTER.replace("ha2", &format!("{:?}", here.trim_end()));
-    assert_eq!(accepted(&text).cluster.expect("a cluster").me, 1);
+    assert_eq!(accepted(&text).cluster.expect("a cluster").me, NodeId(1));
 }
 
 #[test]
@@ -148,7 +148,10 @@ fn a_group_that_every_director_serves_has_a_device_and_a_time() {
         accepted_on("ha1", &text).groups[0].clone()
     };
     let least = group("");
-    assert_eq!((&least.kind, &*least.nodes), (&anycast("lb-anycast", seconds(1)), &[0, 1][..]));
+    assert_eq!(
+        (&least.kind, &*least.nodes),
+        (&anycast("lb-anycast", seconds(1)), &[NodeId(0), NodeId(1)][..])
+    );
     assert_eq!(least.anycast().map(|anycast| &*anycast.device), Some("lb-anycast"));
     assert_eq!(group(", device: lb-dns, withdraw_wait: 200ms").kind, anycast("lb-dns", millis(200)));
     assert_eq!(accepted_on("ha1", LEAST_CLUSTER).groups[0].anycast(), None);

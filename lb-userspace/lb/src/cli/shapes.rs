@@ -170,14 +170,14 @@ mod tests {
         assert_eq!(wrong(schema::STATUS, &without).len(), 1);
         assert_eq!(wrong(schema::PACKET, &printed(schema::PACKET, &Packet::default())), [""; 0]);
         assert_eq!(wrong(schema::OVERLAY, &printed(schema::OVERLAY, &Overlay::default())), [""; 0]);
-        let source = lb_import::SourceFile {
+        let source = lb_import::OriginalFile {
             name: "rules".to_owned(),
             node: None,
             text: "-A -t 192.0.2.10:80 -s wlc\n-a -t 192.0.2.10:80 -r 192.0.2.21 -g -w 1\n".to_owned(),
         };
         let known = lb_import::Known::default();
         let find = &mut |_: &str, _: &str| Err(String::new());
-        let imported = lb_import::import(lb_import::Source::Ipvsadm, &[source], &known, find);
+        let imported = lb_import::import(lb_import::Original::Ipvsadm, &[source], &known, find);
         let report = printed(schema::IMPORT, &imported.report);
         assert_eq!(report["lines"].as_array().map(Vec::len), Some(2), "{report}");
         assert_eq!(wrong(schema::IMPORT, &report), [""; 0]);

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use anyhow::Result;
 use lb_net::routes::{Routes, Want};
 
 use super::neighbourhood::Neighbourhood;

@@ -329,7 +329,8 @@ impl Controller {
         text: &str,
     ) -> Result<Vec<Difference>, String> {
         let config = self.accepted(config).map_err(|error| format!("{error:#}"))?;
-        self.overlay.make_room()?.into_iter().for_each(|record| self.announcer.record(record));
+        let told = self.origin.overlay.make_room()?;
+        told.into_iter().for_each(|record| self.announcer.record(record));
         let kept = file::write(&overlay.path, &overlay.sources);
         kept.map_err(|error| format!("cannot write {}: {error}", overlay.path.display()))?;
         self.announcer.record(Record::new(Level::Info, "overlay_changed", text.to_owned()));

@@ -125,7 +125,7 @@ impl ServiceManager {
 
     /// To be called at each housekeeping. Tells that the director lives, unless one of its threads
     /// hangs; returns the event where that has changed.
-    fn check(&mut self, is_leaving: bool) -> Option<Record> {
+    pub(super) fn check(&mut self, is_leaving: bool) -> Option<Record> {
         let hanging = self.watch.look(HANGS);
         self.housekeepings = self.housekeepings.wrapping_add(1);
         if self.is_time() {

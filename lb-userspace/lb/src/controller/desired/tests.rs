@@ -303,7 +303,8 @@ fn clients_may_be_sent_to_a_director_where_a_server_or_a_fallback_takes_them() {
         let service = web(fallback);
         let anycast = || Anycast { device: "lb-anycast".to_owned(), withdraw_wait: Duration::ZERO };
         let kind = if is_anycast { GroupKind::Anycast(anycast()) } else { GroupKind::Failover };
-        let groups = vec![group(0, &[WWW1]), Group { kind, ..group(5, &[service.key.vip]) }];
+        let groups =
+            vec![group(GroupNumber(0), &[WWW1]), Group { kind, ..group(GroupNumber(5), &[service.key.vip]) }];
         let config = Config { groups, ..config(&service) };
         usable_groups(&config.groups, &state(&config, facts))
     };

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 
 use lb_common::mac::Mac;
+use lb_model::ids::GroupNumber;
 
 use super::*;
 use crate::segment::claimant::Machine;
@@ -37,7 +38,7 @@ fn failure() -> io::Result<Claim> {
 
 fn ours() -> watch::Receiver<Ours> {
     let vips = [("10.9.9.6", 0), ("2001:db8::6", 3)];
-    let vips = vips.map(|(vip, group)| (vip.parse().expect("an address"), group));
+    let vips = vips.map(|(vip, group)| (vip.parse().expect("an address"), GroupNumber(group)));
     let server = Machine::Server { name: "w1".to_owned(), address: [10, 9, 9, 21].into() };
     let machines = Machines::from([(SERVER, vec![server])]);
     watch::channel(Ours { interface: "eth0".to_owned(), mac: MAC, vips: vips.into(), machines }).1
@@ -79,14 +80,17 @@ async fn our_vips_announced_by_others_are_told_and_nothing_else() {
         claim("10.9.9.6", OTHER),
     ];
     let (responses, findings) = heard(vec![said], true).await;
-    assert_eq!(responses, [Response::Conflict(3, OTHER), Response::Conflict(0, OTHER)]);
+    assert_eq!(
+        responses,
+        [Response::Conflict(GroupNumber(3), OTHER), Response::Conflict(GroupNumber(0), OTHER)]
+    );
     assert_eq!(findings, ["vip_claimed", "vip_claimed"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_answers_is_no_rival_and_clients_are_told_again() {
     let (responses, findings) = heard(vec![vec![claim("10.9.9.6", SERVER)]], true).await;
-    assert_eq!(responses, [Response::Announce(0)]);
+    assert_eq!(responses, [Response::Announce(GroupNumber(0))]);
     assert_eq!(findings, ["vip_claimed"]);
     let (responses, findings) = heard(vec![vec![claim("10.9.9.6", SERVER)]], false).await;
     assert!(responses.is_empty() && findings.is_empty(), "the director that holds the VIP sees to it");
@@ -95,7 +99,7 @@ async fn a_server_that_answers_is_no_rival_and_clients_are_told_again() {
 #[tokio::test(start_paused = true)]
 async fn an_interface_of_our_own_is_named() {
     let (responses, findings) = heard(vec![vec![claim("10.9.9.6", ETH1)]], true).await;
-    assert_eq!(responses, [Response::Announce(0)]);
+    assert_eq!(responses, [Response::Announce(GroupNumber(0))]);
     assert_eq!(findings, ["vip_on_other_interface"]);
 }
 
@@ -121,7 +125,7 @@ async fn after_a_failure_it_hears_again() {
         vec![claim("2001:db8::6", OTHER), failure(), claim("10.9.9.6", OTHER)],
     ];
     let (responses, _) = heard(sources, false).await;
-    let wanted = [Response::Conflict(3, OTHER), Response::Conflict(0, OTHER)];
+    let wanted = [Response::Conflict(GroupNumber(3), OTHER), Response::Conflict(GroupNumber(0), OTHER)];
     assert_eq!(responses, wanted, "the old source is kept where there is no new one");
 }
 
