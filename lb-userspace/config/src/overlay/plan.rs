@@ -2,6 +2,7 @@
 //! at the files, so that each of them is written and read once.
 
 use std::borrow::Cow;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use lb_model::overlay::{Change, NewServer, NewService, ServerSettings, Settings};
@@ -313,13 +314,16 @@ impl<'c> Servers<'c> {
             if let Some(Some(server)) = self.added.get_mut(added) {
                 server.to_mut().edit(settings);
             }
-        } else if self.edited.contains_key(&index) {
-            // What an edit leaves as it is depends on what is there.
-            return Taken::Later;
-        } else {
-            self.edited.insert(index, settings);
+            return Taken::Yes;
         }
-        Taken::Yes
+        match self.edited.entry(index) {
+            Entry::Vacant(none) => {
+                none.insert(settings);
+                Taken::Yes
+            }
+            // What an edit leaves as it is depends on what is there.
+            Entry::Occupied(_) => Taken::Later,
+        }
     }
 
     fn remove(&mut self, index: usize) {
