@@ -9,12 +9,13 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::mac::Mac;
+use crate::numbers::ethertype;
 use crate::vlan::Vlan;
 
 /// TPID of a tag, of the inner one of two.
-pub const TPID: u16 = 0x8100;
+pub const TPID: u16 = ethertype::VLAN;
 /// TPID of the outer one of two (802.1ad).
-pub const OUTER_TPID: u16 = 0x88a8;
+pub const OUTER_TPID: u16 = ethertype::QINQ;
 
 /// Entry of the map `EGRESSES`: how packets leave to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

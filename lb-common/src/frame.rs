@@ -19,6 +19,7 @@ pub use self::related::{Head, RelatedHeaders};
 
 use crate::addr::{Address, V4, V6};
 use crate::connection::{Key, tcp_flags};
+use crate::numbers::ethertype;
 use crate::reason::Reason;
 use crate::service::{Protocol, ServiceAddress, ServiceInfo};
 use crate::vlan::Vlan;
@@ -124,13 +125,6 @@ struct Ports {
 
 const ETHERNET_LENGTH: usize = size_of::<Ethernet>();
 const _: () = assert!(ETHERNET_LENGTH == 14 && size_of::<Ipv4>() == 20);
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_ARP: u16 = 0x0806;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
-const ETHERTYPE_VLAN: u16 = 0x8100;
-const ETHERTYPE_QINQ: u16 = 0x88a8;
-/// Of the outer tag before 802.1ad, and still in use.
-const ETHERTYPE_QINQ_BEFORE: u16 = 0x9100;
 /// Tags that are looked through: 802.1ad has two.
 const MAX_VLAN_TAGS: usize = 2;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
@@ -245,7 +239,7 @@ pub fn tags<F: Frame + ?Sized>(frame: &F) -> Option<Tags> {
 /// Whether it is an IPv6 packet without VLAN tags.
 #[inline(always)]
 pub fn is_ipv6<F: Frame + ?Sized>(frame: &F) -> bool {
-    frame.read::<Ethernet>(0).is_some_and(|ethernet| ethernet.kind.0 == ETHERTYPE_IPV6.to_be())
+    frame.read::<Ethernet>(0).is_some_and(|ethernet| ethernet.kind.0 == ethertype::IPV6.to_be())
 }
 
 /// Reads a frame as far as the ports.
@@ -269,11 +263,11 @@ pub fn parse_ipv4<F: Frame + ?Sized, T>(
     other: impl FnOnce(Parsed) -> T,
 ) -> T {
     match link.ethertype {
-        ETHERTYPE_IPV4 => match ipv4(frame, link.network) {
+        ethertype::IPV4 => match ipv4(frame, link.network) {
             Ok(flow) => found(flow),
             Err(parsed) => other(parsed),
         },
-        ETHERTYPE_ARP => other(arp::parse(frame, link.network).map_or(Parsed::NotOurs, Parsed::WhoHas)),
+        ethertype::ARP => other(arp::parse(frame, link.network).map_or(Parsed::NotOurs, Parsed::WhoHas)),
         _ => other(Parsed::NotOurs),
     }
 }

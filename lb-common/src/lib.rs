@@ -23,6 +23,7 @@
 //! - [`buckets`]: what sh, dh and mh pick by
 //! - `least`: the rules of the tournament, word for word (the host only)
 //! - `compile`: from a list of servers to a schedule (the host only)
+//! - [`numbers`]: those that IEEE and IANA have assigned
 //! - [`server`]: a real server as the program sees it, its counters
 //! - [`control`]: the settings that hold for the whole program
 //! - [`lease`]: until when a group of VIPs is served here
@@ -64,6 +65,7 @@ pub mod least;
 pub mod limits;
 pub mod mac;
 pub mod nat;
+pub mod numbers;
 pub mod partial_checksum;
 pub mod peer;
 pub mod probe;

@@ -12,6 +12,11 @@ use crate::shared::Shared;
 #[repr(transparent)]
 pub struct ServerId(pub u16);
 
+impl ServerId {
+    /// The largest that there is.
+    pub const LAST: Self = Self(u16::MAX);
+}
+
 /// Entry of the map `SERVERS`: all that a packet of a known connection needs. One cache line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(64))]

@@ -50,6 +50,11 @@ impl Protocol {
 #[repr(transparent)]
 pub struct ServiceId(pub u16);
 
+impl ServiceId {
+    /// The largest that there is.
+    pub const LAST: Self = Self(u16::MAX);
+}
+
 /// Ports that one slot holds of a range. The ports before its first whole block and behind its
 /// last one have slots of their own.
 pub const BLOCK: u16 = 256;

@@ -14,6 +14,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::addr::{Address, V4, V6};
 use crate::checksum::{self, halves};
 use crate::frame::Flow;
+use crate::numbers::{ethertype, protocol};
 
 pub use self::sum::inner_sum;
 
@@ -79,12 +80,6 @@ pub const MAX_WORDS_V4: usize = (IPV4 + UDP + 4) / 4;
 const IPV4: usize = 20;
 const IPV6: usize = 40;
 const UDP: usize = 8;
-const NUMBER_OF_IPV4: u8 = 4;
-const NUMBER_OF_UDP: u8 = 17;
-const NUMBER_OF_IPV6: u8 = 41;
-const NUMBER_OF_GRE: u8 = 47;
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
 const DONT_FRAGMENT: u16 = 0x4000;
 /// Source ports of GUE: the dynamic ones (RFC 6335, section 6).
 const DYNAMIC_PORTS: u16 = 0xc000;
@@ -174,7 +169,7 @@ pub struct Inner {
 impl Inner {
     #[inline(always)]
     const fn protocol(&self) -> u8 {
-        if self.is_ipv4 { NUMBER_OF_IPV4 } else { NUMBER_OF_IPV6 }
+        if self.is_ipv4 { protocol::IPV4 } else { protocol::IPV6 }
     }
 }
 
@@ -195,8 +190,8 @@ pub fn write<const OUTER_IPV4: bool>(
     let payload = inner.length + kind.shim() as u32;
     let protocol = match kind {
         Kind::Ipip => inner.protocol(),
-        Kind::Gue => NUMBER_OF_UDP,
-        Kind::Gre => NUMBER_OF_GRE,
+        Kind::Gue => protocol::UDP,
+        Kind::Gre => protocol::GRE,
     };
     let (source, first) = if OUTER_IPV4 {
         (write_ipv4(tunnel, inner, payload, protocol, &mut put), IPV4 / 4)
@@ -206,7 +201,7 @@ pub fn write<const OUTER_IPV4: bool>(
     match kind {
         Kind::Ipip => {}
         Kind::Gre => {
-            let ethertype = if inner.is_ipv4 { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
+            let ethertype = if inner.is_ipv4 { ethertype::IPV4 } else { ethertype::IPV6 };
             put(first, pair(0, ethertype.to_be()));
         }
         Kind::Gue => {
@@ -215,7 +210,7 @@ pub fn write<const OUTER_IPV4: bool>(
             let header = u32::from_ne_bytes([0, inner.protocol(), 0, 0]);
             let sum = match inner.sum {
                 Some(sum) if !OUTER_IPV4 => {
-                    let protocol = u32::from(u16::from(NUMBER_OF_UDP).to_be());
+                    let protocol = u32::from(u16::from(protocol::UDP).to_be());
                     // The length counts twice: in the header and in the pseudo header.
                     let own = halves(ports) + 2 * u32::from(length) + halves(header) + protocol;
                     let sum = checksum::of(own + source + tunnel.destination.sum() + sum);

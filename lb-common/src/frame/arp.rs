@@ -2,8 +2,9 @@
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-use super::{ETHERTYPE_IPV4, Frame, Net16};
+use super::{Frame, Net16};
 use crate::addr::{Address as _, V4, V6};
+use crate::numbers::ethertype;
 
 /// RFC 826, for Ethernet and IPv4. Addresses as they stand in the packet.
 #[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout)]
@@ -31,7 +32,7 @@ const REQUEST: u16 = 1;
 pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: usize) -> Option<V6> {
     let arp = frame.read::<Arp>(network)?;
     let is_ethernet_ipv4 =
-        arp.hardware.host() == 1 && arp.protocol.host() == ETHERTYPE_IPV4 && arp.lengths == [6, 4];
+        arp.hardware.host() == 1 && arp.protocol.host() == ethertype::IPV4 && arp.lengths == [6, 4];
     let sender = V4::from_octets(arp.sender);
     let asks = arp.operation.host() == REQUEST && sender != arp.target && sender != V4(0);
     (is_ethernet_ipv4 && asks).then_some(arp.target.mapped())

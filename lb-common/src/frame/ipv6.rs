@@ -4,8 +4,11 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use super::plain::{self, Rest};
 use super::related::{Head, RelatedHeaders, icmp_kind};
-use super::{ETHERNET_LENGTH, ETHERTYPE_IPV6, Flow, Frame, Net16, Parsed, Ports, TCP_LENGTH};
+use super::{ETHERNET_LENGTH, Flow, Frame, Net16, Parsed, Ports, TCP_LENGTH};
 use crate::addr::V6;
+use crate::numbers::ethertype;
+use crate::numbers::icmpv6::NEIGHBOUR_SOLICITATION;
+use crate::numbers::protocol::ICMPV6;
 use crate::service::Protocol;
 
 /// RFC 8200, section 3.
@@ -57,8 +60,6 @@ const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
-const ICMPV6: u8 = 58;
-const NEIGHBOUR_SOLICITATION: u8 = 135;
 /// RFC 4443: destination unreachable, packet too big, time exceeded, parameter problem.
 const FIRST_ERROR: u8 = 1;
 const LAST_ERROR: u8 = 4;
@@ -267,7 +268,7 @@ fn parse_solicitation<F: Frame + ?Sized>(frame: &F, ip: &Header, transport: usiz
 pub fn plain<F: Frame + ?Sized>(frame: &F) -> Option<plain::Plain<V6>> {
     let head = frame.read::<Plain>(PLAIN_OFFSET)?;
     let ip = &head.ip;
-    if head.kind.0 != ETHERTYPE_IPV6.to_be()
+    if head.kind.0 != ethertype::IPV6.to_be()
         || ip.version_and_class >> 4 != 6
         || ip.destination.is_mapped()
         || ip.source == ip.destination

@@ -1,9 +1,7 @@
 //! The Ethernet header and the VLAN tags.
 
-use super::{
-    ETHERNET_LENGTH, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_QINQ_BEFORE, ETHERTYPE_VLAN, Ethernet, Frame,
-    MAX_VLAN_TAGS, VlanTag,
-};
+use super::{ETHERNET_LENGTH, Ethernet, Frame, MAX_VLAN_TAGS, VlanTag};
+use crate::numbers::ethertype;
 
 /// What follows the Ethernet header and the VLAN tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +20,7 @@ impl Link {
 
     #[inline(always)]
     pub const fn is_ipv6(&self) -> bool {
-        self.ethertype == ETHERTYPE_IPV6
+        self.ethertype == ethertype::IPV6
     }
 }
 
@@ -50,6 +48,6 @@ pub fn link<F: Frame + ?Sized>(frame: &F) -> Option<Link> {
 #[inline(always)]
 pub(super) const fn is_tag(ethertype: u16) -> bool {
     let (one, other, old) =
-        (ethertype ^ ETHERTYPE_VLAN, ethertype ^ ETHERTYPE_QINQ, ethertype ^ ETHERTYPE_QINQ_BEFORE);
+        (ethertype ^ ethertype::VLAN, ethertype ^ ethertype::QINQ, ethertype ^ ethertype::QINQ_BEFORE);
     one as u64 * other as u64 * old as u64 == 0
 }

@@ -6,6 +6,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 use super::{FRAGMENT_OFFSET, Flow, Frame, Ipv4, MORE_FRAGMENTS, Ports};
 use crate::addr::{Address, V4};
 use crate::fragment::{Datagram, Key, Piece};
+use crate::numbers::icmp::{DESTINATION_UNREACHABLE, PARAMETER_PROBLEM, TIME_EXCEEDED};
+use crate::numbers::protocol;
 use crate::reason::Reason;
 use crate::service::Protocol;
 
@@ -170,12 +172,8 @@ pub(super) fn icmp_kind<F: Frame + ?Sized>(frame: &F, at: usize) -> Option<u8> {
     frame.read::<Icmp>(at).map(|icmp| icmp.kind)
 }
 
-const DESTINATION_UNREACHABLE: u8 = 3;
-const TIME_EXCEEDED: u8 = 11;
-const PARAMETER_PROBLEM: u8 = 12;
-
 impl RelatedHeaders for V4 {
-    const ICMP: u8 = 1;
+    const ICMP: u8 = protocol::ICMP;
 
     #[inline(always)]
     fn is_error(kind: u8) -> bool {

@@ -18,7 +18,7 @@ use crate::top::TopClient;
 use crate::trace::{Bounds, End, Filter, Frame, Packet};
 
 /// Default path of the control socket.
-pub const DEFAULT_PATH: &str = "/run/lb/lb.sock";
+pub const DEFAULT_PATH: &str = lb_model::Control::SOCKET;
 
 /// A request: `{"command":"status"}`, `{"command":"failover","group":"web"}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

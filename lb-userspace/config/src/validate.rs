@@ -250,7 +250,7 @@ impl Validator {
     }
 
     fn control(&mut self, control: Option<&yaml::Control>, span: SourceSpan<'_>) -> Control {
-        let default = Control::at(PathBuf::from("/run/lb/lb.sock"));
+        let default = Control::at(PathBuf::from(Control::SOCKET));
         let Some(control) = control else { return default };
         let socket = self.optional(Value::of(&control.socket, "socket", span), values::socket_path);
         let owner = self.optional(Value::of(&control.owner, "owner", span), values::name);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use humantime::format_duration;
-use lb_model::{Fallback, GroupVip, Pattern, PortRange, Ports, Statuses, Vlan};
+use lb_model::{Control, Fallback, GroupVip, Pattern, PortRange, Ports, Statuses, Vlan};
 use regex::bytes::Regex;
 use rustls_pki_types::ServerName;
 
@@ -107,7 +107,7 @@ pub(crate) fn vlan(text: &str) -> Result<Vlan, String> {
 const LONGEST_SOCKET_PATH: usize = 107;
 
 pub(crate) fn socket_path(text: &str) -> Result<PathBuf, String> {
-    let path = file_path(text, "/run/lb/lb.sock")?;
+    let path = file_path(text, Control::SOCKET)?;
     if text.len() > LONGEST_SOCKET_PATH {
         Err(format!("expected at most {LONGEST_SOCKET_PATH} bytes, a Unix socket's path cannot be longer"))
     } else {
@@ -381,20 +381,16 @@ pub(crate) fn statuses(text: &str) -> Result<Statuses, String> {
 }
 
 /// Bytes as pairs of hexadecimal digits; blanks are ignored.
-pub(crate) fn hex(text: &str) -> Result<Vec<u8>, String> {
+pub(crate) fn hex_bytes(text: &str) -> Result<Vec<u8>, String> {
     let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    let byte = |pair: &[u8]| {
-        let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?;
-        if pair.starts_with('+') { None } else { u8::from_str_radix(pair, 16).ok() }
-    };
-    let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
+    let bytes = hex::decode(digits).ok();
     bytes
         .filter(|bytes| !bytes.is_empty())
         .ok_or_else(|| "expected bytes in hexadecimal, such as 0d0a".into())
 }
 
 pub(crate) fn sha256(text: &str) -> Result<[u8; 32], String> {
-    let digest = hex(text).ok().and_then(|bytes| bytes.try_into().ok());
+    let digest = hex_bytes(text).ok().and_then(|bytes| bytes.try_into().ok());
     digest.ok_or_else(|| "expected a SHA-256 digest, 64 hexadecimal digits".into())
 }
 

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, anyhow};
 use aya::Ebpf;
 use aya::programs::Xdp;
 use lb_common::connection::{KeyV4, KeyV6};
+use lb_common::server::ServerId;
 use lb_common::table::Layout as _;
 use lb_model::{MAX_INTERFACES, MAX_VIPS};
 use lb_net::xsk::MAX_QUEUES;
@@ -58,7 +59,7 @@ impl Sizes {
             connections,
             connections_v6,
             services: 4096,
-            servers: 65_535,
+            servers: ServerId::LAST.0.into(),
             schedule_words: 1 << 19,
             bindings: 1 << 12,
         }

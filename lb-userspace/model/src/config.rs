@@ -100,16 +100,10 @@ pub enum XdpMode {
 /// Default of [`Config::announce_rate`].
 pub const ANNOUNCE_RATE: u32 = 10_000;
 
-/// Maximum number of VIPs of all groups together.
-pub const MAX_VIPS: usize = 4096;
-
-/// Maximum number of servers of one service: the limit of the data path's map.
-pub const MAX_SERVERS_OF_ONE: usize = 4096;
-
 /// The control socket: the Unix socket that `lb status` and other commands connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Control {
-    /// Default `/run/lb/lb.sock`.
+    /// Default [`Self::SOCKET`].
     pub socket: PathBuf,
     /// A user's name or number; `None`: whoever `lb` runs as.
     pub owner: Option<String>,
@@ -120,6 +114,7 @@ pub struct Control {
 }
 
 impl Control {
+    pub const SOCKET: &str = "/run/lb/lb.sock";
     /// Owner and group may ask.
     pub const MODE: u32 = 0o660;
 
@@ -186,7 +181,7 @@ pub struct Group {
     pub label: Option<String>,
     /// Interval of announcements while the VIPs are held; zero: announce only when they are taken.
     pub refresh: Duration,
-    /// Indices in [`Cluster::nodes`] of the nodes that may hold the group, the preferred one first;
+    /// The nodes that may hold the group, the preferred one first;
     /// empty without a cluster.
     pub nodes: Vec<u8>,
     pub failback: Failback,
@@ -201,7 +196,7 @@ impl Group {
 }
 
 /// Whether a group returns to a preferred node by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Failback {
     /// Once that node has been ready for `delay` without a break.
     Auto { delay: Duration },

@@ -6,6 +6,7 @@
 //! - `alerts`: its part about who is told of events; [`EVENTS`]: their names
 //! - `digest`: a hash of every value that must be equal on all nodes of a cluster
 //! - [`ids`]: ids of nodes and groups; `interfaces`: those that packets come in by
+//! - `limits`: how much a configuration may hold
 //! - [`GroupKind`]: whether one director serves a group of VIPs, or all
 //! - `forwarding`: the method by which packets get to a server
 //! - [`canonical`]: names of servers, as operators write them; [`ServiceNames`]: services by theirs
@@ -29,6 +30,7 @@ mod health;
 pub mod ids;
 mod interfaces;
 pub mod lease;
+mod limits;
 mod names;
 pub mod overlay;
 mod ports;
@@ -46,6 +48,7 @@ pub use self::forwarding::{Forwarding, MOST_OF_A_BACKEND, MOST_SOURCE_LISTS, MOS
 pub use self::group::{Anycast, GroupKind};
 pub use self::health::{Health, ProbeStep, Totals, millis};
 pub use self::interfaces::MAX_INTERFACES;
+pub use self::limits::*;
 pub use self::names::{LONGEST_NAME, ServiceNames, canonical};
 pub use self::ports::{PortKey, PortRange, Ports};
 pub use self::quic::*;

@@ -6,12 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, Result};
 use lb_common::mac::Mac;
+use lb_common::numbers::{ethertype, icmpv6, protocol};
 
 use super::link::Sender;
 
 const BROADCAST: Mac = Mac::new([0xff; 6]);
-const ETHERTYPE_ARP: u16 = 0x0806;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ARP_REQUEST: u16 = 1;
 const ARP_REPLY: u16 = 2;
 /// All nodes, link-local (RFC 4291, section 2.7.1), and its Ethernet address (RFC 2464, section 7).
@@ -100,7 +99,7 @@ fn arp_frame(operation: u16, (mac, sender): Party, (target_mac, target): Party) 
     let mut frame = Vec::with_capacity(42);
     frame.extend(BROADCAST.octets());
     frame.extend(mac.octets());
-    frame.extend(ETHERTYPE_ARP.to_be_bytes());
+    frame.extend(ethertype::ARP.to_be_bytes());
     // Ethernet, IPv4, lengths of their addresses (RFC 826).
     frame.extend([0, 1, 0x08, 0x00, 6, 4]);
     frame.extend(operation.to_be_bytes());
@@ -113,7 +112,7 @@ fn arp_frame(operation: u16, (mac, sender): Party, (target_mac, target): Party) 
 
 fn advertisement(vip: Ipv6Addr, mac: Mac) -> Vec<u8> {
     const OVERRIDE: u8 = 0x20;
-    let mut icmp = vec![136, 0, 0, 0, OVERRIDE, 0, 0, 0];
+    let mut icmp = vec![icmpv6::NEIGHBOUR_ADVERTISEMENT, 0, 0, 0, OVERRIDE, 0, 0, 0];
     icmp.extend(vip.octets());
     icmp.extend([2, 1]); // option: target link-layer address, one unit of 8 bytes
     icmp.extend(mac.octets());
@@ -123,7 +122,7 @@ fn advertisement(vip: Ipv6Addr, mac: Mac) -> Vec<u8> {
 /// As for duplicate address detection: without a sender, so it has no option either, and whoever
 /// has the address tells all nodes (RFC 4861, sections 4.3 and 7.2.4).
 fn solicitation(vip: Ipv6Addr, mac: Mac) -> Vec<u8> {
-    let mut icmp = vec![135, 0, 0, 0, 0, 0, 0, 0];
+    let mut icmp = vec![icmpv6::NEIGHBOUR_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
     icmp.extend(vip.octets());
     // The solicited-node multicast address (RFC 4291, section 2.7.1), and its Ethernet address.
     let [.., a, b, c] = vip.octets();
@@ -138,17 +137,16 @@ fn icmpv6_frame(
     (destination_mac, destination): (Mac, Ipv6Addr),
     mut icmp: Vec<u8>,
 ) -> Vec<u8> {
-    const ICMPV6: u8 = 58;
     let checksum = icmpv6_checksum(source, destination, &icmp);
     icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
 
     let mut frame = Vec::with_capacity(14 + 40 + icmp.len());
     frame.extend(destination_mac.octets());
     frame.extend(source_mac.octets());
-    frame.extend(ETHERTYPE_IPV6.to_be_bytes());
+    frame.extend(ethertype::IPV6.to_be_bytes());
     frame.extend([0x60, 0, 0, 0]);
     frame.extend((icmp.len() as u16).to_be_bytes());
-    frame.extend([ICMPV6, 255]); // hop limit 255, or receivers drop it
+    frame.extend([protocol::ICMPV6, 255]); // hop limit 255, or receivers drop it
     frame.extend(source.octets());
     frame.extend(destination.octets());
     frame.extend(icmp);

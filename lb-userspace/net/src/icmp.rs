@@ -3,17 +3,13 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
+use lb_common::numbers::{icmp, icmpv6};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::RcvBufForce;
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 
 use crate::filter;
-
-const ECHO_REQUEST: u8 = 8;
-const ECHO_REPLY: u8 = 0;
-const ECHO_REQUEST_V6: u8 = 128;
-const ECHO_REPLY_V6: u8 = 129;
 
 /// Type, code, checksum, identifier, sequence number.
 const HEADER: usize = 8;
@@ -45,9 +41,10 @@ impl Echo {
     /// root.
     pub fn open(hosts: &[IpAddr], interface: u32) -> io::Result<Self> {
         let id = getrandom::u32().map_err(io::Error::other)? as u16;
-        let v4 =
-            || open(Domain::IPV4, Protocol::ICMPV4, &replies(filter::index_behind_ipv4(0), ECHO_REPLY, id));
-        let v6 = || open(Domain::IPV6, Protocol::ICMPV6, &replies(filter::index(0), ECHO_REPLY_V6, id));
+        let v4 = || {
+            open(Domain::IPV4, Protocol::ICMPV4, &replies(filter::index_behind_ipv4(0), icmp::ECHO_REPLY, id))
+        };
+        let v6 = || open(Domain::IPV6, Protocol::ICMPV6, &replies(filter::index(0), icmpv6::ECHO_REPLY, id));
         Ok(Self {
             id,
             interface,
@@ -81,8 +78,8 @@ impl Echo {
     /// Sends a request. After an error nothing was sent.
     pub async fn request(&self, host: IpAddr, sequence: u16) -> io::Result<()> {
         let (socket, kind) = match host {
-            IpAddr::V4(_) => (&self.v4, ECHO_REQUEST),
-            IpAddr::V6(_) => (&self.v6, ECHO_REQUEST_V6),
+            IpAddr::V4(_) => (&self.v4, icmp::ECHO_REQUEST),
+            IpAddr::V6(_) => (&self.v6, icmpv6::ECHO_REQUEST),
         };
         let socket = socket.as_ref().ok_or(io::ErrorKind::Unsupported)?;
         let message = request(kind, self.id, sequence);
@@ -165,12 +162,12 @@ pub(crate) fn reply_v4(packet: &[u8], id: u16) -> Option<u16> {
     if checksum(message) != 0 {
         return None;
     }
-    sequence_of(message, ECHO_REPLY, id)
+    sequence_of(message, icmp::ECHO_REPLY, id)
 }
 
 /// IPv6 raw sockets receive ICMPv6 messages, after the kernel has verified the checksum.
 pub(crate) fn reply_v6(message: &[u8], id: u16) -> Option<u16> {
-    sequence_of(message, ECHO_REPLY_V6, id)
+    sequence_of(message, icmpv6::ECHO_REPLY, id)
 }
 
 /// The sequence number in a reply of type `kind` to a request of `id`.
@@ -202,14 +199,14 @@ mod tests {
     fn reply(sequence: u16) -> Vec<u8> {
         let mut header = vec![0; 20];
         header[0] = 0x45;
-        [header, request(ECHO_REPLY, ID, sequence).to_vec()].concat()
+        [header, request(icmp::ECHO_REPLY, ID, sequence).to_vec()].concat()
     }
 
     #[test]
     fn a_message_with_its_checksum_sums_to_zero() {
         // RFC 1071, section 3: the sum of these words is ddf2.
         assert_eq!(checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), !0xddf2);
-        assert_eq!(checksum(&request(ECHO_REQUEST, ID, 7)), 0);
+        assert_eq!(checksum(&request(icmp::ECHO_REQUEST, ID, 7)), 0);
     }
 
     #[test]
@@ -221,7 +218,7 @@ mod tests {
             packet[at] ^= 8;
             assert_eq!(reply_v4(&packet, ID), None, "{what}");
         }
-        let asks = [&reply(7)[..20], &request(ECHO_REQUEST, ID, 7)].concat();
+        let asks = [&reply(7)[..20], &request(icmp::ECHO_REQUEST, ID, 7)].concat();
         assert_eq!(reply_v4(&asks, ID), None, "an echo request whose checksum is right");
         let mut options = reply(7);
         options[0] = 0x46;
@@ -246,11 +243,11 @@ mod tests {
             let sum = checksum(&packet[20..]).to_be_bytes();
             packet[22..24].copy_from_slice(&sum);
             assert_eq!(reply_v4(&packet, ID), Some(7), "{code}");
-            assert_eq!(reply_v6(&[ECHO_REPLY_V6, code, 0, 0, 0x12, 0x34, 0, 7], ID), Some(7), "{code}");
+            assert_eq!(reply_v6(&[icmpv6::ECHO_REPLY, code, 0, 0, 0x12, 0x34, 0, 7], ID), Some(7), "{code}");
         }
-        assert_eq!(reply_v6(&[ECHO_REPLY, 0, 0, 0, 0x12, 0x34, 0, 7], ID), None, "one of IPv4");
-        assert_eq!(reply_v6(&[ECHO_REPLY_V6, 0, 0, 0, 0x12, 0x35, 0, 7], ID), None, "somebody else's");
-        assert_eq!(reply_v6(&[ECHO_REPLY_V6, 0, 0, 0, 0x12, 0x34, 0], ID), None, "cut short");
+        assert_eq!(reply_v6(&[icmp::ECHO_REPLY, 0, 0, 0, 0x12, 0x34, 0, 7], ID), None, "one of IPv4");
+        assert_eq!(reply_v6(&[icmpv6::ECHO_REPLY, 0, 0, 0, 0x12, 0x35, 0, 7], ID), None, "somebody else's");
+        assert_eq!(reply_v6(&[icmpv6::ECHO_REPLY, 0, 0, 0, 0x12, 0x34, 0], ID), None, "cut short");
     }
 
     proptest! {

@@ -1,10 +1,10 @@
 //! Whole frames sent on an interface, past the host's stack.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result};
 use nix::net::if_::if_indextoname;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 /// The name of the interface of this index; `None`: there is none. nix takes the missing answer for
 /// an empty name.
@@ -13,26 +13,40 @@ pub fn name_of(index: u32) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
+/// The address of packet(7) for frames of this type (0: of all) on an interface.
+pub(crate) fn packet_address(interface: u32, ethertype: u16) -> io::Result<SockAddr> {
+    // SAFETY: the storage is all zeros and large enough for a sockaddr_ll, whose every field is an
+    // integer.
+    let ((), address) = unsafe {
+        SockAddr::try_init(|storage, length| {
+            let address = &mut *storage.cast::<libc::sockaddr_ll>();
+            address.sll_family = libc::AF_PACKET as u16;
+            address.sll_protocol = ethertype.to_be();
+            address.sll_ifindex = i32::try_from(interface).map_err(io::Error::other)?;
+            *length = size_of::<libc::sockaddr_ll>() as u32;
+            Ok(())
+        })?
+    };
+    Ok(address)
+}
+
 /// Sends frames on one interface.
 #[derive(Debug)]
 pub struct Sender {
     interface: i32,
-    socket: OwnedFd,
+    address: SockAddr,
+    socket: Socket,
 }
 
 impl Sender {
     /// Needs CAP_NET_RAW. `interface` is the interface's index; what the frames are is for errors.
     pub fn new(interface: u32, what: &str) -> Result<Self> {
-        // SAFETY: socket(2) takes no pointers. Protocol 0: the socket receives nothing.
-        let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-        if socket < 0 {
-            return Err(io::Error::last_os_error()).with_context(|| {
-                format!("cannot open a raw socket for {what}: this needs root or CAP_NET_RAW")
-            });
-        }
-        // SAFETY: the descriptor was just opened and has no other owner.
-        let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-        Ok(Self { interface: i32::try_from(interface).context("interface index")?, socket })
+        // Without a protocol the socket receives nothing.
+        let socket = Socket::new(Domain::PACKET, Type::RAW, None).with_context(|| {
+            format!("cannot open a raw socket for {what}: this needs root or CAP_NET_RAW")
+        })?;
+        let address = packet_address(interface, 0).context("interface index")?;
+        Ok(Self { interface: i32::try_from(interface).context("interface index")?, address, socket })
     }
 
     pub const fn interface(&self) -> i32 {
@@ -41,22 +55,7 @@ impl Sender {
 
     /// Does not wait for room in the interface's queue.
     pub fn send(&self, frame: &[u8]) -> io::Result<()> {
-        // SAFETY: all-zero bytes are a valid sockaddr_ll.
-        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_ifindex = self.interface;
-        // SAFETY: `frame` and `address` outlive the call, and the lengths are theirs.
-        let sent = unsafe {
-            libc::sendto(
-                self.socket.as_raw_fd(),
-                frame.as_ptr().cast(),
-                frame.len(),
-                libc::MSG_DONTWAIT,
-                (&raw const address).cast(),
-                size_of::<libc::sockaddr_ll>() as u32,
-            )
-        };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        self.socket.send_to_with_flags(frame, &self.address, libc::MSG_DONTWAIT).map(drop)
     }
 }
 

@@ -14,11 +14,10 @@ use std::time::Duration;
 use lb_cluster::auth::Keys;
 use lb_cluster::transport::unicast;
 use lb_model::ids::NodeId;
-use lb_system::clock::now;
+use lb_system::clock::{now, thread_time};
 use lb_system::vital_signs::Pulse;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
-use nix::time::{ClockId, clock_gettime};
 
 use crate::allowance::Allowance;
 use crate::directory::SharedDirectory;
@@ -212,7 +211,7 @@ impl Service {
 
     fn tell<T: Table>(&self, engine: &Engine<T>, now: Duration) {
         let mut status = engine.status(now);
-        status.busy = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from);
+        status.busy = thread_time();
         self.status.set(status);
     }
 }

@@ -1,5 +1,5 @@
-//! CLOCK_MONOTONIC: it does not jump, and the XDP program uses it for ticks and leases
-//! (`bpf_ktime_get_ns`).
+//! Clocks. [`now`] is CLOCK_MONOTONIC: it does not jump, and the XDP program uses it for ticks and
+//! leases (`bpf_ktime_get_ns`).
 
 use std::time::Duration;
 
@@ -14,6 +14,11 @@ pub fn now() -> Duration {
 /// [`now`] in nanoseconds.
 pub fn now_ns() -> u64 {
     u64::try_from(now().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Processor time of the calling thread so far.
+pub fn thread_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 /// Waits until then, or for ever.

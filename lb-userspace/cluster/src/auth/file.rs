@@ -153,10 +153,8 @@ fn parse_secret(text: &str) -> Result<Vec<u8>, Wrong> {
 }
 
 fn parse_hex(digits: &str) -> Result<Vec<u8>, Wrong> {
-    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
-    if digits.len() < MIN_HEX_DIGITS || !rest.is_empty() {
+    if digits.len() < MIN_HEX_DIGITS || !digits.len().is_multiple_of(2) {
         return Err(Wrong::HexLength(digits.len()));
     }
-    let value = |digit: u8| (digit as char).to_digit(16).map(|value| value as u8).ok_or(Wrong::Syntax);
-    pairs.iter().map(|[high, low]| Ok(value(*high)? << 4 | value(*low)?)).collect()
+    hex::decode(digits).map_err(|_| Wrong::Syntax)
 }

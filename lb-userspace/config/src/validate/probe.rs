@@ -195,7 +195,7 @@ impl Validator {
         if text.is_some() && hex.text.is_some() {
             self.mistake(hex.span().key_at(), "found both `send` and `send_hex`, expected one of them");
         }
-        let bytes = self.optional(hex, values::hex);
+        let bytes = self.optional(hex, values::hex_bytes);
         let text = text.map(|text| text.as_bytes().to_owned());
         Exchange { send: bytes.or(text).unwrap_or_default(), expected: self.expected(check, span) }
     }

@@ -15,7 +15,7 @@ use crate::{values, yaml};
 const KEY: &str = "32 hexadecimal digits, such as the servers have";
 
 fn key(text: &str) -> Result<QuicKey, String> {
-    let bytes = values::hex(text).ok().and_then(|bytes| bytes.try_into().ok());
+    let bytes = values::hex_bytes(text).ok().and_then(|bytes| bytes.try_into().ok());
     bytes.map(QuicKey).ok_or_else(|| format!("expected {KEY}"))
 }
 
@@ -111,7 +111,7 @@ impl Validator {
             };
             let text = id.text(|| at).unwrap_or_default();
             let length = usize::from(encoding.server_id_length);
-            match values::hex(text).ok().filter(|bytes| bytes.len() == length) {
+            match values::hex_bytes(text).ok().filter(|bytes| bytes.len() == length) {
                 Some(bytes) if !ids.contains_key(&encoding.rotation) => {
                     _ = ids.insert(encoding.rotation, bytes);
                 }

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use lb_model::{
-    Damping, DeadServer, Fallback, Ports, Protocol, Quorum, Server, Service, ServiceKey, Stray, Timeouts,
+    Damping, DeadServer, Fallback, MAX_SERVERS, MAX_SERVICES, Ports, Protocol, Quorum, Server, Service,
+    ServiceKey, Stray, Timeouts,
 };
 
 use super::clients::ClientDefaults;
@@ -15,10 +16,6 @@ use super::server::Around;
 use super::{DAY, SECOND, Unique, Validator, Value};
 use crate::source_map::SourceSpan;
 use crate::{values, yaml};
-
-/// Limits of the data path's maps.
-const MOST_SERVICES: usize = 65_000;
-const MOST_SERVERS: usize = 65_000;
 
 const PROTOCOLS: [(&str, Protocol); 2] =
     [(Protocol::Tcp.name(), Protocol::Tcp), (Protocol::Udp.name(), Protocol::Udp)];
@@ -190,27 +187,27 @@ impl Validator {
     }
 
     fn limits(&mut self, services: &[Service], span: SourceSpan<'_>) {
-        self.at_most(MOST_SERVICES, services.len(), "services", span);
+        self.at_most(MAX_SERVICES, services.len(), "services", span);
         let mut places = 0;
         let crosses = services.iter().position(|service| {
             places += service.ports.places();
-            places > MOST_SERVICES
+            places > MAX_SERVICES
         });
-        if let Some(index) = crosses.filter(|_| services.len() <= MOST_SERVICES) {
+        if let Some(index) = crosses.filter(|_| services.len() <= MAX_SERVICES) {
             let message = format!(
                 "with the ranges of ports up to here the table of services is full (a range takes a place for each 256 \
-                 ports, and up to 510 for its ends): expected {MOST_SERVICES} places at most, or `*` for all ports"
+                 ports, and up to 510 for its ends): expected {MAX_SERVICES} places at most, or `*` for all ports"
             );
             self.mistake(span.item(index).key("vip").at(), message);
         }
         let mut sum = 0;
         let crosses = services.iter().position(|service| {
             sum += service.servers.len();
-            sum > MOST_SERVERS
+            sum > MAX_SERVERS
         });
         if let Some(index) = crosses {
             let all: usize = services.iter().map(|service| service.servers.len()).sum();
-            let message = format!("found {all} servers in all services, expected at most {MOST_SERVERS}");
+            let message = format!("found {all} servers in all services, expected at most {MAX_SERVERS}");
             self.mistake(span.item(index).key("servers").key_at(), message);
         }
     }

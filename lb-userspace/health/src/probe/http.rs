@@ -263,7 +263,7 @@ fn at_the_end(check: &HttpProbe, search: &Search<'_>, hash: Sha256, length: usiz
     let got: [u8; 32] = hash.finalize().into();
     match check.digest {
         Some(expected) if expected != got => {
-            let digits: String = got.iter().map(|byte| format!("{byte:02x}")).collect();
+            let digits = hex::encode(got);
             Err(Failure::Wrong(format!("the answer's {length} bytes have the digest {digits}")))
         }
         _ => Ok(length),

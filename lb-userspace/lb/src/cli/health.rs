@@ -8,6 +8,7 @@ use clap::Args;
 use lb_api::client::{self, NoDirector};
 use lb_api::events::Level;
 use lb_api::status::{ServiceStatus, Status, TableStatus};
+use lb_api::words::printable;
 use lb_model::Health;
 
 use super::output::{Director, print};
@@ -93,7 +94,7 @@ impl Found {
         reasons.sort_by_key(|(state, _)| std::cmp::Reverse(*state));
         let reasons: Vec<String> = reasons.into_iter().map(|(_, text)| text).collect();
         let text = if reasons.is_empty() { self.summary.clone() } else { reasons.join("; ") };
-        let text: String = text.chars().map(|c| if c == '|' || c.is_control() { ' ' } else { c }).collect();
+        let text: String = printable(text).replace('|', " ");
         let data = if self.data.is_empty() { String::new() } else { format!(" |{}", self.data) };
         format!("LB {}: {text}{data}", self.state.word())
     }

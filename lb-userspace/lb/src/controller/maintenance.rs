@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use lb_api::events::{Level, Record};
 use lb_api::findings::Findings;
+use lb_api::words::printable;
 use lb_model::{Config, Server, Service, canonical};
 
 use super::probing::list;
@@ -144,8 +145,7 @@ fn first_line(path: &Path) -> String {
 
 /// The text in one line, without control characters.
 pub(super) fn plain(text: &str) -> String {
-    let printable = text.chars().map(|char| if char.is_control() { ' ' } else { char });
-    printable.take(SHOWN).collect::<String>().trim().to_owned()
+    printable(text).chars().take(SHOWN).collect::<String>().trim().to_owned()
 }
 
 impl Maintenance {

@@ -6,8 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use lb_system::clock::sleep_until;
-use nix::time::{ClockId, clock_gettime};
+use lb_system::clock::{sleep_until, thread_time};
 
 /// After a refresh the next one waits for this many times the processor time that it took,
 const REST: u32 = 9;
@@ -53,7 +52,7 @@ impl Throttle {
 /// Processor time of the calling thread. A refresh also waits for packets that are under way, which
 /// costs nothing.
 pub(super) fn worked() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
+    thread_time()
 }
 
 #[cfg(test)]

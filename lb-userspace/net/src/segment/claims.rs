@@ -10,20 +10,22 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd as _;
 
 use lb_common::mac::Mac;
+use lb_common::numbers::ethertype;
+use lb_common::numbers::icmpv6::NEIGHBOUR_ADVERTISEMENT;
+use lb_common::numbers::protocol::ICMPV6;
 use nix::errno::Errno;
 use nix::sys::socket::{LinkAddr, recvfrom};
-use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
 use crate::filter;
+use crate::link::packet_address;
 
 #[cfg(test)]
 mod tests;
 
 const ETHERNET: usize = 14;
 const IPV6: usize = 40;
-const ICMPV6: u8 = 58;
-const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 const TARGET_LINK_LAYER_ADDRESS: u8 = 2;
 
 /// Receive buffer, longer than any advertisement with its options; longer frames are truncated.
@@ -39,9 +41,9 @@ pub struct Claim {
 /// Parses the claim in an Ethernet frame without VLAN tag, if there is one.
 pub fn claim(frame: &[u8]) -> Option<Claim> {
     let packet = frame.get(ETHERNET..)?;
-    match frame[12..14] {
-        [0x08, 0x06] => arp(packet),
-        [0x86, 0xdd] => ipv6(packet),
+    match u16::from_be_bytes([frame[12], frame[13]]) {
+        ethertype::ARP => arp(packet),
+        ethertype::IPV6 => ipv6(packet),
         _ => None,
     }
 }
@@ -114,8 +116,8 @@ impl Listener {
     /// index.
     pub fn open(interface: u32) -> io::Result<Self> {
         Ok(Self {
-            arp: listen(interface, libc::ETH_P_ARP as u16, &[])?,
-            ipv6: listen(interface, libc::ETH_P_IPV6 as u16, &advertisements())?,
+            arp: listen(interface, ethertype::ARP, &[])?,
+            ipv6: listen(interface, ethertype::IPV6, &advertisements())?,
         })
     }
 
@@ -158,19 +160,7 @@ fn listen(interface: u32, ethertype: u16, filter: &[SockFilter]) -> io::Result<A
     if !filter.is_empty() {
         socket.attach_filter(filter)?;
     }
-    // SAFETY: the storage is all zeros and large enough for a sockaddr_ll, whose every field is an
-    // integer.
-    let ((), address) = unsafe {
-        SockAddr::try_init(|storage, length| {
-            let address = &mut *storage.cast::<libc::sockaddr_ll>();
-            address.sll_family = libc::AF_PACKET as u16;
-            address.sll_protocol = ethertype.to_be();
-            address.sll_ifindex = i32::try_from(interface).map_err(io::Error::other)?;
-            *length = size_of::<libc::sockaddr_ll>() as u32;
-            Ok(())
-        })?
-    };
-    socket.bind(&address)?;
+    socket.bind(&packet_address(interface, ethertype)?)?;
     // SAFETY: the descriptor is the socket's own, and open as long as the socket.
     Ok(unsafe { AsyncFd::register(socket) }?)
 }

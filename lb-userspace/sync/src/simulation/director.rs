@@ -7,7 +7,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use lb_cluster::auth::ClusterId;
 use lb_model::ids::NodeId;
-use nix::time::{ClockId, clock_gettime};
+use lb_system::clock::thread_time;
 
 use super::{MemoryTable, SERVERS, STEP, Setting, keys, lot};
 use crate::allowance::Allowance;
@@ -105,7 +105,7 @@ impl Director {
         if self.side.is_none() || !has_come && now < self.looked + STEP {
             return;
         }
-        let begun = processor_time();
+        let begun = thread_time();
         self.looked = now;
         self.receive(now, BATCH);
         self.engine.work(now);
@@ -116,7 +116,7 @@ impl Director {
             traffic.sent_bytes += datagram.len() as u64;
             outbox.push((to, datagram.to_vec()));
         });
-        self.busy += processor_time().saturating_sub(begun);
+        self.busy += thread_time().saturating_sub(begun);
     }
 
     /// Takes up to `most` of the datagrams that have arrived.
@@ -132,9 +132,4 @@ impl Director {
             self.engine.receive(&datagram, now);
         }
     }
-}
-
-/// Of this thread so far.
-fn processor_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }

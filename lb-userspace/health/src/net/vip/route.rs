@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use lb_common::egress::{OUTER_TPID, TPID};
 use lb_common::frame::{self, Parsed};
 use lb_common::mac::Mac;
+use lb_common::numbers::ethertype;
 use lb_common::tunnel::{self, Inner, Tunnel};
 use lb_common::vlan::Vlan;
 
@@ -24,13 +25,11 @@ pub(super) struct Route {
 }
 
 const ETHERNET: usize = 14;
-const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
-const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 
 impl Route {
     pub(super) fn frame(&self, packet: &[u8]) -> Frame {
         let link = |is_ipv4| {
-            let ethertype = if is_ipv4 { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
+            let ethertype = ethertype_of(is_ipv4);
             [&self.mac.octets()[..], &self.own_mac.octets(), &self.tags(), &ethertype].concat()
         };
         let plain = || [&link(self.own.is_ipv4()), packet].concat();
@@ -52,11 +51,17 @@ impl Route {
     }
 }
 
+/// As it stands in a frame.
+const fn ethertype_of(is_ipv4: bool) -> [u8; 2] {
+    let number = if is_ipv4 { ethertype::IPV4 } else { ethertype::IPV6 };
+    number.to_be_bytes()
+}
+
 /// The outer headers of a TCP segment or a datagram.
 fn outer(tunnel: &Tunnel, packet: &[u8]) -> Option<Vec<u8>> {
     let kind = tunnel.kind()?;
     let is_ipv4 = packet.first()? >> 4 == 4;
-    let ethertype = if is_ipv4 { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
+    let ethertype = ethertype_of(is_ipv4);
     let frame = [&[0; ETHERNET - 2][..], &ethertype, packet].concat();
     let (hash, transport) = match frame::parse(&frame[..]) {
         Parsed::Flow(flow) => (tunnel::flow_hash(&flow), flow.transport),
