@@ -46,11 +46,14 @@ impl Protocol {
 }
 
 /// Number of a service in the maps; 0 means unset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(transparent)]
 pub struct ServiceId(pub u16);
 
 impl ServiceId {
+    pub const UNSET: Self = Self(0);
     /// The largest that there is.
     pub const LAST: Self = Self(u16::MAX);
 }
@@ -119,8 +122,7 @@ impl ServiceAddress {
 pub struct ServiceInfo {
     pub address: V6,
     pub port_and_protocol: u32,
-    /// 0: unset.
-    pub id: u16,
+    pub id: ServiceId,
     pub flags: u8,
     /// The group of its VIP, whose lease it is under, and whether there are rules about its clients
     /// ([`GroupIndex::is_guarded`]): all flags are taken.
@@ -133,7 +135,7 @@ impl ServiceInfo {
     pub const UNSET: Self = Self {
         address: V6::UNSPECIFIED,
         port_and_protocol: 0,
-        id: 0,
+        id: ServiceId::UNSET,
         flags: 0,
         group: GroupIndex::UNGROUPED,
         timeouts: [0; 8],
@@ -163,7 +165,7 @@ impl ServiceInfo {
 
     #[inline(always)]
     pub const fn service(&self) -> ServiceId {
-        ServiceId(self.id)
+        self.id
     }
 
     #[inline(always)]
@@ -185,7 +187,7 @@ impl ServiceInfo {
     #[inline(always)]
     pub fn knows(&self, wanted: &ServiceAddress) -> bool {
         let ports = u32::from(self.flags & Self::MANY_PORTS) >> 1;
-        self.id != 0
+        self.id.0 != 0
             && self.address.0[1] == wanted.address.0[1]
             && (self.port_and_protocol ^ wanted.port_and_protocol) >> ports == 0
             && self.address.0[0] == wanted.address.0[0]
@@ -227,7 +229,7 @@ fn place_one(mut homeless: ServiceSlot, seed: u32, mask: u32, half: &mut [Servic
     // A cuckoo insertion that takes longer than this walks in a circle.
     for _ in 0..64 {
         core::mem::swap(&mut homeless, &mut half[to as usize]);
-        if homeless.service.id == 0 {
+        if homeless.service.id == ServiceId::UNSET {
             return true;
         }
         let [first, second] = homeless.service.key().candidates(seed, mask);
@@ -246,7 +248,7 @@ mod tests {
     use super::*;
     use crate::addr::{Address as _, V4};
 
-    fn find(half: &[ServiceSlot], wanted: &ServiceAddress, seed: u32) -> Option<u16> {
+    fn find(half: &[ServiceSlot], wanted: &ServiceAddress, seed: u32) -> Option<ServiceId> {
         wanted
             .candidates(seed, half.len() as u32 - 1)
             .into_iter()
@@ -270,7 +272,10 @@ mod tests {
             assert_eq!((info.serves(&key), many.serves(&key)), (one, one));
         }
         let elsewhere = ServiceAddress { address: V4(2).mapped(), ..key(80, Protocol::Tcp) };
-        assert!(!many.knows(&elsewhere) && !ServiceInfo { id: 0, ..many }.knows(&key(80, Protocol::Tcp)));
+        assert!(
+            !many.knows(&elsewhere)
+                && !ServiceInfo { id: ServiceId::UNSET, ..many }.knows(&key(80, Protocol::Tcp))
+        );
     }
 
     #[test]
@@ -289,7 +294,7 @@ mod tests {
 
     fn info((id, address): (u16, &ServiceAddress)) -> ServiceInfo {
         let ServiceAddress { address, port_and_protocol } = *address;
-        ServiceInfo { address, port_and_protocol, id, ..ServiceInfo::UNSET }
+        ServiceInfo { address, port_and_protocol, id: ServiceId(id), ..ServiceInfo::UNSET }
     }
 
     /// Services as people number them: VIPs in a row with one port, ports in a row of one VIP,

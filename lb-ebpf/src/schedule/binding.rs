@@ -15,7 +15,7 @@ pub const BINDS: u32 = 1 << 16;
 /// For [`super::Request`]: the number of a service, and whether it binds clients.
 #[inline(always)]
 pub fn numbered(service: &ServiceInfo) -> u32 {
-    u32::from(service.id) | u32::from(service.flags & ServiceInfo::PERSISTENT) << 10
+    u32::from(service.id.0) | u32::from(service.flags & ServiceInfo::PERSISTENT) << 10
 }
 
 const _: () = assert!((ServiceInfo::PERSISTENT as u32) << 10 == BINDS);

@@ -72,6 +72,7 @@
 
 use std::time::Duration;
 
+use lb_model::Failback;
 use lb_model::ids::{GroupId, MAX_GROUPS, MAX_NODES, NodeId};
 
 use super::message::{Heartbeat, Readiness, Role};
@@ -79,7 +80,7 @@ use group::Group;
 pub use io::{Cause, Change, Command, Event, Input, LocalReadiness, Output, Refusal, Seen};
 pub use node::Fitness;
 use node::Node;
-pub use settings::{Anycast, Failback, GroupSettings, Settings, SettingsError};
+pub use settings::{Anycast, GroupSettings, Settings, SettingsError};
 
 mod anycast;
 mod change;

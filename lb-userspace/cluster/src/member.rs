@@ -21,7 +21,7 @@ use std::time::SystemTime;
 use anyhow::{Context as _, Result, anyhow};
 use lb_api::findings::Findings;
 use lb_common::mac::Mac;
-use lb_model::ids::NodeId;
+use lb_model::ids::{GroupNumber, NodeId};
 use lb_model::lease::Leases;
 use lb_model::{Cluster, Config};
 use lb_system::clock::now;
@@ -37,7 +37,6 @@ use super::machine::{self, LocalReadiness, Machine, Refusal};
 use super::realtime;
 use super::replay::{Identity, session_at};
 use super::standing::Order;
-use super::takeover::holder::GroupNumber;
 use super::takeover::segments::{self, Holders, Orders, Station};
 use super::transport::event_loop::{Handle, Loop};
 use super::transport::statistics::Statistics;
@@ -222,7 +221,7 @@ fn channel(cluster: &Cluster, session: u64) -> Result<Channel> {
     let keys = auth::file::read(&cluster.key_file).context("heartbeat keys")?;
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(|error| anyhow!("no random numbers for the heartbeats: {error}"))?;
-    let me = Identity { node: NodeId(cluster.me), session };
+    let me = Identity { node: cluster.me, session };
     let others =
         (0..=u8::MAX).zip(&cluster.nodes).map(|(node, _)| NodeId(node)).filter(|node| *node != me.node);
     Ok(Channel::new(ClusterId::of(&cluster.name), me, others, keys, secret))

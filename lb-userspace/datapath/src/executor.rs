@@ -29,7 +29,6 @@ use anyhow::{Context as _, Result};
 use lb_common::addr::V6;
 use lb_common::control::{Control, Half, LAYOUT, Reading, Vips};
 use lb_common::egress::Egress;
-use lb_common::lease::GroupIndex;
 use lb_common::mac::Mac;
 use lb_common::nat::{RoutesInForce, Translation};
 use lb_common::probe::{Answer, Ports};
@@ -39,6 +38,7 @@ use lb_common::service::{ServiceId, ServiceSlot, place};
 use lb_common::shared::Shared;
 use lb_common::stage::Stage;
 use lb_common::tunnel::Tunnel;
+use lb_model::ids::GroupNumber;
 use lb_model::{ClientLists, ServiceKey};
 use lb_system::clock::now_ns;
 
@@ -226,8 +226,8 @@ impl Executor {
 
     /// From now on these are the VIPs of the groups, and no others: for those the host is heard
     /// only while their group has its lease.
-    pub fn set_vips(&mut self, vips: &[(IpAddr, u8)]) -> Result<()> {
-        let index = |group: u8| u32::from(GroupIndex::group(group).number());
+    pub fn set_vips(&mut self, vips: &[(IpAddr, GroupNumber)]) -> Result<()> {
+        let index = |group: GroupNumber| u32::from(group.lease().number());
         let vips = vips.iter().map(|(vip, group)| (V6::from(*vip).0, index(*group))).collect();
         self.maps.vips.set("VIPs of the groups", &vips)
     }

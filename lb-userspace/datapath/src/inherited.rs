@@ -142,12 +142,12 @@ fn known(
 ) -> Option<Known> {
     let ServerEntry { next_hop, service } = entry;
     let next_hop = next_hop.get();
-    let key = key(&service).filter(|_| service.id != 0)?;
+    let key = key(&service).filter(|_| service.id != ServiceId::UNSET)?;
     let target = if target == V6::UNSPECIFIED { Target::Local } else { Target::Real(target.into()) };
     Some(Known {
         id: ServerId(u16::try_from(id).ok()?),
         service: key,
-        service_id: ServiceId(service.id),
+        service_id: service.id,
         target,
         mac: Some(next_hop.mac()).filter(|mac| next_hop.is_reachable() && !mac.is_none()),
         tunnel: (next_hop.forwarding() == Forwarding::Tunnel).then_some(tunnel),

@@ -26,6 +26,7 @@ use lb_common::nat::source::Pool;
 use lb_common::server::GivesUp;
 use lb_common::stage::Stage;
 use lb_common::tunnel::Tunnel;
+use lb_model::ids::GroupNumber;
 use lb_model::{ClientLists, Forwarding, Hashing, Ports, Scheduler, ServiceKey, Stray, Timeouts};
 
 use self::clients::Clients;
@@ -90,7 +91,7 @@ pub struct Settings {
     /// Addresses that stand in the place of clients at servers behind address translation.
     pub source_nat: Option<Pool>,
     /// The group of its VIP, whose lease it is under; `None`: always active.
-    pub group: Option<u8>,
+    pub group: Option<GroupNumber>,
     /// The service left the configuration and keeps the connections it has: others are nobody's, as
     /// at any port without a service.
     pub departed: bool,

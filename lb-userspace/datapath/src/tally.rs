@@ -93,7 +93,7 @@ impl Counting<'_> {
             return;
         }
         let Tally { admissions, servers, .. } = self.tally;
-        let service = servers.read(usize::from(entry.server().0)).service.id;
+        let service = servers.read(usize::from(entry.server().0)).service.id.0;
         if usize::from(service) >= admissions.elements() {
             return;
         }

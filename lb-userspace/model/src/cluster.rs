@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::{Command, Hooks};
+use crate::ids::NodeId;
 
 /// The directors of a cluster, one of which is active for each group, and their heartbeat paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +13,7 @@ pub struct Cluster {
     /// Distinguishes clusters on the same network; the same on all nodes. Default `lb`.
     pub name: String,
     /// Index of this machine in `nodes`.
-    pub me: u8,
+    pub me: NodeId,
     /// At least one, at most 16; the same on all nodes, in the same order.
     pub nodes: Vec<Node>,
     /// See `cluster::auth::file`. Default `/etc/lb/keys`.
@@ -67,7 +68,7 @@ impl Cluster {
 
     /// All nodes but this one.
     pub fn others(&self) -> impl Iterator<Item = &Node> {
-        let me = usize::from(self.me);
+        let me = self.me.index();
         self.nodes.iter().enumerate().filter(move |(index, _)| *index != me).map(|(_, node)| node)
     }
 }

@@ -19,7 +19,7 @@ use crate::check::Check;
 use crate::clients::{Clients, Listed};
 use crate::cluster::Cluster;
 use crate::group::GroupKind;
-use crate::ids::GroupId;
+use crate::ids::{GroupId, GroupNumber, NodeId};
 use crate::ports::Ports;
 use crate::quic::{QuicEncoding, QuicServerIds};
 use crate::tunnel::Tunnel;
@@ -67,7 +67,7 @@ pub struct Config {
 
 impl Config {
     /// The VIPs of all groups, each with the number of its group.
-    pub fn grouped_vips(&self) -> HashMap<IpAddr, u8> {
+    pub fn grouped_vips(&self) -> HashMap<IpAddr, GroupNumber> {
         vips(&self.groups).collect()
     }
 
@@ -81,7 +81,7 @@ impl Config {
 }
 
 /// The VIPs of these groups, each with its group's number.
-pub fn vips(groups: &[Group]) -> impl Iterator<Item = (IpAddr, u8)> + '_ {
+pub fn vips(groups: &[Group]) -> impl Iterator<Item = (IpAddr, GroupNumber)> + '_ {
     groups.iter().flat_map(|group| group.vips.iter().map(|vip| (vip.address, group.number)))
 }
 
@@ -170,7 +170,7 @@ impl Default for Timeouts {
 pub struct Group {
     /// Unique; below [`MAX_GROUPS`](crate::ids::MAX_GROUPS). The group's index in the file at the
     /// start; it stays the same while `lb` runs, even if other groups are added or removed.
-    pub number: u8,
+    pub number: GroupNumber,
     /// Unique; default the first VIP.
     pub name: String,
     /// At least one, each in one group only.
@@ -183,7 +183,7 @@ pub struct Group {
     pub refresh: Duration,
     /// The nodes that may hold the group, the preferred one first;
     /// empty without a cluster.
-    pub nodes: Vec<u8>,
+    pub nodes: Vec<NodeId>,
     pub failback: Failback,
     pub kind: GroupKind,
 }

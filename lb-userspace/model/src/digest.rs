@@ -191,7 +191,7 @@ impl Writer {
             writer.address(*address);
             writer.number(*prefix);
         });
-        self.list(nodes, |writer, node| writer.number(*node));
+        self.list(nodes, |writer, node| writer.number(node.0));
         // Nothing more than ever for one of the kind that there has always been.
         match kind {
             GroupKind::Failover => {}

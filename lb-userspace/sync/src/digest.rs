@@ -1,6 +1,8 @@
 //! One number for each region of a group's connections. Where two directors' numbers are equal, so
 //! is what they know.
 
+use lb_model::ids::GroupNumber;
+
 use crate::mirror::{REGIONS, Seen};
 
 /// A region: how many connections (modulo 2^16) in the upper 16 bits, a sum over them below.
@@ -33,7 +35,7 @@ impl Default for Digests {
 
 impl Digests {
     /// Of what `seen` says about the group.
-    pub(crate) fn of(seen: impl Iterator<Item = Seen>, group: u8) -> Self {
+    pub(crate) fn of(seen: impl Iterator<Item = Seen>, group: GroupNumber) -> Self {
         let mut digests = Self::default();
         for seen in seen.filter(|seen| !seen.is_nothing() && seen.group() == group) {
             digests.0[seen.region()].add(seen);
@@ -89,21 +91,23 @@ mod tests {
     use super::*;
     use crate::mirror::Identity;
 
-    fn seen(number: u64, state: State, group: u8) -> Seen {
+    const ONE: GroupNumber = GroupNumber(1);
+
+    fn seen(number: u64, state: State, group: GroupNumber) -> Seen {
         Seen::new(Identity::new([0, number], [1, 2], 3), state, Tick(5), group)
     }
 
     #[test]
     fn order_does_not_count_and_everything_else_does() {
-        let some = || (0..1000).map(|number| seen(number, State::Established, 1));
-        let digests = Digests::of(some(), 1);
-        assert_eq!(digests, Digests::of(some().rev(), 1));
+        let some = || (0..1000).map(|number| seen(number, State::Established, ONE));
+        let digests = Digests::of(some(), ONE);
+        assert_eq!(digests, Digests::of(some().rev(), ONE));
         assert_eq!(digests.0.iter().map(|digest| digest.connections()).sum::<u64>(), 1000);
-        assert_eq!(Digests::of(some(), 2), Digests::default(), "another group");
+        assert_eq!(Digests::of(some(), GroupNumber(2)), Digests::default(), "another group");
         let others = [
-            Digests::of(some().skip(1), 1),
-            Digests::of(some().skip(1).chain([seen(0, State::FinWait, 1)]), 1),
-            Digests::of(some().skip(1).chain([seen(1000, State::Established, 1)]), 1),
+            Digests::of(some().skip(1), ONE),
+            Digests::of(some().skip(1).chain([seen(0, State::FinWait, ONE)]), ONE),
+            Digests::of(some().skip(1).chain([seen(1000, State::Established, ONE)]), ONE),
         ];
         for other in others {
             let differ = digests.0.iter().zip(&other.0).filter(|(one, other)| one != other).count();

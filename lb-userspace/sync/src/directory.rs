@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use lb_common::server::ServerId;
-use lb_model::ids::GroupId;
+use lb_model::ids::{GroupId, GroupNumber};
 
 use crate::backend::Backend;
 
@@ -19,7 +19,7 @@ pub struct Known {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownGroup {
     /// Its number here.
-    pub number: u8,
+    pub number: GroupNumber,
     /// Its name everywhere.
     pub id: GroupId,
     /// Several directors balance it at once.
@@ -33,9 +33,9 @@ pub struct Directory {
     by_number: Vec<Option<Entry>>,
     by_name: HashMap<Backend, ServerId>,
     /// By their numbers here.
-    groups: BTreeMap<u8, KnownGroup>,
+    groups: BTreeMap<GroupNumber, KnownGroup>,
     /// The groups of services that bind clients, by the number that their bindings bear.
-    bindings: BTreeMap<u64, u8>,
+    bindings: BTreeMap<u64, GroupNumber>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Directory {
 
     /// The same with services that bind clients: the number of their bindings, and the group of
     /// their VIP.
-    pub fn with_bindings(self, bindings: impl IntoIterator<Item = (u64, u8)>) -> Self {
+    pub fn with_bindings(self, bindings: impl IntoIterator<Item = (u64, GroupNumber)>) -> Self {
         Self { bindings: bindings.into_iter().collect(), ..self }
     }
 
@@ -75,7 +75,7 @@ impl Directory {
         !self.bindings.is_empty()
     }
 
-    pub(crate) fn group_of_bindings(&self, number: u64) -> Option<u8> {
+    pub(crate) fn group_of_bindings(&self, number: u64) -> Option<GroupNumber> {
         self.bindings.get(&number).copied()
     }
 
@@ -85,7 +85,7 @@ impl Directory {
     }
 
     /// Whether several directors balance the group of this number at once.
-    pub(crate) fn is_anycast(&self, number: u8) -> bool {
+    pub(crate) fn is_anycast(&self, number: GroupNumber) -> bool {
         self.groups.get(&number).is_some_and(|group| group.anycast)
     }
 

@@ -23,7 +23,7 @@ use std::time::Duration;
 use lb_cluster::auth::{ClusterId, Keys};
 use lb_common::connection::{KeyV4, KeyV6};
 use lb_common::table::Layout as _;
-use lb_model::ids::NodeId;
+use lb_model::ids::{GroupNumber, NodeId};
 
 use self::bindings::Bindings;
 pub(crate) use self::bindings::Waiting;
@@ -272,7 +272,7 @@ impl<T: Table> Engine<T> {
     }
 
     /// What is alike on both sides is right.
-    fn confirm(&mut self, group: u8, differ: &Regions) {
+    fn confirm(&mut self, group: GroupNumber, differ: &Regions) {
         let Mirrors { v4, v6 } = &mut self.mirrors;
         for seen in v4.iter_mut().chain(v6) {
             if !seen.is_nothing() && seen.group() == group && !differ.contains(seen.region()) {
@@ -326,7 +326,7 @@ impl<T: Table> Engine<T> {
     /// anew: another program may have been there before.
     fn note_balanced(&mut self) {
         let balanced = self.directory.groups().filter(|group| self.table.balances(group.number));
-        let balanced = balanced.fold(0, |bits, group| bits | 1 << (group.number % 64));
+        let balanced = balanced.fold(0, |bits, group| bits | 1 << (group.number.0 % 64));
         if balanced & !self.balanced != 0 {
             self.peers.iter_mut().for_each(Peer::compare_soon);
             (self.walk, self.turn) = (0, 0);

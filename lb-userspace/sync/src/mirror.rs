@@ -3,7 +3,7 @@
 
 use lb_common::connection::{State, Tick};
 use lb_common::lease::GROUPS;
-use lb_model::ids::NodeId;
+use lb_model::ids::{GroupNumber, NodeId};
 
 use crate::backend::mixed;
 
@@ -79,10 +79,10 @@ impl Seen {
     const CONFIRMED: u64 = 2 + 1 + u8::MAX as u64;
     const LOW: u32 = u32::BITS - REGION_BITS;
 
-    pub(crate) fn new(identity: Identity, state: State, expires: Tick, group: u8) -> Self {
+    pub(crate) fn new(identity: Identity, state: State, expires: Tick, group: GroupNumber) -> Self {
         let fingerprint = Self::fingerprint_of(identity, state);
         let expires = u64::from((expires.0 >> COARSE) as u16);
-        Self(u64::from(group & Self::GROUPS) << 48 | expires << 32 | u64::from(fingerprint))
+        Self(u64::from(group.0 & Self::GROUPS) << 48 | expires << 32 | u64::from(fingerprint))
     }
 
     /// The connection that was there has ended: `owner` has ended it.
@@ -108,13 +108,13 @@ impl Seen {
         (self.fingerprint() >> Self::LOW) as usize
     }
 
-    pub(crate) const fn group(self) -> u8 {
-        (self.0 >> 48) as u8 & Self::GROUPS
+    pub(crate) const fn group(self) -> GroupNumber {
+        GroupNumber((self.0 >> 48) as u8 & Self::GROUPS)
     }
 
     /// Whether both are of one connection in one state.
     pub(crate) const fn is_same(self, other: Self) -> bool {
-        self.fingerprint() == other.fingerprint() && self.group() == other.group()
+        self.fingerprint() == other.fingerprint() && self.group().0 == other.group().0
     }
 
     /// Whether it is of this connection, whatever state it is in.
@@ -222,7 +222,9 @@ mod tests {
 
     #[test]
     fn state_and_group_tell_slots_apart_and_expiry_does_not() {
-        let seen = |number, state, expires, group| Seen::new(identity(number), state, Tick(expires), group);
+        let seen = |number, state, expires, group| {
+            Seen::new(identity(number), state, Tick(expires), GroupNumber(group))
+        };
         let one = seen(1, State::Established, 100, 0);
         assert!(one.is_same(seen(1, State::Established, 9000, 0)));
         for other in [
@@ -232,18 +234,18 @@ mod tests {
         ] {
             assert!(!one.is_same(other));
         }
-        assert_eq!((one.region(), one.group()), (identity(1).region(), 0));
+        assert_eq!((one.region(), one.group()), (identity(1).region(), GroupNumber(0)));
         assert!(one.confirmed().is_confirmed() && one.confirmed().is_same(one) && !one.is_confirmed());
     }
 
     #[test]
     fn an_owner_is_a_thing_of_its_own() {
-        let one = Seen::new(identity(1), State::Established, Tick(100), 31).successor();
+        let one = Seen::new(identity(1), State::Established, Tick(100), GroupNumber(31)).successor();
         assert_eq!(one.owner(), Owner::Nobody);
         let others = (0..=u8::MAX).map(|node| Owner::Other(NodeId(node)));
         for owner in others.chain([Owner::Me, Owner::Nobody]) {
             let owned = one.owned_by(Owner::Other(NodeId(7))).owned_by(owner);
-            assert_eq!((owned.owner(), owned.group()), (owner, 31));
+            assert_eq!((owned.owner(), owned.group()), (owner, GroupNumber(31)));
             assert!(owned.is_successor() && !owned.is_confirmed());
             let confirmed = owned.confirmed();
             assert!(confirmed.is_confirmed() && confirmed.is_same(one) && confirmed.is_successor());
@@ -261,7 +263,7 @@ mod tests {
         assert!(!Seen::NOTHING.has_ended(mark) && Seen::NOTHING.owner_of(mark) == Owner::Nobody);
         let disowned = ended.owned_by(Owner::Nobody);
         assert!(disowned.has_ended(mark) && disowned.owner_of(mark) == Owner::Nobody);
-        let next = Seen::new(identity(1), State::Established, Tick(100), 0);
+        let next = Seen::new(identity(1), State::Established, Tick(100), GroupNumber(0));
         assert!(!next.is_same(ended) && !next.is_successor() && !next.has_ended(mark));
         let next = next.owned_by(Owner::Me).successor();
         assert!(next.is_successor() && next.owner_of(other) == Owner::Me && !next.is_nothing());
@@ -273,7 +275,7 @@ mod tests {
         for bits in 0..16 {
             let Some(state) = State::from_bits(bits) else { continue };
             assert_eq!(LIVING.contains(&state), !state.is_evictable(), "{state:?}");
-            let seen = Seen::new(identity(1), state, Tick(100), 0);
+            let seen = Seen::new(identity(1), state, Tick(100), GroupNumber(0));
             assert_eq!(seen.is_of(identity(1)), !state.is_evictable(), "{state:?}");
             assert!(!seen.is_of(identity(2)), "{state:?}");
         }
@@ -282,7 +284,7 @@ mod tests {
 
     #[test]
     fn it_is_recent_for_some_seconds() {
-        let seen = Seen::new(identity(1), State::Established, Tick(0x00ff_fff8), 0);
+        let seen = Seen::new(identity(1), State::Established, Tick(0x00ff_fff8), GroupNumber(0));
         let is_recent = |later: u32| seen.is_recent(Tick(0x00ff_fff8).plus(later));
         assert!(is_recent(0) && is_recent(16));
         assert!(!is_recent(32) && !is_recent(3600));
@@ -291,7 +293,7 @@ mod tests {
 
     #[test]
     fn an_expiry_is_told_again_once_a_quarter_of_the_time_out_is_used_up() {
-        let seen = |expires| Seen::new(identity(1), State::Established, Tick(expires), 0);
+        let seen = |expires| Seen::new(identity(1), State::Established, Tick(expires), GroupNumber(0));
         let timeout = 3600;
         assert!(!seen(10_000).is_prolonged(seen(10_000 + 800), timeout));
         assert!(seen(10_000).is_prolonged(seen(10_000 + 1000), timeout));

@@ -18,7 +18,7 @@ use lb_cluster::auth::{ClusterId, KeyId, Keys};
 use lb_common::addr::{Address as _, V4, V6};
 use lb_common::connection::{Entry, KeyV4, KeyV6, State};
 use lb_common::service::Protocol;
-use lb_model::ids::{GroupId, NodeId};
+use lb_model::ids::{GroupId, GroupNumber, NodeId};
 
 pub use self::director::{Director, Traffic};
 pub use self::memory::{Kind, MemoryPage, MemoryPages, MemoryTable};
@@ -28,7 +28,7 @@ use crate::link::Lot;
 use crate::service;
 
 /// The one group of VIPs, by its number on each director.
-pub const GROUP: u8 = 0;
+pub const GROUP: GroupNumber = GroupNumber(0);
 /// Its name.
 pub const GROUP_ID: GroupId = GroupId(77);
 /// The number that bindings of its services bear.

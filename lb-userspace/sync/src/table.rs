@@ -8,6 +8,7 @@ use lb_common::connection::{Entry, Generation, Key, KeyV4, KeyV6, Tick};
 use lb_common::server::ServerId;
 use lb_common::service::ServiceInfo;
 use lb_common::table::Page;
+use lb_model::ids::GroupNumber;
 
 /// The pages of connections of one family. Packets change them at the same time.
 pub trait Pages<K: Key> {
@@ -37,13 +38,13 @@ pub trait Table: Send + Sync + 'static {
     /// state counts nothing.
     fn count(&self, entry: Entry, before: Entry);
     /// Whether this director balances the group's packets now.
-    fn balances(&self, group: u8) -> bool;
+    fn balances(&self, group: GroupNumber) -> bool;
     /// Whether it holds the group. One that has given it up balances on what still comes, for as
     /// long as it is on standby, and learns what the holder tells all the same.
-    fn holds(&self, group: u8) -> bool;
+    fn holds(&self, group: GroupNumber) -> bool;
     /// What entries bear that are written now. Changes when the group is taken, and when it is
     /// given up.
-    fn generation(&self, group: u8) -> Generation;
+    fn generation(&self, group: GroupNumber) -> Generation;
     fn now(&self) -> Tick;
 
     /// The clients that are bound to servers now.

@@ -16,6 +16,7 @@ use lb_datapath::object::{self, Sizes};
 use lb_datapath::plan::clients::Clients;
 use lb_datapath::plan::quic::Quic;
 use lb_datapath::plan::{Server, Service, Settings, State, Target};
+use lb_model::ids::GroupNumber;
 use lb_model::{Hashing, Protocol, Scheduler, ServiceKey, Stray, Timeouts};
 use lb_system::clock::now_ns;
 use lb_tests::BENCHMARK;
@@ -285,7 +286,7 @@ pub(crate) fn service(scheduler: Scheduler, servers: u16) -> Service {
             timeouts: Timeouts::default(),
             persistence: None,
             source_nat: None,
-            group: Some(0),
+            group: Some(GroupNumber(0)),
             departed: false,
         },
         scheduler,

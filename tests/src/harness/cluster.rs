@@ -7,6 +7,7 @@ use lb_common::mac::Mac;
 use lb_datapath::plan::clients::Clients;
 use lb_datapath::plan::quic::Quic;
 use lb_datapath::plan::{Server, Service, Settings, Target};
+use lb_model::ids::GroupNumber;
 use lb_model::{Hashing, Protocol, Scheduler, ServiceKey, Stray, Timeouts};
 
 pub const VIP: Ipv4Addr = Ipv4Addr::new(211, 58, 250, 6);
@@ -29,7 +30,7 @@ pub const WEB: ServiceKey = tcp(VIP, PORT);
 pub const WEB_UDP: ServiceKey = udp(VIP, PORT);
 
 /// The group of the services below, and so the number of their lease.
-pub const GROUP: u8 = 0;
+pub const GROUP: GroupNumber = GroupNumber(0);
 
 /// Servers 1, 2, 3, … of these weights; strays pass, default time-outs.
 pub fn service(scheduler: Scheduler, weights: &[u16]) -> Service {

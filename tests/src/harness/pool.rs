@@ -20,6 +20,7 @@ use lb_datapath::mapped::Mapped;
 use lb_datapath::object::{self, Sizes};
 use lb_datapath::plan::State;
 use lb_datapath::sources::Sources;
+use lb_model::ids::GroupNumber;
 
 use super::{Director, MAC};
 
@@ -132,7 +133,7 @@ impl Director {
         }
         self.purge(&leaving);
         let leases = self.data_path.leases();
-        for group in 0..MAX_GROUPS as u8 {
+        for group in (0..MAX_GROUPS as u8).map(GroupNumber) {
             leases.unlimited(group);
             leases.relay(group, None);
         }

@@ -14,6 +14,7 @@ use lb_common::shared::Shared;
 use lb_common::tunnel::Tunnel;
 use lb_datapath::plan::clients::Clients;
 use lb_datapath::plan::{Server, Service, Settings, State, Target};
+use lb_model::ids::GroupNumber;
 use lb_model::{Forwarding, Protocol, Scheduler, ServiceKey};
 
 pub struct Setting {
@@ -62,7 +63,7 @@ impl Setting {
     pub fn new(
         mac: Mac,
         state: &State,
-        vips: &[(IpAddr, u8)],
+        vips: &[(IpAddr, GroupNumber)],
         leases: Vec<Lease>,
         directors: BTreeSet<Mac>,
     ) -> Self {
@@ -83,7 +84,7 @@ impl Setting {
             mac,
             services,
             by_address,
-            vips: vips.iter().map(|(vip, group)| (V6::from(*vip), *group)).collect(),
+            vips: vips.iter().map(|(vip, group)| (V6::from(*vip), group.0)).collect(),
             filter: Shared::new(filter),
             leases,
             directors,
@@ -110,7 +111,7 @@ impl Setting {
     /// Of a service's group; without one always active.
     pub fn lease(&self, service: usize) -> Lease {
         match self.services[service].settings.group {
-            Some(group) => self.leases[usize::from(group)],
+            Some(group) => self.leases[usize::from(group.0)],
             None => Lease::UNLIMITED,
         }
     }

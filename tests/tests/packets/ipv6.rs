@@ -4,9 +4,10 @@
 use std::net::Ipv6Addr;
 
 use lb_common::reason::Reason;
+use lb_model::ids::GroupNumber;
 use lb_tests::harness::*;
 
-const OTHER_GROUP: u8 = 31;
+const OTHER_GROUP: GroupNumber = GroupNumber(31);
 const OTHER_VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);
 const OWN_ADDRESS: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 5);
 

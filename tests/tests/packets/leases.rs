@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use lb_common::mac::Mac;
 use lb_common::reason::{Reason, TableEvent};
 use lb_datapath::plan::Service;
+use lb_model::ids::GroupNumber;
 use lb_model::lease::Leases;
 use lb_model::{ServiceKey, Stray};
 use lb_tests::harness::*;
 
-const OTHER_GROUP: u8 = 31;
+const OTHER_GROUP: GroupNumber = GroupNumber(31);
 
-fn in_group(group: Option<u8>, mut service: Service) -> Service {
+fn in_group(group: Option<GroupNumber>, mut service: Service) -> Service {
     service.settings.group = group;
     service
 }
@@ -33,7 +34,7 @@ fn a_group_on_standby_leaves_the_others_alone() {
     leases.renew(GROUP, within(60));
     leases.end(OTHER_GROUP);
     assert_rows(&director, [("renewed", packet(VIP), None), ("ended", packet(OTHER_VIP), standby)]);
-    (0..32).for_each(|group| leases.end(group));
+    (0..32).for_each(|group| leases.end(GroupNumber(group)));
     assert_rows(&director, [("ended", packet(VIP), standby), ("ended", packet(OTHER_VIP), standby)]);
 }
 
@@ -41,7 +42,7 @@ fn a_group_on_standby_leaves_the_others_alone() {
 fn services_of_no_group_are_always_active() {
     let mut director = Director::new([(WEB, in_group(None, rr([1])))]);
     director.data_path.executor.set_vips(&[(OTHER_VIP.into(), GROUP)]).unwrap();
-    (0..32).for_each(|group| director.data_path.leases().end(group));
+    (0..32).for_each(|group| director.data_path.leases().end(GroupNumber(group)));
     assert_eq!(director.open(client(1)), 1);
     assert_eq!(director.send_bytes(&arp_request(VIP)).verdict, Verdict::Pass);
 }

@@ -9,6 +9,7 @@ use lb_common::frame::{self, Flow, Parsed, RelatedHeaders as _};
 use lb_common::reason::{Fate, Reason};
 use lb_common::service::Protocol;
 use lb_model::Stray;
+use lb_model::ids::GroupNumber;
 use lb_tests::harness::*;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -19,7 +20,7 @@ fn director() -> Director {
     let mut web = rr([1, 2]);
     web.settings.stray = Stray::Hash;
     let mut director = Director::new([(WEB, web), (WEB_UDP, rr([1, 2]))]);
-    let without_lease = GROUP + 1;
+    let without_lease = GroupNumber(GROUP.0 + 1);
     director.data_path.executor.set_vips(&[VIP.into(), VIP6.into()].map(|vip| (vip, without_lease))).unwrap();
     director.data_path.leases().end(without_lease);
     director

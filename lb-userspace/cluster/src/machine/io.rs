@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use lb_model::ids::GroupNumber;
+
 use super::{GroupId, GroupSettings, Heartbeat, NodeId, Role};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -55,11 +57,8 @@ pub struct LocalReadiness {
 }
 
 impl LocalReadiness {
-    pub(super) const fn is_usable(&self, number: u8) -> bool {
-        match 1_u32.checked_shl(number as u32) {
-            Some(bit) => self.usable & bit != 0,
-            None => false,
-        }
+    pub(super) const fn is_usable(&self, number: GroupNumber) -> bool {
+        self.usable & number.bit() != 0
     }
 }
 

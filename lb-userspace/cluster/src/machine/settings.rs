@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{GroupId, MAX_GROUPS, MAX_NODES, NodeId};
+use lb_model::ids::GroupNumber;
+
+use super::{Failback, GroupId, MAX_GROUPS, MAX_NODES, NodeId};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Settings {
@@ -51,19 +53,10 @@ pub struct GroupSettings {
 /// Of a group that every node serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Anycast {
-    /// Its bit in [`super::LocalReadiness::usable`].
-    pub number: u8,
+    /// Its bit is in [`super::LocalReadiness::usable`].
+    pub number: GroupNumber,
     /// How long a release lasts that is meant, see [`lb_model::Anycast::withdraw_wait`].
     pub withdraw_wait: Duration,
-}
-
-/// Whether a group returns by itself to a node that comes before its present one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Failback {
-    /// Once that node has been ready for `delay` without a break.
-    Auto { delay: Duration },
-    /// Only by an operator's command.
-    Manual,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -3,6 +3,7 @@
 //! What fails is shrunk by proptest to a short list of faults; `PROPTEST_CASES` sets how many runs
 //! there are.
 
+use lb_model::ids::GroupNumber;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -155,7 +156,7 @@ fn odd_groups() -> impl Strategy<Value = Vec<GroupSettings>> {
         id: GroupId(id),
         preference: preference.into_iter().map(NodeId).collect(),
         failback: if auto { Failback::Auto { delay } } else { Failback::Manual },
-        anycast: anycast.map(|number| Anycast { number, withdraw_wait: delay }),
+        anycast: anycast.map(|number| Anycast { number: GroupNumber(number), withdraw_wait: delay }),
     });
     vec(group, 0..4)
 }

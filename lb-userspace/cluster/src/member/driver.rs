@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use lb_common::mac::Mac;
-use lb_model::ids::{GroupId, NodeId};
+use lb_model::ids::{GroupId, GroupNumber, NodeId};
 use lb_model::lease::{Leases, SERVE_ON};
 use tokio::sync::oneshot;
 
@@ -17,7 +17,7 @@ use crate::machine::{self, Cause, Change, Event, Input, LocalReadiness, Machine,
 use crate::message::{Heartbeat, Readiness, Role};
 use crate::standing::Order;
 use crate::standing::exchange::Exchange;
-use crate::takeover::holder::{GroupNumber, Outcome};
+use crate::takeover::holder::Outcome;
 use crate::takeover::segments::Orders;
 use crate::transport::{PathId, event_loop};
 

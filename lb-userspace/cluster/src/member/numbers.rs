@@ -4,9 +4,7 @@
 use std::collections::BTreeMap;
 
 use lb_model::Group;
-use lb_model::ids::GroupId;
-
-use crate::takeover::holder::GroupNumber;
+use lb_model::ids::{GroupId, GroupNumber};
 
 /// Numbers and names of groups, also of those that left the configuration and are not given up yet.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use lb_model::ids::NodeId;
 use lb_model::{Cluster, Config, HeartbeatPath};
 
-use crate::machine::{Anycast, Change, Failback, GroupSettings, Settings};
+use crate::machine::{Anycast, Change, GroupSettings, Settings};
 use crate::transport::Open;
 use crate::transport::serial::Serial;
 use crate::transport::udp::{To, Udp};
@@ -33,7 +33,7 @@ pub(super) fn machine(config: &Config, cluster: &Cluster, session: u64, maintena
         references: u8::try_from(cluster.references.len()).unwrap_or(u8::MAX),
         maintenance,
         groups,
-        ..Settings::new(NodeId(cluster.me), nodes, session)
+        ..Settings::new(cluster.me, nodes, session)
     }
 }
 
@@ -50,15 +50,11 @@ pub(super) fn change(config: &Config, cluster: &Cluster) -> Change {
 }
 
 fn group(group: &lb_model::Group) -> GroupSettings {
-    let failback = match group.failback {
-        lb_model::Failback::Auto { delay } => Failback::Auto { delay },
-        lb_model::Failback::Manual => Failback::Manual,
-    };
     let anycast = group.anycast();
     GroupSettings {
         id: group.id(),
-        preference: group.nodes.iter().copied().map(NodeId).collect(),
-        failback,
+        preference: group.nodes.clone(),
+        failback: group.failback,
         anycast: anycast
             .map(|anycast| Anycast { number: group.number, withdraw_wait: anycast.withdraw_wait }),
     }
@@ -81,11 +77,11 @@ fn name(path: &HeartbeatPath) -> String {
     }
 }
 
-fn opener(path: &HeartbeatPath, me: u8) -> Box<dyn Open> {
+fn opener(path: &HeartbeatPath, me: NodeId) -> Box<dyn Open> {
     match path.clone() {
         HeartbeatPath::Unicast { interface, port, addresses } => {
             let address = |index: usize| SocketAddr::new(addresses[index], port);
-            let me = usize::from(me);
+            let me = me.index();
             let peers = (0..addresses.len()).filter(|&node| node != me).map(address).collect();
             Box::new(Udp { to: To::Unicast { local: address(me), peers }, interface })
         }

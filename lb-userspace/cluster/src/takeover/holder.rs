@@ -15,6 +15,7 @@ use futures::future::{AbortHandle, Aborted, BoxFuture, abortable};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use lb_api::findings::Findings;
 use lb_common::mac::Mac;
+use lb_model::ids::GroupNumber;
 use lb_model::{ANNOUNCE_RATE, Group};
 use lb_net::addresses::{Answer, Kernel, Request};
 use lb_net::announce::Announcer;
@@ -42,9 +43,6 @@ const QUEUE_FULL: Duration = Duration::from_millis(1);
 /// How long an announcement waits for the group's lease, which the heartbeat thread renews at once
 /// after it has ordered a take-over.
 const NO_LEASE: Duration = Duration::from_millis(1);
-
-/// A group's number on this node, see [`Group::number`].
-pub type GroupNumber = u8;
 
 /// Something to wait for before a group is taken, such as a fence command; its error is why the
 /// group is not.

@@ -11,13 +11,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use lb_model::ids::GroupNumber;
 use lb_net::addresses::{Form, Request};
 use lb_net::vips::{Network, VipAddress, Vips};
 use tokio::time::Instant;
 
 pub(super) use self::work::WorkId;
 use self::work::{Kind, Work};
-use super::holder::{GroupNumber, Outcome};
+use super::holder::Outcome;
 
 #[cfg(test)]
 mod tests;

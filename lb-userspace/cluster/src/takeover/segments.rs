@@ -7,9 +7,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use anyhow::Result;
 use lb_api::findings::Findings;
 use lb_common::mac::Mac;
+use lb_model::ids::GroupNumber;
 use lb_model::{Config, Group};
 
-use super::holder::{self, Condition, GroupNumber, Holder, Outcome};
+use super::holder::{self, Condition, Holder, Outcome};
 use super::vip_device::{self, VipDevices};
 
 /// An interface that VIPs are on: its index and MAC.

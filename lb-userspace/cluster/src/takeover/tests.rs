@@ -11,27 +11,30 @@ use std::time::Duration;
 use lb_api::findings::Findings;
 use lb_common::mac::Mac;
 use lb_lab::veth::{VethPair as Cable, block_on, ip};
+use lb_model::ids::{GroupNumber, NodeId};
 use lb_model::{Failback, Group, GroupKind, GroupVip};
 use lb_net::segment::claims::{Claim, Listener};
 
-use super::holder::{GroupNumber, Holder, Outcome, orders};
+use super::holder::{Holder, Outcome, orders};
 
 mod vip_device;
 
 const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 0x5a]);
+/// The first group.
+const GROUP: GroupNumber = GroupNumber(0);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn group(name: &str, vips: &[(&str, u8)], label: Option<&str>) -> Group {
     let vip =
         |&(address, prefix): &(&str, u8)| GroupVip { address: address.parse().expect("an address"), prefix };
     Group {
-        number: 0,
+        number: GROUP,
         name: name.to_owned(),
         vips: vips.iter().map(vip).collect(),
         interface: None,
         label: label.map(str::to_owned),
         refresh: Duration::from_millis(200),
-        nodes: vec![0],
+        nodes: vec![NodeId(0)],
         failback: Failback::Manual,
         kind: GroupKind::Failover,
     }
@@ -51,7 +54,8 @@ fn start_with(
     let holder = cable
         .run(0, |interface| Holder::start(interface, MAC, orders(), Findings::default(), has_lease, tell))
         .expect("a holder");
-    let numbered = (0..).zip(groups).map(|(number, group)| Group { number, ..group.clone() });
+    let numbered =
+        (0..).zip(groups).map(|(number, group)| Group { number: GroupNumber(number), ..group.clone() });
     holder.orders().set_groups(&Vec::from_iter(numbered));
     (holder, outcomes)
 }
@@ -86,7 +90,7 @@ fn a_group_of_both_families_is_taken_announced_and_given_up() {
     cable.run(1, |interface| {
         block_on(async {
             let mut listener = Listener::open(interface).expect("a listener");
-            holder.orders().take(0, None);
+            holder.orders().take(GROUP, None);
             while !wanted.is_empty() {
                 let heard = tokio::time::timeout(PATIENCE, listener.next()).await.expect("an announcement");
                 let Claim { address, mac } = heard.expect("the listener works");
@@ -96,7 +100,7 @@ fn a_group_of_both_families_is_taken_announced_and_given_up() {
             }
         });
     });
-    assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Taken(0)));
+    assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Taken(GROUP)));
     let addresses = shown(&cable);
     assert!(addresses.contains("10.9.9.100/32") && addresses.contains("eth0:0"), "{addresses}");
     let v6 = addresses.lines().find(|line| line.contains("2001:db8::100/64")).expect("the IPv6 VIP");
@@ -106,8 +110,8 @@ fn a_group_of_both_families_is_taken_announced_and_given_up() {
         "no source of the host's own: {v6}"
     );
 
-    holder.orders().release(0);
-    assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Released(0)));
+    holder.orders().release(GROUP);
+    assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Released(GROUP)));
     assert!(!shown(&cable).contains("::100") && !shown(&cable).contains("9.100"), "{}", shown(&cable));
     holder.end();
 }
@@ -123,8 +127,8 @@ fn a_group_is_announced_once_it_has_its_lease() {
         move |_| renewed.load(Ordering::Relaxed)
     };
     let (holder, outcomes) = start_with(&cable, &[group("web", &[("10.9.9.100", 24)], None)], has_lease);
-    holder.orders().take(0, None);
-    assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Taken(0)));
+    holder.orders().take(GROUP, None);
+    assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Taken(GROUP)));
     cable.run(1, |interface| {
         block_on(async {
             let mut listener = Listener::open(interface).expect("a listener");
@@ -143,9 +147,9 @@ fn a_take_over_that_fails_half_way_is_undone_and_says_why() {
     // The kernel has room for 15 characters.
     let vips = [("2001:db8::100", 64), ("10.9.9.100", 24)];
     let (holder, outcomes) = start(&cable, &[group("web", &vips, Some("eth0:much-too-long"))]);
-    holder.orders().take(0, None);
+    holder.orders().take(GROUP, None);
     let outcome = outcomes.recv_timeout(PATIENCE).expect("an outcome");
-    let Outcome::Failed(0, why) = &outcome else { panic!("{outcome:?}") };
+    let Outcome::Failed(GROUP, why) = &outcome else { panic!("{outcome:?}") };
     assert!(why.contains("cannot add 10.9.9.100/32"), "{why}");
     assert!(!shown(&cable).contains("::100"), "{}", shown(&cable));
     holder.end();
@@ -157,9 +161,9 @@ fn where_ipv6_is_off_a_group_with_an_ipv6_vip_is_not_taken_and_says_so() {
     cable.run(0, |_| std::fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1")).expect("a sysctl");
     let (holder, outcomes) =
         start(&cable, &[group("web", &[("10.9.9.100", 24), ("2001:db8::100", 64)], None)]);
-    holder.orders().take(0, None);
+    holder.orders().take(GROUP, None);
     let outcome = outcomes.recv_timeout(PATIENCE).expect("an outcome");
-    let Outcome::Failed(0, why) = &outcome else { panic!("{outcome:?}") };
+    let Outcome::Failed(GROUP, why) = &outcome else { panic!("{outcome:?}") };
     assert!(why.contains("cannot add 2001:db8::100/64: IPv6 is off on the interface"), "{why}");
     assert!(!shown(&cable).contains("9.100"), "{}", shown(&cable));
     holder.end();
@@ -172,20 +176,20 @@ fn giving_up_one_group_does_not_cost_another_its_address() {
     let groups = [group("first", &[("10.8.8.1", 24)], None), group("second", &[("10.8.8.2", 24)], None)];
     let (holder, outcomes) = start(&cable, &groups);
     for number in [0, 1] {
-        holder.orders().take(number, None);
-        assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Taken(number)));
+        holder.orders().take(GroupNumber(number), None);
+        assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Taken(GroupNumber(number))));
     }
     assert!(routes(&cable).contains("10.8.8.0/24 "), "clients of that network: {}", routes(&cable));
-    holder.orders().release(0);
-    assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Released(0)));
+    holder.orders().release(GROUP);
+    assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Released(GROUP)));
     assert!(
         shown(&cable).contains("10.8.8.2/32") && !shown(&cable).contains("10.8.8.1/"),
         "{}",
         shown(&cable)
     );
     assert!(routes(&cable).contains("10.8.8.0/24 "), "{}", routes(&cable));
-    holder.orders().release(1);
-    assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Released(1)));
+    holder.orders().release(GroupNumber(1));
+    assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Released(GroupNumber(1))));
     assert!(!routes(&cable).contains("10.8.8.0/24 "), "{}", routes(&cable));
     holder.end();
 }
@@ -195,8 +199,8 @@ fn giving_up_one_group_does_not_cost_another_its_address() {
 fn an_ipv6_vip_is_back_after_the_interface_was_down() {
     let cable = Cable::new("flap");
     let (holder, outcomes) = start(&cable, &[group("web", &[("2001:db8::100", 64)], None)]);
-    holder.orders().take(0, None);
-    assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Taken(0)));
+    holder.orders().take(GROUP, None);
+    assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Taken(GROUP)));
     for state in ["down", "up"] {
         ip(&format!("-n {} link set eth0 {state}", cable.names[0]));
     }
@@ -214,9 +218,9 @@ fn a_release_calls_off_what_the_take_over_waits_for() {
         let _alive = alive;
         std::future::pending().await
     });
-    holder.orders().take(0, Some(condition));
-    holder.orders().release(0);
-    assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Released(0)));
+    holder.orders().take(GROUP, Some(condition));
+    holder.orders().release(GROUP);
+    assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(Outcome::Released(GROUP)));
     let gone = called_off.recv_timeout(PATIENCE);
     assert_eq!(gone, Err(std::sync::mpsc::RecvTimeoutError::Disconnected), "the condition lives on");
     holder.end();

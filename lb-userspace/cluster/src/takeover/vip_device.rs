@@ -17,6 +17,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Error, Result, bail};
 use lb_api::events::{Level, Record};
 use lb_api::findings::Findings;
+use lb_model::ids::GroupNumber;
 use lb_model::{Anycast, Group};
 use lb_net::addresses::{Answer, Form, Kernel, Request};
 use lb_net::tun::Tun;
@@ -25,7 +26,7 @@ use lb_system::clock::sleep_until;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
-use super::holder::{GroupNumber, Outcome};
+use super::holder::Outcome;
 use super::report::{Report, TOLD};
 
 /// How often it is seen to that the devices are up and the addresses there.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lb_model::ids::MAX_NODES;
+use lb_model::ids::{MAX_NODES, NodeId};
 use lb_model::{Cluster, ConnectionSync, Node};
 
 use super::{Surroundings, Unique, Validator, Value};
@@ -32,10 +32,10 @@ const BYTES_PER_MBIT: u64 = 125_000;
 /// Placeholder for a missing or wrong address.
 const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// The index of the node `text` in `names`.
-pub(super) fn node(names: &[String], text: &str) -> Result<u8, String> {
+/// The node `text` of those with these names.
+pub(super) fn node(names: &[String], text: &str) -> Result<NodeId, String> {
     let index = names.iter().position(|name| name == text).and_then(|index| u8::try_from(index).ok());
-    index.ok_or_else(|| match values::nearest(text, known(names)) {
+    index.map(NodeId).ok_or_else(|| match values::nearest(text, known(names)) {
         Some(name) => format!("unknown node, did you mean {name:?}?"),
         None => format!("expected a node of the cluster: {}", listed(names)),
     })
@@ -98,7 +98,7 @@ impl Validator {
         });
         Cluster {
             name: self.optional(value(&cluster.name, "name"), values::name).unwrap_or_else(|| "lb".into()),
-            me: self.me(value(&cluster.node, "node"), around).unwrap_or_default(),
+            me: self.me(value(&cluster.node, "node"), around).unwrap_or(NodeId(0)),
             nodes,
             key_file: key_file.unwrap_or_else(|| PathBuf::from("/etc/lb/keys")),
             interval,
@@ -158,7 +158,7 @@ impl Validator {
         Times { interval, dead, late, initial_dead }
     }
 
-    fn me(&mut self, value: Value<'_>, around: &Surroundings<'_>) -> Option<u8> {
+    fn me(&mut self, value: Value<'_>, around: &Surroundings<'_>) -> Option<NodeId> {
         let Surroundings { names, host, .. } = around;
         // Without nodes, which `node_names` reports, no name can be right.
         if names.is_empty() {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use lb_model::ids::MAX_GROUPS;
+use lb_model::ids::{GroupNumber, MAX_GROUPS, NodeId};
 use lb_model::{Anycast, Failback, Group, GroupKind, GroupVip, MAX_VIPS};
 
 use super::cluster::node;
@@ -54,7 +54,7 @@ impl Validator {
         let groups = groups.iter().enumerate().map(|(index, group)| {
             let span = span.item(index);
             let mut group = self.group(group, span, (main, others), cluster, &mut vips);
-            group.number = u8::try_from(index).unwrap_or(u8::MAX);
+            group.number = GroupNumber(u8::try_from(index).unwrap_or(u8::MAX));
             // The name is empty if name and VIPs are missing or wrong, which is reported already.
             if !group.name.is_empty() {
                 let named = span.key("name");
@@ -132,7 +132,7 @@ impl Validator {
         });
         let (nodes, failback) = match cluster {
             Some(names) if is_anycast => {
-                let all = (0..=u8::MAX).zip(names).map(|(node, _)| node).collect();
+                let all = (0..=u8::MAX).zip(names).map(|(node, _)| NodeId(node)).collect();
                 (all, Failback::Manual)
             }
             Some(names) => (self.group_nodes(group, span.key("nodes"), names), self.failback(group, span)),
@@ -146,7 +146,7 @@ impl Validator {
         };
         let first = || vips.first().map_or_else(String::new, |vip| vip.address.to_string());
         Group {
-            number: 0,
+            number: GroupNumber(0),
             name: name.unwrap_or_else(first),
             interface,
             label,
@@ -211,9 +211,9 @@ impl Validator {
         }
     }
 
-    fn group_nodes(&mut self, group: &yaml::Group, list: SourceSpan<'_>, names: &[String]) -> Vec<u8> {
+    fn group_nodes(&mut self, group: &yaml::Group, list: SourceSpan<'_>, names: &[String]) -> Vec<NodeId> {
         let Some(given) = &group.nodes else {
-            return (0..=u8::MAX).zip(names).map(|(node, _)| node).collect();
+            return (0..=u8::MAX).zip(names).map(|(node, _)| NodeId(node)).collect();
         };
         if given.is_empty() {
             self.mistake(list.key_at(), "`nodes` is empty, expected the nodes that may hold the group");

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use lb_model::ids::NodeId;
 use lb_model::{HeartbeatPath, Node};
 
 use super::cluster::node;
@@ -194,7 +195,7 @@ impl Validator {
                 taken.only(address, "address", span)
             });
             match address {
-                Ok(address) => addresses[usize::from(node)] = Some(address),
+                Ok(address) => addresses[node.index()] = Some(address),
                 Err(wrong) => {
                     self.wrong_at(span.at(), "addresses", value.raw().unwrap_or_default(), &wrong);
                 }
@@ -211,7 +212,7 @@ impl Validator {
         given: &'a yaml::ByNode,
         map: SourceSpan<'a>,
         names: &[String],
-    ) -> Vec<(u8, SourceSpan<'a>, &'a yaml::Scalar)> {
+    ) -> Vec<(NodeId, SourceSpan<'a>, &'a yaml::Scalar)> {
         // Without nodes, which `node_names` reports, no name can be right.
         if names.is_empty() {
             return Vec::new();
@@ -229,7 +230,7 @@ impl Validator {
                 Err(wrong) => self.wrong_at(span.key_at(), "addresses", name, &wrong),
             }
         }
-        for (node, name) in (0..=u8::MAX).zip(names) {
+        for (node, name) in (0..=u8::MAX).map(NodeId).zip(names) {
             if named.insert(node, map).is_ok() {
                 let message = format!("addresses: {name:?} is missing, expected an address of every node");
                 self.mistake(map.key_at(), message);

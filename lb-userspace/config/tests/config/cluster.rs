@@ -27,7 +27,7 @@ fn defaults_of_a_cluster() {
     let nodes = ["ha1", "ha2"].into_iter().zip(&addresses);
     let cluster = Cluster {
         name: "lb".into(),
-        me: 1,
+        me: NodeId(1),
         nodes: nodes.map(|(name, address)| Node { name: name.into(), address: *address }).collect(),
         key_file: "/etc/lb/keys".into(),
         interval: millis(50),

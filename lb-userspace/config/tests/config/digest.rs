@@ -121,7 +121,9 @@ const COVERED: &[Change] = &[
     |config, material| config.groups[0].name = material.text.clone(),
     |config, material| config.groups[0].vips[0].address = material.address,
     |config, material| config.groups[0].vips[0].prefix = material.number.to_be_bytes()[0],
-    |config, material| config.groups[0].nodes = (0..material.number.to_be_bytes()[0] % 4).collect(),
+    |config, material| {
+        config.groups[0].nodes = (0..material.number.to_be_bytes()[0] % 4).map(NodeId).collect()
+    },
     |config, _| config.groups[0].nodes.reverse(),
     |config, _| config.groups[0].failback = Failback::Manual,
     |config, material| config.groups[0].failback = Failback::Auto { delay: material.time },
@@ -268,7 +270,7 @@ const FREE: &[Change] = &[
     |config, material| every_check(config, |check| check.interface = Some(material.text.clone())),
     // Each service has its own copy of the file's time-outs.
     |config, material| config.timeouts.udp = material.time,
-    |config, material| cluster(config).me = material.number.to_be_bytes()[0],
+    |config, material| cluster(config).me = NodeId(material.number.to_be_bytes()[0]),
     |config, material| cluster(config).key_file = material.text.clone().into(),
     |config, material| cluster(config).late = material.time / 7,
     |config, material| cluster(config).initial_dead = material.time,

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lb_config::*;
+use lb_model::ids::{GroupNumber, NodeId};
 use lb_model::*;
 
 fn yaml_files(dir: &str) -> Vec<PathBuf> {
@@ -157,7 +158,7 @@ fn the_cluster_of_the_talk() {
         denied: Listed::default(),
         cluster: None,
         groups: vec![Group {
-            number: 0,
+            number: GroupNumber(0),
             name: "211.58.250.6".into(),
             vips: vec![GroupVip { address: v4([211, 58, 250, 6]), prefix: 25 }],
             interface: None,
@@ -180,7 +181,7 @@ fn the_two_directors_of_the_talk() {
     let addresses = nodes.iter().map(|node| node.address).collect();
     let cluster = Cluster {
         name: "wowlinux".into(),
-        me: 0,
+        me: NodeId(0),
         nodes,
         key_file: "/etc/lb/keys".into(),
         interval: millis(50),
@@ -199,7 +200,11 @@ fn the_two_directors_of_the_talk() {
         sync: Some(ConnectionSync { port: 8848, rate: 12_500_000 }),
     };
     let alone = accepted(&example("talk.yaml"));
-    let groups = alone.groups.iter().map(|group| Group { nodes: vec![0, 1], ..group.clone() }).collect();
+    let groups = alone
+        .groups
+        .iter()
+        .map(|group| Group { nodes: [0, 1].map(NodeId).into(), ..group.clone() })
+        .collect();
     let config = Config { cluster: Some(cluster), groups, ..alone };
     assert_eq!(accepted(&example("talk-cluster.yaml")), config);
 }

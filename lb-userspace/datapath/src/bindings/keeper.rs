@@ -74,10 +74,10 @@ impl Due<'_> {
     pub fn meet(&self, client: V6, server: ServerId) {
         let Keeper { persistence, servers, targets, .. } = self.keeper;
         let service = servers.read(usize::from(server.0)).service;
-        if usize::from(service.id) >= persistence.elements() {
+        if usize::from(service.id.0) >= persistence.elements() {
             return;
         }
-        let persistence = persistence.read(usize::from(service.id));
+        let persistence = persistence.read(usize::from(service.id.0));
         let key = persistence.key(client);
         let bound = persistence.group != 0
             && self

@@ -7,6 +7,7 @@ use lb_common::binding::{Persistence, mask};
 use lb_common::connection::{State, TICK_SHIFT, Timeouts, slack, ticks_from_ms};
 use lb_common::lease::GroupIndex;
 use lb_common::service::{ServiceAddress, ServiceInfo};
+use lb_model::ids::GroupNumber;
 use lb_model::{PortKey, Ports, Protocol, ServiceKey, Stray};
 
 use super::ServiceRecord;
@@ -69,12 +70,12 @@ pub(super) fn service_info(key: &ServiceKey, record: &ServiceRecord) -> ServiceI
     ServiceInfo {
         address: address.address,
         port_and_protocol: address.port_and_protocol,
-        id: record.id.0,
+        id: record.id,
         flags: flags(record),
         group: record
             .settings
             .group
-            .map_or(GroupIndex::UNGROUPED, GroupIndex::group)
+            .map_or(GroupIndex::UNGROUPED, GroupNumber::lease)
             .guarded(!record.clients.is_empty()),
         timeouts: timeouts(key.protocol, &record.settings.timeouts),
     }

@@ -16,6 +16,7 @@ use lb_datapath::plan::egress::{Exit, egress};
 use lb_datapath::plan::quic::Quic;
 use lb_datapath::plan::{Persistence, Server, Service, Settings, State, Target, nat, tunnel};
 use lb_health::server::Availability;
+use lb_model::ids::GroupNumber;
 use lb_model::{Config, DeadServer, Fallback, Group, ServiceKey, Vlan};
 use lb_net::routes::Route;
 
@@ -65,12 +66,12 @@ pub(crate) fn state(config: &Config, runtime: &impl RuntimeState) -> State {
 pub(crate) fn usable_groups(groups: &[Group], state: &State) -> u32 {
     let serves = |service: &&Service| !service.settings.departed && service.members().next().is_some();
     let numbers = state.services.values().filter(serves).filter_map(|service| service.settings.group);
-    let bits = numbers.fold(0_u32, |bits, number| bits | 1_u32.checked_shl(number.into()).unwrap_or(0));
+    let bits = numbers.fold(0_u32, |bits, number| bits | number.bit());
     let anycast = groups.iter().filter(|group| group.anycast().is_some());
-    anycast.fold(0, |usable, group| usable | bits & 1_u32.checked_shl(group.number.into()).unwrap_or(0))
+    anycast.fold(0, |usable, group| usable | bits & group.number.bit())
 }
 
-fn service(service: &lb_model::Service, group: Option<u8>, runtime: &impl RuntimeState) -> Service {
+fn service(service: &lb_model::Service, group: Option<GroupNumber>, runtime: &impl RuntimeState) -> Service {
     let servers = service.servers.iter();
     let mut servers: Vec<Server> =
         servers.filter_map(|server| real_server(service, server, runtime)).collect();
@@ -90,7 +91,7 @@ fn service(service: &lb_model::Service, group: Option<u8>, runtime: &impl Runtim
 
 /// A service that left the configuration: its servers keep what they have. UDP would not stay with
 /// one that is not usable.
-fn departed(service: &lb_model::Service, group: Option<u8>, runtime: &impl RuntimeState) -> Service {
+fn departed(service: &lb_model::Service, group: Option<GroupNumber>, runtime: &impl RuntimeState) -> Service {
     let servers = draining(service, runtime).map(|server| Server { usable: server.mac.is_some(), ..server });
     let servers = Vec::from_iter(servers);
     Service {
@@ -103,7 +104,7 @@ fn departed(service: &lb_model::Service, group: Option<u8>, runtime: &impl Runti
     }
 }
 
-fn settings(service: &lb_model::Service, group: Option<u8>, departed: bool) -> Settings {
+fn settings(service: &lb_model::Service, group: Option<GroupNumber>, departed: bool) -> Settings {
     Settings {
         ports: (!service.ports.is_one()).then_some(service.ports),
         stray: service.stray,

@@ -264,7 +264,7 @@ impl Membership {
             });
             for (node, known) in numbered(&clustered.cluster) {
                 let is_silent = clustered.is_heard(node) && !synchronisation.is_up(node);
-                if node != NodeId(clustered.cluster.me) && clustered.sync_watch.check(node, is_silent, now) {
+                if node != clustered.cluster.me && clustered.sync_watch.check(node, is_silent, now) {
                     sync_watch::raise(&clustered.findings, &known.name, synchronisation.port());
                 }
             }

@@ -43,7 +43,7 @@ impl Standing {
     pub(super) fn open(config: &Config, findings: &Findings) -> Self {
         let file = config.orders_file();
         let (node, name) = match &config.cluster {
-            Some(cluster) => (NodeId(cluster.me), cluster.nodes.get(usize::from(cluster.me))),
+            Some(cluster) => (cluster.me, cluster.nodes.get(cluster.me.index())),
             None => (NodeId(0), None),
         };
         let name = name.map_or_else(host_name, |node| node.name.clone());

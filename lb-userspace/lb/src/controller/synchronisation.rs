@@ -17,7 +17,7 @@ use lb_datapath::bindings::Bindings;
 use lb_datapath::mapped::Mapped;
 use lb_datapath::plan::{State, Target};
 use lb_datapath::table::{PageView, Pages, Table};
-use lb_model::ids::NodeId;
+use lb_model::ids::{GroupNumber, NodeId};
 use lb_model::lease::Leases;
 use lb_model::{Cluster, ConnectionSync, Group, HeartbeatPath, ServiceKey};
 use lb_sync::backend::Backend;
@@ -40,7 +40,7 @@ impl Synchronisation {
     /// The keys cannot be read, or the thread cannot be started.
     pub(super) fn start(cluster: &Cluster, sync: ConnectionSync, connections: Connections) -> Result<Self> {
         let keys = auth::file::read(&cluster.key_file).context("heartbeat keys")?;
-        let (session, node) = (session_at(SystemTime::now()), NodeId(cluster.me));
+        let (session, node) = (session_at(SystemTime::now()), cluster.me);
         let me = Me { node, session, cluster: ClusterId::of(&cluster.name), keys };
         let others = nodes(cluster).map(|(other, _)| other).filter(|other| *other != node).collect();
         let paths = paths(cluster, sync.port);
@@ -93,7 +93,7 @@ impl Synchronisation {
     fn without(&self, cluster: &Cluster, is_so: impl Fn(&PeerStatus) -> bool) -> u16 {
         let peers = self.synchroniser.status().get().peers;
         let has = |node: NodeId| peers.iter().any(|peer| peer.node == node && peer.is_up && is_so(peer));
-        let others = nodes(cluster).map(|(node, _)| node).filter(|node| *node != NodeId(cluster.me));
+        let others = nodes(cluster).map(|(node, _)| node).filter(|node| *node != cluster.me);
         others.filter(|node| !has(*node)).fold(0, |bits, node| bits | 1 << node.0)
     }
 
@@ -113,14 +113,14 @@ fn nodes(cluster: &Cluster) -> impl Iterator<Item = (NodeId, IpAddr)> + '_ {
 
 /// The ways of heartbeats that lead to single nodes, and the nodes' own addresses.
 fn paths(cluster: &Cluster, port: u16) -> Vec<Path> {
-    let me = usize::from(cluster.me);
+    let me = cluster.me.index();
     let path = |interface: &Option<String>, addresses: &[IpAddr]| {
         let with_port = |address: &IpAddr| SocketAddr::new(*address, port);
         let peers = (0..=u8::MAX).map(NodeId).zip(addresses.iter().map(with_port));
         Some(Path {
             interface: interface.clone(),
             local: with_port(addresses.get(me)?),
-            peers: peers.filter(|(node, _)| *node != NodeId(cluster.me)).collect(),
+            peers: peers.filter(|(node, _)| *node != cluster.me).collect(),
         })
     };
     let own: Vec<IpAddr> = cluster.nodes.iter().map(|node| node.address).collect();
@@ -144,7 +144,7 @@ fn directory(
     groups: &[Group],
     number: impl Fn(&ServiceKey, Target) -> Option<ServerId>,
 ) -> Directory {
-    let group = |number: u8| groups.iter().find(|group| group.number == number);
+    let group = |number: GroupNumber| groups.iter().find(|group| group.number == number);
     let mut servers: Vec<(ServerId, Known)> = Vec::new();
     // With `source_nat` another director would give the client another port, so its entry is of no
     // use there.
@@ -286,13 +286,13 @@ impl lb_sync::table::Table for Connections {
     fn count(&self, entry: Entry, before: Entry) {
         self.table.exchange(entry, before);
     }
-    fn balances(&self, group: u8) -> bool {
+    fn balances(&self, group: GroupNumber) -> bool {
         self.leases.balance_until(group).is_some_and(|until| now() < until)
     }
-    fn holds(&self, group: u8) -> bool {
+    fn holds(&self, group: GroupNumber) -> bool {
         self.leases.answer_until(group).is_some_and(|until| now() < until)
     }
-    fn generation(&self, group: u8) -> Generation {
+    fn generation(&self, group: GroupNumber) -> Generation {
         Generation::from_number(self.leases.generation(group))
     }
     fn now(&self) -> Tick {

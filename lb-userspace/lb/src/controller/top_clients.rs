@@ -89,7 +89,7 @@ impl Look {
 
     fn count<K: Key>(&self, pages: &Pages<K>, counts: &mut Counts) {
         let _: ControlFlow<()> = walk(pages, 0, |_, key, entry| {
-            let service = self.servers.read(usize::from(entry.server().0)).service.id;
+            let service = self.servers.read(usize::from(entry.server().0)).service.id.0;
             if let (Some(_), Some(known)) = (entry.state(), self.services.get(&u64::from(service))) {
                 counts.add(known.admission.client(service.into(), key.client().mapped()));
             }

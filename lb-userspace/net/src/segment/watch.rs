@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use lb_api::findings::{Finding, Findings};
 use lb_common::mac::Mac;
+use lb_model::ids::GroupNumber;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -52,7 +53,7 @@ pub struct Ours {
     /// The interface's own MAC: claims with it are no conflict.
     pub mac: Mac,
     /// The VIPs, each with the number of its group.
-    pub vips: HashMap<IpAddr, u8>,
+    pub vips: HashMap<IpAddr, GroupNumber>,
     /// The machines of the configuration with known MACs.
     pub machines: Machines,
 }
@@ -62,9 +63,9 @@ pub struct Ours {
 pub enum Response {
     /// The machine with this MAC may hold the VIP on purpose: if this director holds it, too, one
     /// of the two must give it up.
-    Conflict(u8, Mac),
+    Conflict(GroupNumber, Mac),
     /// A machine answers for the VIP by mistake: announce the VIP again.
-    Announce(u8),
+    Announce(GroupNumber),
 }
 
 /// A source of claims.
@@ -84,7 +85,7 @@ pub struct Surroundings {
     pub interface: u32,
     pub findings: Findings,
     /// Whether this director holds the group now.
-    pub holds: Box<dyn Fn(u8) -> bool + Send + Sync>,
+    pub holds: Box<dyn Fn(GroupNumber) -> bool + Send + Sync>,
     /// Must not block.
     pub respond: Box<dyn Fn(Response) + Send>,
 }
@@ -145,10 +146,10 @@ struct Judge {
     own: watch::Receiver<Option<IpAddr>>,
     own_interface: OwnInterface,
     findings: Findings,
-    holds: Arc<dyn Fn(u8) -> bool + Send + Sync>,
+    holds: Arc<dyn Fn(GroupNumber) -> bool + Send + Sync>,
     respond: Box<dyn Fn(Response) + Send>,
     /// When the last reaction for each group was.
-    defended: HashMap<u8, Instant>,
+    defended: HashMap<GroupNumber, Instant>,
 }
 
 impl Judge {
@@ -262,7 +263,7 @@ async fn ask(
     announcer: Announcer,
     ours: watch::Receiver<Ours>,
     own: watch::Sender<Option<IpAddr>>,
-    holds: Arc<dyn Fn(u8) -> bool + Send + Sync>,
+    holds: Arc<dyn Fn(GroupNumber) -> bool + Send + Sync>,
 ) {
     let mut questions = Questions::default();
     let mut looked = Instant::now();
@@ -291,7 +292,12 @@ struct Questions(HashMap<IpAddr, Instant>);
 
 impl Questions {
     /// The VIPs to ask for next, longest waiting first.
-    fn due(&mut self, vips: &HashMap<IpAddr, u8>, holds: &dyn Fn(u8) -> bool, now: Instant) -> Vec<IpAddr> {
+    fn due(
+        &mut self,
+        vips: &HashMap<IpAddr, GroupNumber>,
+        holds: &dyn Fn(GroupNumber) -> bool,
+        now: Instant,
+    ) -> Vec<IpAddr> {
         let held = vips.iter().filter(|(_, group)| holds(**group));
         let mut asked: Vec<(Option<Instant>, IpAddr)> = held
             .map(|(vip, _)| (self.0.get(vip).copied(), *vip))

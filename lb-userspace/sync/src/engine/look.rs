@@ -97,7 +97,7 @@ impl<T: Table> Look<'_, T> {
             return;
         };
         let (identity, KnownGroup { number, anycast, .. }) = (identity(key, server.hash), server.known.group);
-        let balances = self.balanced >> (number % 64) & 1 != 0;
+        let balances = self.balanced >> (number.0 % 64) & 1 != 0;
         let speaks = anycast && balances;
         if !is_alive(state) {
             if seen.is_nothing() {

@@ -10,11 +10,11 @@ use lb_common::addr::V6;
 use lb_common::binding;
 use lb_common::connection::{Entry, Generation, Key, KeyV4, KeyV6, State, Tick, slack};
 use lb_common::frame::Flow;
-use lb_common::lease::GroupIndex;
 use lb_common::server::ServerId;
-use lb_common::service::ServiceInfo;
+use lb_common::service::{ServiceId, ServiceInfo};
 use lb_common::spills::{Pressed, Spills};
 use lb_common::table::{self, Page, Place, WORDS_PER_PAGE};
+use lb_model::ids::GroupNumber;
 
 use super::{BINDINGS, GROUP, GROUP_ID, TIMEOUT, backend, vip};
 use crate::directory::{Directory, Known, KnownGroup, SharedDirectory};
@@ -125,9 +125,9 @@ impl MemoryTable {
             services.push(ServiceInfo {
                 address: vip(*v6),
                 port_and_protocol: 6 << 16 | u32::from(80_u16.to_be()),
-                id: 1 + u16::from(*v6),
+                id: ServiceId(1 + u16::from(*v6)),
                 flags: 0,
-                group: GroupIndex::group(GROUP),
+                group: GROUP.lease(),
                 timeouts: [TIMEOUT; 8],
             });
             let group = KnownGroup { number: GROUP, id: GROUP_ID, anycast };
@@ -243,13 +243,13 @@ impl Table for MemoryTable {
         owe(entry.server(), entry.counts());
         owe(before.server(), before.counts().wrapping_neg());
     }
-    fn balances(&self, _: u8) -> bool {
+    fn balances(&self, _: GroupNumber) -> bool {
         self.balances.load(SeqCst)
     }
-    fn holds(&self, group: u8) -> bool {
+    fn holds(&self, group: GroupNumber) -> bool {
         self.balances(group)
     }
-    fn generation(&self, _: u8) -> Generation {
+    fn generation(&self, _: GroupNumber) -> Generation {
         Generation::from_number(self.generation.load(SeqCst).into())
     }
     fn bindings(&self) -> Vec<(binding::Key, Bound)> {

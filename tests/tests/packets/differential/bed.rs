@@ -14,6 +14,7 @@ use lb_datapath::object::Sizes;
 use lb_datapath::plan::clients::Clients;
 use lb_datapath::plan::egress::{Exit, egress};
 use lb_datapath::plan::{Persistence, Server, Service, State, Target, tunnel};
+use lb_model::ids::GroupNumber;
 use lb_model::{
     ClientLists, ClientPrefix, Protocol, Scheduler, ServiceKey, Stray, Timeouts, Tunnel, TunnelKind, Vlan,
 };
@@ -62,7 +63,7 @@ pub(super) struct Bed {
     /// By service and server, in the model's order.
     pub ids: Vec<Vec<ServerId>>,
     state: State,
-    vips: Vec<(IpAddr, u8)>,
+    vips: Vec<(IpAddr, GroupNumber)>,
 }
 
 impl Bed {
@@ -75,7 +76,9 @@ impl Bed {
         });
         let ids = ids.collect();
         let grouped = 0..UNGROUPED;
-        let vips = grouped.flat_map(|number| [(vip(number).into(), number), (vip6(number).into(), number)]);
+        let vips = grouped.flat_map(|number| {
+            [vip(number).into(), vip6(number).into()].map(|vip| (vip, GroupNumber(number)))
+        });
         Self { director, ids, state, vips: vips.collect() }
     }
 
@@ -86,10 +89,10 @@ impl Bed {
         self.director.data_path.executor.set_vips(&self.vips).unwrap();
         self.director.data_path.executor.set_directors(directors.clone()).unwrap();
         let leases = self.director.data_path.leases();
-        (0..UNGROUPED).for_each(|group| leases.serve_on(group, Duration::ZERO));
+        (0..UNGROUPED).map(GroupNumber).for_each(|group| leases.serve_on(group, Duration::ZERO));
         // Generations count on.
         let held = |group| Lease { generation: leases.generation(group), ..Lease::UNLIMITED };
-        let held = (0..UNGROUPED).map(held).collect();
+        let held = (0..UNGROUPED).map(GroupNumber).map(held).collect();
         Model::new(Setting::new(MAC, &self.state, &self.vips, held, directors))
     }
 
@@ -109,23 +112,23 @@ impl Bed {
         let (past, later) = (now - Duration::from_millis(100), now + Duration::from_secs(600));
         let ns = |time: Duration| time.as_nanos() as u64;
         let held = &mut model.setting.leases;
-        leases.renew(1, past);
+        leases.renew(GroupNumber(1), past);
         held[1] = Lease { balance_until: ns(past), answer_until: ns(past), ..held[1] };
-        leases.end(2);
-        leases.next_generation(2);
-        leases.serve_on(2, later);
+        leases.end(GroupNumber(2));
+        leases.next_generation(GroupNumber(2));
+        leases.serve_on(GroupNumber(2), later);
         held[2] = Lease { balance_until: 0, answer_until: 0, serve_on_until: ns(later), ..held[2] };
-        leases.next_generation(3);
-        leases.grace(4, later);
-        leases.next_generation(4);
+        leases.next_generation(GroupNumber(3));
+        leases.grace(GroupNumber(4), later);
+        leases.next_generation(GroupNumber(4));
         held[4] = Lease { balance_until: ns(later), answer_until: 0, ..held[4] };
         for group in [3, 4] {
-            leases.relay(group, Some((DIRECTOR_2, later)));
+            leases.relay(GroupNumber(group), Some((DIRECTOR_2, later)));
             let lease = &mut held[usize::from(group)];
             *lease = Lease { relay: DIRECTOR_2, relay_until: ns(later), ..*lease };
         }
         for group in 0..UNGROUPED {
-            held[usize::from(group)].generation = leases.generation(group);
+            held[usize::from(group)].generation = leases.generation(GroupNumber(group));
         }
     }
 }
@@ -154,7 +157,7 @@ fn state() -> State {
                     let mut service = service_at(port, protocol);
                     service.clients = clients_at(port, vip.is_ipv4());
                     service.settings.timeouts = TIMEOUTS;
-                    service.settings.group = (number != UNGROUPED).then_some(number);
+                    service.settings.group = (number != UNGROUPED).then_some(GroupNumber(number));
                     if let Some(persistence) = &mut service.settings.persistence
                         && vip.is_ipv4()
                     {

@@ -1,8 +1,10 @@
 //! Groups that every node serves.
 
+use lb_model::ids::GroupNumber;
+
 use super::*;
 
-const NUMBER: u8 = 3;
+const NUMBER: GroupNumber = GroupNumber(3);
 const WAIT: u64 = 1000;
 
 /// Node 1 of three, just started; the others serve the group already, and say so.
@@ -15,7 +17,7 @@ fn starts() -> Story {
         anycast: Some(Anycast { number: NUMBER, withdraw_wait: ms(WAIT) }),
     }];
     let mut story = Story::with(settings);
-    story.local(|local| local.usable = 1 << NUMBER);
+    story.local(|local| local.usable = NUMBER.bit());
     for peer in [0, 2] {
         story.says(peer, Role::Active);
     }
@@ -47,14 +49,14 @@ fn every_node_serves_it_and_that_is_no_split_brain() {
 
 #[test]
 fn it_is_served_once_the_others_connections_are_known_or_after_a_while() {
-    let unlearned = |local: &mut LocalReadiness| (local.usable, local.unlearned) = (1 << NUMBER, 1 << 2);
+    let unlearned = |local: &mut LocalReadiness| (local.usable, local.unlearned) = (NUMBER.bit(), 1 << 2);
     let mut story = starts();
     story.local(unlearned);
     story.pass(9000);
     assert_eq!((story.role(), story.takes()), (Role::Standby, vec![]));
     let learns = |event: &Event| matches!(event, Event::RoleChanged { cause: Cause::NotInStep, .. });
     assert!(story.events().iter().any(learns), "{:?}", story.events());
-    story.local(|local| local.usable = 1 << NUMBER);
+    story.local(|local| local.usable = NUMBER.bit());
     assert_eq!(story.takes(), [Cause::Ready]);
 
     let mut story = starts();
@@ -77,14 +79,14 @@ fn it_is_served_once_the_others_connections_are_known_or_after_a_while() {
 #[test]
 fn without_a_server_it_goes_and_with_one_it_comes_back() {
     let mut story = serves();
-    story.local(|local| local.usable = 1 << (NUMBER + 1));
+    story.local(|local| local.usable = NUMBER.bit() << 1);
     assert_eq!((story.releases(), story.role()), (vec![Cause::NoServer], Role::Releasing));
     story.pass(WAIT + 100);
     assert_eq!(story.role(), Role::Releasing, "it forwards on, as it should");
     story.input(Input::ReleaseDone { group: GROUP });
     assert_eq!(story.role(), Role::Fault);
     story.pass(5000);
-    story.local(|local| local.usable = 1 << NUMBER);
+    story.local(|local| local.usable = NUMBER.bit());
     story.pass(200);
     assert_eq!(story.takes(), [Cause::Ready]);
 }

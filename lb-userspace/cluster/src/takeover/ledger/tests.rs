@@ -40,7 +40,7 @@ fn group(numbers: std::ops::Range<u32>) -> Vips {
 }
 
 fn numbered(groups: &[Vips]) -> BTreeMap<GroupNumber, Vips> {
-    (0..).zip(groups.iter().cloned()).collect()
+    (0..).map(GroupNumber).zip(groups.iter().cloned()).collect()
 }
 
 impl Bench {
@@ -159,16 +159,16 @@ fn put_back(events: &[Event]) -> Vec<IpAddr> {
 #[test]
 fn a_group_is_taken_with_one_request_for_each_address_and_released_with_one_list() {
     let mut bench = Bench::with(&[group(0..3000)]);
-    bench.ledger.take(0);
+    bench.ledger.take(GroupNumber(0));
     let events = bench.run();
-    assert_eq!(outcomes(&events), [Outcome::Taken(0)]);
+    assert_eq!(outcomes(&events), [Outcome::Taken(GroupNumber(0))]);
     assert_eq!(events.iter().filter(|event| matches!(event, Event::Held(_))).count(), 3000);
     assert!(bench.has(0..3000));
     assert_eq!(bench.asked.len(), 3000 + 1, "and a route");
 
     bench.asked.clear();
-    bench.ledger.release(0);
-    assert_eq!(outcomes(&bench.run()), [Outcome::Released(0)]);
+    bench.ledger.release(GroupNumber(0));
+    assert_eq!(outcomes(&bench.run()), [Outcome::Released(GroupNumber(0))]);
     assert!(bench.present.is_empty() && bench.routes.is_empty());
     assert_eq!(bench.asked.len(), 3000 + 2, "and a list and the route");
 }
@@ -176,19 +176,19 @@ fn a_group_is_taken_with_one_request_for_each_address_and_released_with_one_list
 #[test]
 fn a_small_group_is_taken_while_a_large_one_is_released() {
     let mut bench = Bench::with(&[group(0..3000), group(3000..3001)]);
-    bench.ledger.take(0);
+    bench.ledger.take(GroupNumber(0));
     bench.run();
-    bench.ledger.release(0);
+    bench.ledger.release(GroupNumber(0));
     assert!(bench.step(), "the list");
-    bench.ledger.take(1);
+    bench.ledger.take(GroupNumber(1));
     let mut steps = 0;
     while outcomes(&bench.events).is_empty() {
         assert!(bench.step());
         steps += 1;
     }
-    assert_eq!(outcomes(&bench.events), [Outcome::Taken(1)]);
+    assert_eq!(outcomes(&bench.events), [Outcome::Taken(GroupNumber(1))]);
     assert!(steps <= REQUESTS + 2, "after {steps} requests");
-    assert_eq!(outcomes(&bench.run()), [Outcome::Taken(1), Outcome::Released(0)]);
+    assert_eq!(outcomes(&bench.run()), [Outcome::Taken(GroupNumber(1)), Outcome::Released(GroupNumber(0))]);
     assert!(bench.has(3000..3001));
 }
 
@@ -196,10 +196,10 @@ fn a_small_group_is_taken_while_a_large_one_is_released() {
 fn many_groups_that_are_released_at_once_are_listed_once() {
     let groups: Vec<Vips> = (0..200).map(|number| group(number * 10..number * 10 + 10)).collect();
     let mut bench = Bench::with(&groups);
-    (0..200).for_each(|number| bench.ledger.take(number));
+    (0..200).for_each(|number| bench.ledger.take(GroupNumber(number)));
     bench.run();
     bench.asked.clear();
-    (0..200).for_each(|number| bench.ledger.release(number));
+    (0..200).for_each(|number| bench.ledger.release(GroupNumber(number)));
     assert_eq!(outcomes(&bench.run()).len(), 200);
     assert!(bench.present.is_empty());
     assert_eq!(bench.asked.iter().filter(|request| **request == Request::List).count(), 1);
@@ -209,10 +209,13 @@ fn many_groups_that_are_released_at_once_are_listed_once() {
 fn a_take_over_that_fails_half_way_is_undone_and_says_why() {
     let mut bench = Bench::with(&[group(0..100), group(100..101)]);
     bench.refused.insert(vip(70));
-    bench.ledger.take(1);
-    bench.ledger.take(0);
+    bench.ledger.take(GroupNumber(1));
+    bench.ledger.take(GroupNumber(0));
     let events = bench.run();
-    assert_eq!(outcomes(&events), [Outcome::Taken(1), Outcome::Failed(0, "no room".to_owned())]);
+    assert_eq!(
+        outcomes(&events),
+        [Outcome::Taken(GroupNumber(1)), Outcome::Failed(GroupNumber(0), "no room".to_owned())]
+    );
     assert!(bench.has(100..101));
     assert!(bench.asked.len() < 250, "what follows the failure is not tried");
 }
@@ -220,29 +223,29 @@ fn a_take_over_that_fails_half_way_is_undone_and_says_why() {
 #[test]
 fn a_release_comes_into_a_take_over_and_is_all_that_is_told() {
     let mut bench = Bench::with(&[group(0..100)]);
-    bench.ledger.take(0);
+    bench.ledger.take(GroupNumber(0));
     (0..40).for_each(|_| assert!(bench.step()));
-    bench.ledger.release(0);
-    assert_eq!(outcomes(&bench.run()), [Outcome::Released(0)]);
+    bench.ledger.release(GroupNumber(0));
+    assert_eq!(outcomes(&bench.run()), [Outcome::Released(GroupNumber(0))]);
     assert!(bench.present.is_empty());
 }
 
 #[test]
 fn a_group_that_is_wanted_back_while_it_is_released_comes_back_after_that() {
     let mut bench = Bench::with(&[group(0..100)]);
-    bench.ledger.take(0);
+    bench.ledger.take(GroupNumber(0));
     bench.run();
-    bench.ledger.release(0);
+    bench.ledger.release(GroupNumber(0));
     (0..40).for_each(|_| assert!(bench.step()));
-    bench.ledger.take(0);
-    assert_eq!(outcomes(&bench.run()), [Outcome::Released(0), Outcome::Taken(0)]);
+    bench.ledger.take(GroupNumber(0));
+    assert_eq!(outcomes(&bench.run()), [Outcome::Released(GroupNumber(0)), Outcome::Taken(GroupNumber(0))]);
     assert!(bench.has(0..100));
 
-    bench.ledger.release(0);
+    bench.ledger.release(GroupNumber(0));
     bench.step();
-    bench.ledger.take(0);
-    bench.ledger.release(0);
-    assert_eq!(outcomes(&bench.run()), [Outcome::Released(0)], "the last word counts");
+    bench.ledger.take(GroupNumber(0));
+    bench.ledger.release(GroupNumber(0));
+    assert_eq!(outcomes(&bench.run()), [Outcome::Released(GroupNumber(0))], "the last word counts");
     assert!(bench.present.is_empty());
 }
 
@@ -253,7 +256,7 @@ fn what_an_earlier_life_has_left_is_released_too() {
     bench.add_by_hand(Form::with(vip(0), 16, false));
     bench.add_by_hand(Form::with(vip(0), 24, false));
     bench.routes.insert(Network::of(Ipv4Addr::new(10, 8, 0, 0), 16));
-    bench.ledger.release(0);
+    bench.ledger.release(GroupNumber(0));
     bench.run();
     assert!(bench.present.is_empty() && bench.routes.is_empty());
 }
@@ -280,7 +283,7 @@ fn a_vip_is_hidden_from_the_choice_of_sources_while_there_is_no_other_address() 
     let own = Form::with(Ipv4Addr::new(10, 8, 200, 5).into(), 16, false);
     bench.add_by_hand(own.clone());
     bench.ledger.added(&own);
-    bench.ledger.take(0);
+    bench.ledger.take(GroupNumber(0));
     bench.run();
     bench.remove_by_hand(own.address);
     bench.remove_by_hand(vip(0));
@@ -300,7 +303,7 @@ fn a_vip_is_hidden_from_the_choice_of_sources_while_there_is_no_other_address() 
 #[test]
 fn a_reload_takes_what_is_new_and_gives_up_what_is_gone() {
     let mut bench = Bench::with(&[group(0..10)]);
-    bench.ledger.take(0);
+    bench.ledger.take(GroupNumber(0));
     bench.run();
     bench.ledger.set_groups(numbered(&[group(5..15)]), false);
     let events = bench.run();
@@ -321,17 +324,17 @@ fn a_reload_takes_what_is_new_and_gives_up_what_is_gone() {
 #[test]
 fn a_reload_comes_into_a_take_over() {
     let mut bench = Bench::with(&[group(0..100)]);
-    bench.ledger.take(0);
+    bench.ledger.take(GroupNumber(0));
     (0..40).for_each(|_| assert!(bench.step()));
     bench.ledger.set_groups(numbered(&[group(50..150)]), false);
-    assert_eq!(outcomes(&bench.run()), [Outcome::Taken(0)]);
+    assert_eq!(outcomes(&bench.run()), [Outcome::Taken(GroupNumber(0))]);
     assert!(bench.has(50..150));
 }
 
 #[test]
 fn what_others_remove_is_put_back_and_told_once() {
     let mut bench = Bench::with(&[group(0..3000)]);
-    bench.ledger.take(0);
+    bench.ledger.take(GroupNumber(0));
     bench.run();
     (0..3000).for_each(|number| bench.remove_by_hand(vip(number)));
     let events = bench.run();
@@ -348,7 +351,7 @@ fn what_others_remove_is_put_back_and_told_once() {
 #[test]
 fn a_change_that_was_not_told_is_found_by_looking() {
     let mut bench = Bench::with(&[group(0..10)]);
-    bench.ledger.take(0);
+    bench.ledger.take(GroupNumber(0));
     bench.run();
     bench.present.remove(&vip(3));
     bench.ledger.recheck(true);
@@ -360,7 +363,7 @@ fn a_change_that_was_not_told_is_found_by_looking() {
 #[test]
 fn a_remover_that_goes_on_is_answered_less_and_less_often() {
     let mut bench = Bench::with(&[group(0..1)]);
-    bench.ledger.take(0);
+    bench.ledger.take(GroupNumber(0));
     bench.run();
     let mut rounds = 0;
     let begin = bench.now;
@@ -386,12 +389,12 @@ fn a_remover_that_goes_on_is_answered_less_and_less_often() {
 #[test]
 fn what_cannot_be_put_back_is_told_and_tried_again() {
     let mut bench = Bench::with(&[group(0..2)]);
-    bench.ledger.take(0);
+    bench.ledger.take(GroupNumber(0));
     bench.run();
     bench.refused.insert(vip(1));
     bench.remove_by_hand(vip(1));
     let events = bench.run();
-    assert_eq!(outcomes(&events), [Outcome::Failed(0, "no room".to_owned())]);
+    assert_eq!(outcomes(&events), [Outcome::Failed(GroupNumber(0), "no room".to_owned())]);
     assert!(events.contains(&Event::Lost(vip(1))));
     bench.refused.clear();
     bench.now += RETRY;
@@ -407,15 +410,15 @@ fn networks_that_nothing_else_leads_to_have_a_route() {
     let mut bench = Bench::with(&[group(0..2), group(2..4)]);
     bench.add_by_hand(own.clone());
     bench.ledger.added(&own);
-    bench.ledger.take(0);
+    bench.ledger.take(GroupNumber(0));
     bench.run();
     assert!(bench.routes.is_empty(), "by the director's own address");
     bench.remove_by_hand(own.address);
     bench.run();
     assert_eq!(bench.routes, [network].into());
-    bench.ledger.take(1);
+    bench.ledger.take(GroupNumber(1));
     bench.run();
-    bench.ledger.release(0);
+    bench.ledger.release(GroupNumber(0));
     bench.run();
     assert_eq!(bench.routes, [network].into(), "the other group needs it");
     // The kernel has forgotten it with the link.
@@ -432,8 +435,8 @@ fn networks_that_nothing_else_leads_to_have_a_route() {
 #[test]
 fn the_end_gives_everything_up_and_tells_nobody() {
     let mut bench = Bench::with(&[group(0..10), group(10..20), group(20..30)]);
-    bench.ledger.take(0);
-    bench.ledger.take(2);
+    bench.ledger.take(GroupNumber(0));
+    bench.ledger.take(GroupNumber(2));
     bench.run();
     bench.ledger.end();
     assert_eq!(outcomes(&bench.run()), []);

@@ -7,7 +7,7 @@ use super::*;
 use crate::takeover::vip_device::{self, Orders, VipDevices};
 
 const DEVICE: &str = "lb-any";
-const NUMBER: GroupNumber = 3;
+const NUMBER: GroupNumber = GroupNumber(3);
 const BOTH: [(&str, u8); 2] = [("192.0.2.53", 32), ("2001:db8::53", 128)];
 
 fn dns(vips: &[(&str, u8)], withdraw_wait: Duration) -> Group {

@@ -283,7 +283,7 @@ fn c1_servers_of_a_service_that_left_keep_what_they_have_and_nobody_takes_new() 
     assert_eq!((server.usable, server.weight, server.mac), (true, 0, Some(MAC)));
 }
 
-fn group(number: u8, addresses: &[IpAddr]) -> Group {
+fn group(number: GroupNumber, addresses: &[IpAddr]) -> Group {
     Group {
         number,
         name: "group".to_owned(),
@@ -320,10 +320,10 @@ fn a_service_is_under_the_lease_of_the_group_that_holds_its_vip() {
     let mut config = config(&service);
     let group_of = |config: &Config| state(config, &UP).services[&service.key].settings.group;
     assert_eq!(group_of(&config), None);
-    config.groups = vec![group(0, &[WWW1]), group(1, &[WWW2, service.key.vip])];
-    assert_eq!(group_of(&config), Some(1));
-    let vips = Vec::from_iter(lb_model::vips(&config.groups));
+    config.groups = vec![group(GroupNumber(0), &[WWW1]), group(GroupNumber(1), &[WWW2, service.key.vip])];
+    assert_eq!(group_of(&config), Some(GroupNumber(1)));
+    let vips = Vec::from_iter(lb_model::vips(&config.groups).map(|(vip, group)| (vip, group.0)));
     assert_eq!(vips, [(WWW1, 0), (WWW2, 1), (service.key.vip, 1)]);
     config.groups.remove(0);
-    assert_eq!(group_of(&config), Some(1), "its number stays");
+    assert_eq!(group_of(&config), Some(GroupNumber(1)), "its number stays");
 }

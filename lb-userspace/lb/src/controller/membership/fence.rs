@@ -12,10 +12,10 @@ pub(super) fn fence(cluster: &Cluster, findings: &Findings) -> Option<Fence> {
     let findings = findings.clone();
     let command = cluster.fence.clone()?;
     let nodes: Vec<String> = cluster.nodes.iter().map(|node| node.name.clone()).collect();
-    let me = nodes.get(usize::from(cluster.me)).cloned().unwrap_or_default();
+    let me = nodes.get(cluster.me.index()).cloned().unwrap_or_default();
     // Called on the heartbeat thread; what it returns runs on the holder's.
     Some(Box::new(move |node, group| {
-        let node = nodes.get(usize::from(node.0)).cloned().unwrap_or_default();
+        let node = nodes.get(node.index()).cloned().unwrap_or_default();
         let group = group.to_owned();
         let (command, me, findings) = (command.clone(), me.clone(), findings.clone());
         Box::pin(async move {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, bail};
-use lb_model::ids::{GroupId, MAX_GROUPS};
+use lb_model::ids::{GroupId, GroupNumber, MAX_GROUPS};
 use lb_model::{Group, GroupKind};
 
 /// The configuration's groups, and those that left it and are not given up yet: their names and
@@ -27,8 +27,8 @@ impl Groups {
     /// while `lb` runs.
     pub(super) fn number(&self, new: &mut [Group]) -> Result<()> {
         self.stay_with_their_vips(new)?;
-        let taken: BTreeSet<u8> = self.0.iter().map(|group| group.number).collect();
-        let numbers = (0..=u8::MAX).take(MAX_GROUPS);
+        let taken: BTreeSet<GroupNumber> = self.0.iter().map(|group| group.number).collect();
+        let numbers = (0..=u8::MAX).map(GroupNumber).take(MAX_GROUPS);
         let mut free = numbers.filter(|number| !taken.contains(number));
         for group in new {
             group.number = match self.get(group.id()) {
@@ -104,25 +104,26 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use lb_model::ids::NodeId;
     use lb_model::{Anycast, Failback, GroupVip};
 
     fn group(name: &str, vip: u8) -> Group {
         let address = [192, 0, 2, vip].into();
         Group {
-            number: 0,
+            number: GroupNumber(0),
             name: name.to_owned(),
             vips: vec![GroupVip { address, prefix: 24 }],
             interface: None,
             label: None,
             refresh: Duration::ZERO,
-            nodes: vec![0, 1],
+            nodes: [0, 1].map(NodeId).into(),
             failback: Failback::Manual,
             kind: GroupKind::Failover,
         }
     }
 
     fn numbers(groups: &[Group]) -> Vec<(&str, u8)> {
-        groups.iter().map(|group| (&*group.name, group.number)).collect()
+        groups.iter().map(|group| (&*group.name, group.number.0)).collect()
     }
 
     #[test]
@@ -151,7 +152,7 @@ mod tests {
             text.starts_with("VIP 192.0.2.1 moves from group web to group www: take it out of web first"),
             "{text}"
         );
-        let other_nodes = Group { nodes: vec![1, 0], ..group("web", 1) };
+        let other_nodes = Group { nodes: [1, 0].map(NodeId).into(), ..group("web", 1) };
         let text = refused(&mut [other_nodes, group("mail", 2)]);
         assert_eq!(text, "group web: `nodes` cannot change while lb runs in a cluster; restart it");
         let failback = Failback::Auto { delay: Duration::ZERO };
@@ -167,8 +168,9 @@ mod tests {
 
     #[test]
     fn a6_there_are_not_more_than_there_are_leases() {
-        let many: Vec<Group> =
-            (0..32).map(|number| Group { number, ..group(&format!("g{number}"), number) }).collect();
+        let many: Vec<Group> = (0..32)
+            .map(|number| Group { number: GroupNumber(number), ..group(&format!("g{number}"), number) })
+            .collect();
         let groups = Groups::new(&many);
         let error = groups.number(&mut [group("new", 99)]).expect_err("none is free");
         assert!(error.to_string().starts_with("group new: there are 32 groups"), "{error:#}");

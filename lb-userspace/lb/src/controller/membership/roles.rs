@@ -9,7 +9,7 @@ use lb_cluster::machine::Cause;
 use lb_cluster::message::Role;
 use lb_cluster::words;
 use lb_model::Group;
-use lb_model::ids::{GroupId, NodeId};
+use lb_model::ids::GroupId;
 use lb_system::command::environment;
 use lb_system::vital_signs::Pulse;
 
@@ -74,7 +74,7 @@ impl Clustered {
     pub(super) fn role_changed(&mut self, group: GroupId, to: Role, cause: &Cause) {
         let (text, node) = {
             let names = self.names();
-            (words::cause(cause, names), names.node(NodeId(self.cluster.me)))
+            (words::cause(cause, names), names.node(self.cluster.me))
         };
         let (Some(here), Some(config)) = (self.roles.get_mut(&group), self.groups.get(group)) else { return };
         here.since = Instant::now();

@@ -46,8 +46,8 @@ impl Membership {
             holder: snapshot.holder.map(|node| names.node(node)),
             // Of one that every node serves this one is to serve it.
             preferred: match group.anycast() {
-                Some(_) => names.node(NodeId(clustered.cluster.me)),
-                None => group.nodes.first().map(|&node| names.node(NodeId(node))).unwrap_or_default(),
+                Some(_) => names.node(clustered.cluster.me),
+                None => group.nodes.first().map(|&node| names.node(node)).unwrap_or_default(),
             },
             has_successor: snapshot.has_successor,
             serves_on: snapshot.serves_on,
@@ -55,7 +55,7 @@ impl Membership {
         });
         Some(ClusterStatus {
             name: clustered.cluster.name.clone(),
-            node: names.node(NodeId(clustered.cluster.me)),
+            node: names.node(clustered.cluster.me),
             nodes: nodes.collect(),
             groups: groups.collect(),
             sync: clustered

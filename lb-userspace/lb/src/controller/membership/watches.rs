@@ -7,6 +7,7 @@ use anyhow::Result;
 use lb_api::findings::Findings;
 use lb_cluster::takeover::segments::{Orders, Station};
 use lb_common::mac::Mac;
+use lb_model::ids::GroupNumber;
 use lb_model::lease::Leases;
 use lb_model::{Config, Group};
 use lb_net::segment::claimant::Machines;
@@ -46,7 +47,7 @@ pub(super) async fn watch_segments(
 /// The VIPs that are on the interface with this place in `Config::interfaces`, each with the number
 /// of its group. Those of groups of `kind: anycast` are on none: whoever answers for them on the
 /// segment takes nothing away, for clients' packets come by routers.
-pub(super) fn vips_on(config: &Config, segment: usize) -> HashMap<IpAddr, u8> {
+pub(super) fn vips_on(config: &Config, segment: usize) -> HashMap<IpAddr, GroupNumber> {
     let here = |group: &&Group| group.anycast().is_none() && config.segment_of(group) == segment;
     let groups = config.groups.iter().filter(here);
     groups.flat_map(|group| group.vips.iter().map(|vip| (vip.address, group.number))).collect()
@@ -54,7 +55,7 @@ pub(super) fn vips_on(config: &Config, segment: usize) -> HashMap<IpAddr, u8> {
 
 /// Of several directors one that meets a rival lets the cluster's rules decide.
 pub(super) fn respond(
-    conflict: impl Fn(u8, Mac) + Clone + Send,
+    conflict: impl Fn(GroupNumber, Mac) + Clone + Send,
     orders: Orders,
 ) -> impl Fn(Response) + Clone + Send {
     move |response| match response {

@@ -137,10 +137,13 @@ async fn a_flood_of_conflicts_is_answered_at_a_pace() {
 #[tokio::test(start_paused = true)]
 async fn each_vip_that_is_held_has_its_turn() {
     let v6 = |host: u8| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(host)]);
-    let vips: HashMap<IpAddr, u8> = (0..128)
-        .flat_map(|host| [([10, 0, 0, host].into(), 0), (v6(host), 0), ([10, 0, 1, host].into(), 1)])
+    let [held, other] = [0, 1].map(GroupNumber);
+    let vips: HashMap<IpAddr, GroupNumber> = (0..128)
+        .flat_map(|host| {
+            [([10, 0, 0, host].into(), held), (v6(host), held), ([10, 0, 1, host].into(), other)]
+        })
         .collect();
-    let holds = |group: u8| group == 0;
+    let holds = |group| group == held;
     let mut questions = Questions::default();
     let start = Instant::now();
     let asked: Vec<usize> =
