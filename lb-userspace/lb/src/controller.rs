@@ -8,26 +8,28 @@
 //! - `runtime`: the runtime state of servers and services; in it `reach` (MACs, and which servers
 //!   are gone), `draining`, `ways` (by which interface and which route), `clients`
 //!   (the ways back to clients)
-//! - `forwarder`: the data path; in it `accounts`, what departed servers have carried
-//! - `interface`: the program attached, native or generic; `ingresses`: on further interfaces;
-//!   [`instance`]: one `lb` per interface
-//! - `checks`: of servers; in it `vip_checks`, what checks through the VIP need, and `probing`,
-//!   checks that operators ask for
+//! - `program`: the XDP program. In it `forwarder`: the data path, with `accounts`, what departed
+//!   servers have carried; `interface`: where it is attached, native or generic; `ingresses`:
+//!   further interfaces; `throttle`: how soon the maps follow the runtime state. [`instance`]: one
+//!   `lb` per interface
+//! - `network`: who is to be on the segment; in it `neighbourhood` (MACs), and routes
+//! - `workers`: threads that follow the configuration. In it `checks`: of servers, with
+//!   `vip_checks`, what checks through the VIP need, and `probing`, checks that operators ask for
 //! - `membership`: alone, or one of several directors; in it `synchronisation`: connections that
 //!   the other directors know, too
-//! - `notifications`: events, findings and hooks
+//! - `announcer`: who hears of what happens; in it `notifications`: events, findings and hooks
 //! - `inspections`: what is wrong around the director; in it `topology` (machines that are director
 //!   and server, or server and gateway), `checksums` (those that native mode forwards unfinished)
 //!   and [`sources`] (which no VIP may be), with [`placement`] (on which interface VIPs are)
-//! - `config_file`: the file, with `files` (notices changes) and `writers` (whether somebody still
-//!   writes to it)
-//! - `standing`: what operators have ordered for servers on all directors; `maintenance`: servers
-//!   that they keep out on this one
-//! - `overlay`: what operators change at run time
-//! - `tracer`: packets told one by one, for `lb trace`; `connections`: entries of the connection
-//!   table, for `lb connections`; `top_clients`: who has most of them; `table_walk`: over the
-//!   table, for both; `prefix`: clients that operators ask for
-//! - `throttle`: how soon the maps follow the runtime state
+//! - `origin`: where the configuration comes from. In it `config_file`: the file, with `files`
+//!   (notices changes) and `writers` (whether somebody still writes to it); `overlay`: what
+//!   operators change at run time
+//! - `operators`: what they want of servers. In it `standing`: orders that hold on all directors;
+//!   `maintenance`: servers that they keep out on this one
+//! - `viewers`: who looks on. In it `tracer`: packets told one by one, for `lb trace`;
+//!   `connections`: entries of the connection table, for `lb connections`; `top_clients`: who has
+//!   most of them; `table_walk`: over the table, for both; `prefix`: clients that operators ask for
+//! - `lifecycle`: since when the director lives, and whether it leaves
 //!
 //! What the controller does with them:
 //!
@@ -42,6 +44,7 @@
 //!   configuration by their MACs
 
 mod accounts;
+mod announcer;
 mod checks;
 mod checksums;
 mod clients;
@@ -60,16 +63,21 @@ mod inputs;
 mod inspections;
 pub(crate) mod instance;
 mod interface;
+mod lifecycle;
 mod lives;
 mod maintenance;
 pub(crate) mod masq;
 mod membership;
 mod neighbourhood;
+mod network;
 mod notifications;
+mod operators;
+mod origin;
 mod overlay;
 pub(crate) mod placement;
 mod prefix;
 mod probing;
+mod program;
 mod reach;
 mod release;
 mod reload;
@@ -89,16 +97,16 @@ mod throttle;
 mod top_clients;
 mod topology;
 mod tracer;
+mod viewers;
 mod vip_checks;
 mod ways;
+mod workers;
 mod writers;
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
-use lb_alerts::Alerts;
 use lb_api::findings::Kind;
 use lb_cluster::member::driver::{Report, Told};
 use lb_common::mac::Mac;
@@ -107,35 +115,28 @@ use lb_health::Verdict;
 use lb_health::server::Machine;
 use lb_model::{Config, ServiceKey, XdpMode};
 use lb_net::neighbours;
-use lb_net::routes::{self, Routes};
-use lb_system::worker::Worker;
+use lb_net::routes;
 
+use self::announcer::Announcer;
 use self::checks::Checks;
-use self::config_file::ConfigFile;
-use self::connections::Listings;
 use self::files::FileChange;
-use self::forwarder::Forwarder;
-use self::ingresses::Ingresses;
 use self::inputs::{Inputs, Observation};
 use self::inspections::Inspections;
-use self::interface::{Interface, ModeChange};
+use self::interface::ModeChange;
+use self::lifecycle::Lifecycle;
 use self::lives::End;
 pub(crate) use self::lives::run;
-use self::maintenance::Maintenance;
 use self::membership::{ClusterInput, Membership};
-use self::neighbourhood::Neighbourhood;
-use self::notifications::Notifier;
-use self::overlay::Overlay;
+use self::network::Network;
+use self::operators::Operators;
+use self::origin::Origin;
+use self::program::Program;
 pub(crate) use self::release::release;
 use self::runtime::{Notification, Runtime};
-use self::service_manager::ServiceManager;
-use self::standing::Standing;
-use self::stop::{Leaving, Signals};
-use self::throttle::Throttle;
-use self::tracer::Tracer;
+use self::stop::Signals;
+use self::viewers::Viewers;
 use self::vip_checks::Needs;
-use crate::confinement::Confinement;
-use crate::sorry::Sorry;
+use self::workers::Workers;
 
 /// How often the controller looks after what nobody reports: purged servers, drained servers, the
 /// file.
@@ -143,35 +144,19 @@ const HOUSEKEEPING: Duration = Duration::from_millis(250);
 
 /// The running director.
 pub(crate) struct Controller {
+    /// In force.
     config: Config,
-    config_file: ConfigFile,
-    started: Instant,
-    /// Set once it stops.
-    leaving: Option<Leaving>,
-    interface: Interface,
-    ingresses: Ingresses,
-    forwarder: Forwarder,
-    throttle: Throttle,
+    origin: Origin,
+    operators: Operators,
+    lifecycle: Lifecycle,
+    program: Program,
     runtime: Runtime,
-    checks: Checks,
-    neighbours: Neighbourhood,
-    routes: Routes,
-    /// Servers of direct routing, fallbacks and nodes, which must be on the segment.
-    segment: BTreeSet<IpAddr>,
+    workers: Workers,
+    network: Network,
     membership: Membership,
     inspections: Inspections,
-    notifier: Notifier,
-    alerts: Alerts,
-    maintenance: Maintenance,
-    standing: Standing,
-    sorry: Sorry,
-    tracer: Tracer,
-    listings: Listings,
-    overlay: Overlay,
-    service_manager: ServiceManager,
-    /// The thread of the page and the HTTP API.
-    _web: Option<Worker>,
-    confinement: Confinement,
+    announcer: Announcer,
+    viewers: Viewers,
 }
 
 impl Controller {
@@ -186,8 +171,8 @@ impl Controller {
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
-                    stop::Told::Stop(signal) => self.request_stop(signal),
-                    stop::Told::Reload => drop(self.reload("SIGHUP")),
+                    stop::Signal::Stop(signal) => self.request_stop(signal),
+                    stop::Signal::Reload => drop(self.reload("SIGHUP")),
                 },
                 observation = inputs.observations.next() => {
                     self.observe(observation);
@@ -196,12 +181,12 @@ impl Controller {
                     }
                     self.plan_refresh();
                 }
-                () = self.throttle.due() => self.refresh(),
+                () = self.program.throttle.due() => self.refresh(),
                 Some(input) = inputs.cluster.recv() => self.receive(input),
                 Some(request) = inputs.requests.recv() => self.answer(request).await,
                 _ = housekeeping.tick() => self.keep_house(),
-                _ = trace_polls.tick(), if self.tracer.is_on() => self.poll_trace(),
-                _ = stop_polls.tick(), if self.leaving.is_some() => if self.has_left().await {
+                _ = trace_polls.tick(), if self.viewers.tracer.is_on() => self.poll_trace(),
+                _ = stop_polls.tick(), if self.lifecycle.is_leaving() => if self.has_left().await {
                     break;
                 },
             }
@@ -216,7 +201,7 @@ impl Controller {
     fn observe(&mut self, observation: Observation) {
         match observation {
             Observation::Verdict(verdict) => self.verdict(verdict),
-            Observation::Neighbour(interface, event) if interface == self.interface.index() => {
+            Observation::Neighbour(interface, event) if interface == self.program.interface.index() => {
                 self.neighbour(event);
             }
             Observation::Neighbour(interface, event) => self.neighbour_elsewhere(interface, event),
@@ -231,16 +216,16 @@ impl Controller {
     fn verdict(&mut self, verdict: Verdict) {
         if verdict.reason.is_some() {
             // It may have another MAC now, which the kernel would notice only half a minute later.
-            self.neighbours.verify(verdict.server);
+            self.network.verify(verdict.server);
         }
-        let notifications = self.runtime.verdict(verdict, self.started.elapsed());
+        let notifications = self.runtime.verdict(verdict, self.lifecycle.age());
         self.notify(notifications);
     }
 
     /// Has the kernel ask whether the hosts of silent nodes are still there.
     fn verify_silent_nodes(&mut self) {
         for address in self.membership.silent_nodes() {
-            self.neighbours.verify(address);
+            self.network.verify(address);
         }
     }
 
@@ -248,23 +233,22 @@ impl Controller {
         if let neighbours::Event::Neighbour(address, mac) = &event {
             if let Some(mac) = mac
                 && let Some(directors) = self.inspections.director_is_at(*address, *mac, &self.config)
-                && let Err(error) = self.forwarder.set_directors(directors)
+                && let Err(error) = self.program.forwarder.set_directors(directors)
             {
-                self.forwarder.note_failure(&error);
+                self.program.forwarder.note_failure(&error);
             }
             self.membership.set_node_mac(*address, *mac);
         }
         match event {
             neighbours::Event::Neighbour(address, mac) => {
-                let behind = self.runtime.ways.set_mac(self.interface.index(), address, mac);
+                let behind = self.runtime.ways.set_mac(self.program.interface.index(), address, mac);
                 self.runtime.set_client_hop(address, mac);
                 // A server with a tunnel has the MAC of its next hop, which may be itself.
                 let itself = (!self.runtime.ways.is_elsewhere(address)).then_some(address);
                 behind.into_iter().chain(itself).for_each(|server| self.set_mac(server, mac));
             }
             neighbours::Event::Interface { mac, up } => {
-                self.interface.set_mac(mac);
-                self.forwarder.set_mac(mac);
+                self.program.set_mac(mac);
                 self.membership.set_mac(0, mac);
                 self.membership.set_readiness(|readiness| readiness.link = up);
                 self.follow_vip_checks();
@@ -282,11 +266,8 @@ impl Controller {
                 behind.into_iter().for_each(|server| self.set_mac(server, mac));
             }
             neighbours::Event::Interface { mac, up: _ } => {
-                if let Some(place) = self.ingresses.set_mac(interface, mac) {
+                if let Some(place) = self.program.set_mac_of_ingress(interface, mac) {
                     self.membership.set_mac(place, mac);
-                    if let Err(error) = self.ingresses.tell(self.interface.index(), &mut self.forwarder) {
-                        self.forwarder.note_failure(&error);
-                    }
                 }
             }
             neighbours::Event::InterfaceGone => {}
@@ -294,7 +275,7 @@ impl Controller {
     }
 
     fn set_mac(&mut self, address: IpAddr, mac: Option<Mac>) {
-        let (before, notifications) = self.runtime.set_mac(address, mac, self.started.elapsed());
+        let (before, notifications) = self.runtime.set_mac(address, mac, self.lifecycle.age());
         match mac {
             Some(mac) if before != Some(mac) => {
                 tracing::info!("{address} is at {mac}");
@@ -321,7 +302,7 @@ impl Controller {
             let interface = neighbourhood::name(route.exit.interface);
             tracing::info!("{server} is reached by way of {} on {interface}", route.next_hop);
         }
-        self.routes.want_table(self.runtime.ways.translated());
+        self.network.want_table(self.runtime.ways.translated());
         self.want_neighbours();
         if let Some(mac) = mac {
             self.set_mac(server, mac);
@@ -331,50 +312,49 @@ impl Controller {
     /// Has the maps brought to what is known now, if that is not what they hold.
     fn plan_refresh(&mut self) {
         if self.runtime.take_changed() {
-            self.throttle.request();
+            self.program.throttle.request();
         }
     }
 
     /// Brings the maps to what is known now.
     fn refresh(&mut self) {
         let before_work = throttle::worked();
-        let notifications = self.runtime.count(&self.config.services, self.started.elapsed());
+        let notifications = self.runtime.count(&self.config.services, self.lifecycle.age());
         self.notify(notifications);
-        let before = self.forwarder.apply(desired::state(&self.config, &self.runtime));
-        if before != *self.forwarder.applied() {
-            self.membership.set_servers(&self.forwarder, &self.config.groups);
+        let before = self.program.forwarder.apply(desired::state(&self.config, &self.runtime));
+        if before != *self.program.forwarder.applied() {
+            self.membership.set_servers(&self.program.forwarder, &self.config.groups);
         }
-        self.forwarder.set_routes(self.runtime.clients.take_changed());
+        self.program.forwarder.set_routes(self.runtime.clients.take_changed());
         let records = report::changes_in_service(
             &before,
-            self.forwarder.applied(),
+            self.program.forwarder.applied(),
             &self.config,
             |service, address| self.runtime.server(&service, address).and_then(Machine::reason),
         );
-        records.into_iter().for_each(|record| self.notifier.record(record));
-        self.notifier.publish_fallbacks(&self.config.services, self.forwarder.applied());
-        let Self { config, runtime, forwarder, interface, ingresses, checks, notifier, .. } = self;
-        let findings = notifier.findings();
-        checks.publish_stations(&Needs { config, runtime, forwarder, interface, ingresses, findings });
-        self.inspections.check_own_vips(&self.config, &self.runtime, &self.forwarder);
-        let main = self.ingresses.is_any_native().then(|| self.interface.index());
-        self.inspections.follow_exits(&self.runtime.ways, main, self.interface.mode());
+        self.announcer.record_all(records);
+        self.announcer.notifier.publish_fallbacks(&self.config.services, self.program.forwarder.applied());
+        let (checks, needs) = self.checks_and_needs();
+        checks.publish_stations(&needs);
+        self.inspections.check_own_vips(&self.config, &self.runtime, &self.program.forwarder);
+        let main = self.program.ingresses.is_any_native().then(|| self.program.interface.index());
+        self.inspections.follow_exits(&self.runtime.ways, main, self.program.interface.mode());
         let unusable = self.runtime.ways.findings(&self.config);
         for kind in [Kind::TunnelUnusable, Kind::InterfaceUnusable] {
             let of_kind = unusable.iter().filter(|finding| finding.kind == kind);
-            self.notifier.findings().set(kind, of_kind.cloned().collect());
+            self.announcer.findings().set(kind, of_kind.cloned().collect());
         }
         let no_way_back = self.runtime.clients.finding(&self.config);
-        self.notifier.findings().set(Kind::NoWayBack, no_way_back.into_iter().collect());
+        self.announcer.findings().set(Kind::NoWayBack, no_way_back.into_iter().collect());
         // How many servers this director could send clients to.
         let serving = self.runtime.serving();
-        let usable = desired::usable_groups(&self.config.groups, self.forwarder.applied());
+        let usable = desired::usable_groups(&self.config.groups, self.program.forwarder.applied());
         self.membership.set_readiness(|readiness| {
             readiness.servers = serving.try_into().unwrap_or(u16::MAX);
             readiness.usable = usable;
         });
         self.membership.set_machines(stations::machines(&self.config, &self.runtime));
-        self.throttle.done(throttle::worked().saturating_sub(before_work), Instant::now());
+        self.program.throttle.done(throttle::worked().saturating_sub(before_work), Instant::now());
     }
 
     fn keep_house(&mut self) {
@@ -382,47 +362,50 @@ impl Controller {
         if self.membership.has_failed() {
             self.fail(anyhow!("the thread of the heartbeats or the one that holds the VIPs has ended"));
         }
-        let Self { config, runtime, forwarder, .. } = self;
+        let Self { config, runtime, program, .. } = self;
         let services = || config.services.iter().chain(runtime.draining.services());
-        if forwarder.settle_purged(|key| services().any(|service| service.key == *key)) {
+        if program.forwarder.settle_purged(|key| services().any(|service| service.key == *key)) {
             // Their numbers are free for servers that there were none left for.
             self.refresh();
         }
-        let is_idle = |service: &_, address| self.forwarder.is_idle(service, address);
+        let is_idle = |service: &_, address| self.program.forwarder.is_idle(service, address);
         if self.runtime.draining.finish(Instant::now(), is_idle) {
             self.follow_configuration();
         }
-        let full = |service: &ServiceKey, server| self.forwarder.is_full(service, Target::Real(server));
-        self.notifier.publish_full(&self.config.services, full);
+        let full =
+            |service: &ServiceKey, server| self.program.forwarder.is_full(service, Target::Real(server));
+        self.announcer.notifier.publish_full(&self.config.services, full);
         self.poll_maintenance();
-        self.standing.write_later(self.notifier.findings());
-        let notifications = self.runtime.pass_time(self.started.elapsed());
+        self.operators.write_later(self.announcer.findings());
+        let notifications = self.runtime.pass_time(self.lifecycle.age());
         self.notify(notifications);
         self.plan_refresh();
-        self.inspections.check(&self.config, &self.runtime, &self.forwarder, &self.interface);
-        self.notifier.findings().set(Kind::OverlayUnreadable, self.overlay.findings());
-        self.notifier.collect_findings();
+        self.inspections.check(&self.config, &self.runtime, &self.program.forwarder, &self.program.interface);
+        self.announcer.findings().set(Kind::OverlayUnreadable, self.origin.overlay.findings());
+        self.announcer.notifier.collect_findings();
         // With auto, when the far end of a veth has lost its program: nothing gets through any
         // more.
-        if self.config.xdp_mode == XdpMode::Auto && self.leaving.is_none() && self.interface.loses_frames() {
+        if self.config.xdp_mode == XdpMode::Auto
+            && !self.lifecycle.is_leaving()
+            && self.program.interface.loses_frames()
+        {
             self.change_mode("what native mode sends gets lost");
         }
         self.look_after_ingresses();
-        let Self { config, runtime, forwarder, interface, ingresses, checks, notifier, .. } = self;
-        let findings = notifier.findings();
-        checks.retry_vip(Needs { config, runtime, forwarder, interface, ingresses, findings });
+        let (checks, needs) = self.checks_and_needs();
+        checks.retry_vip(needs);
         let keys = self.membership.poll_keys();
-        keys.into_iter().for_each(|record| self.notifier.record(record));
+        self.announcer.record_all(keys);
         self.verify_silent_nodes();
-        if self.interface.is_gone() {
+        if self.program.interface.is_gone() {
             // The kernel's word of it was lost.
             self.interface_gone();
         }
         self.membership.follow_synchronisation();
-        let attached = self.interface.is_attached();
+        let attached = self.program.interface.is_attached();
         self.membership.set_readiness(|readiness| readiness.data_path = attached);
-        match self.config_file.poll(Instant::now()) {
-            _ if self.leaving.is_some() => {}
+        match self.origin.file.poll(Instant::now()) {
+            _ if self.lifecycle.is_leaving() => {}
             FileChange::None => {}
             FileChange::Whole => drop(self.reload("the file changed")),
             FileChange::StillWritten => self.wait_for_writer("the file changed"),
@@ -430,20 +413,20 @@ impl Controller {
     }
 
     fn look_after_ingresses(&mut self) {
-        if self.leaving.is_some() {
+        if self.lifecycle.is_leaving() {
             return;
         }
         if self.config.xdp_mode == XdpMode::Auto {
             self.change_mode_of_ingresses("what native mode sends gets lost", true);
         }
-        if self.ingresses.look(self.notifier.findings()) {
+        if self.program.ingresses.look(self.announcer.findings()) {
             self.interface_back();
         }
     }
 
     fn change_mode_of_ingresses(&mut self, why: &str, lossy: bool) {
-        match self.ingresses.change_mode(&mut self.forwarder, self.config.xdp_mode, why, lossy) {
-            Ok(records) => records.into_iter().for_each(|record| self.notifier.record(record)),
+        match self.program.change_mode_of_ingresses(self.config.xdp_mode, why, lossy) {
+            Ok(records) => self.announcer.record_all(records),
             Err(error) => self.fail(error),
         }
     }
@@ -451,40 +434,49 @@ impl Controller {
     /// Something happened in the cluster.
     fn receive(&mut self, input: ClusterInput) {
         if let ClusterInput::Member(Told { report: Report::Standing(_, orders), .. }) = &input
-            && self.standing.learn(orders.clone(), self.notifier.findings())
+            && self.operators.learn(orders.clone(), self.announcer.findings())
         {
             self.follow_orders();
             self.plan_refresh();
         }
         if let Some(record) = self.membership.receive(input, &self.config.groups) {
-            self.notifier.record(record);
+            self.announcer.record(record);
         }
         self.verify_silent_nodes();
     }
 
     fn notify(&mut self, notifications: Vec<Notification>) {
-        self.notifier.publish(notifications, &self.config.services, &self.runtime);
+        self.announcer.notifier.publish(notifications, &self.config.services, &self.runtime);
     }
 
     fn follow_vip_checks(&mut self) {
-        let Self { config, runtime, forwarder, interface, ingresses, checks, notifier, .. } = self;
-        let findings = notifier.findings();
-        checks.follow_vip(Needs { config, runtime, forwarder, interface, ingresses, findings });
+        let (checks, needs) = self.checks_and_needs();
+        checks.follow_vip(needs);
+    }
+
+    /// The checks, and what those through the VIP take from the other rooms.
+    fn checks_and_needs(&mut self) -> (&mut Checks, Needs<'_>) {
+        let Self { config, runtime, program, workers, announcer, .. } = self;
+        (&mut workers.checks, Needs { config, runtime, program, findings: announcer.findings() })
     }
 
     /// Goes over to the best mode that the interface can have now.
     fn change_mode(&mut self, why: &str) {
-        match self.interface.change_mode(&mut self.forwarder, self.config.xdp_mode, why) {
+        match self.program.change_mode(self.config.xdp_mode, why) {
             Ok(ModeChange { is_anew, records }) => {
                 if is_anew {
-                    self.inspections.forget_checksums(&self.config, &self.forwarder, &self.interface);
+                    self.inspections.forget_checksums(
+                        &self.config,
+                        &self.program.forwarder,
+                        &self.program.interface,
+                    );
                 }
                 // Sockets that share their memory with the driver are bound to its mode.
                 if is_anew && self.config.zero_copy {
-                    self.checks.close_sockets();
+                    self.workers.checks.close_sockets();
                     self.follow_vip_checks();
                 }
-                records.into_iter().for_each(|record| self.notifier.record(record));
+                self.announcer.record_all(records);
             }
             Err(error) => self.fail(error),
         }

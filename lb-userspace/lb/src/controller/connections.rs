@@ -56,10 +56,10 @@ impl Controller {
         filter: &Filter,
         bounds: Bounds,
     ) -> Result<mpsc::Receiver<Vec<u8>>, NoListing> {
-        let under_way = self.listings.begin()?;
-        let names = Names::of(&self.config, &self.runtime.draining, &self.forwarder);
+        let under_way = self.viewers.listings.begin()?;
+        let names = Names::of(&self.config, &self.runtime.draining, &self.program.forwarder);
         let wanted = Wanted::new(filter, &names).map_err(NoListing::Wrong)?;
-        let (table, servers) = self.forwarder.entries();
+        let (table, servers) = self.program.forwarder.entries();
         let (replies, listing) = mpsc::channel(WAITING);
         let walk = Walk { table, servers, names, wanted, replies, part: Vec::new(), listed: 0, bounds };
         let started = thread::Builder::new().name("lb-connections".to_owned()).spawn(move || {

@@ -116,7 +116,7 @@ impl Controller {
         let known: HashMap<(ServiceKey, Target), Known> =
             inherited.servers.iter().map(|known| ((known.service, known.target), *known)).collect();
         self.follow_servers();
-        let now = self.started.elapsed();
+        let now = self.lifecycle.age();
         for Known { target, mac, tunnel, translation, egress, .. } in known.values() {
             if let Target::Real(address) = target
                 && (tunnel.is_some() || translation.is_some() || egress.is_some())
@@ -145,33 +145,37 @@ impl Controller {
             Some(inherited) => self.take_over_from(&inherited)?,
             None => self.attach()?,
         }
-        self.forwarder.give_sources_back().context("cannot start the thread that gives ports back")?;
+        self.program
+            .forwarder
+            .give_sources_back()
+            .context("cannot start the thread that gives ports back")?;
         // Without a pinned program the maps go with the process too.
         let pinned_maps = std::mem::take(&mut predecessor.pinned_maps);
-        if self.interface.is_pinned() {
+        if self.program.interface.is_pinned() {
             pinned_maps.keep();
         }
         Ok(())
     }
 
     fn take_over_from(&mut self, inherited: &Inherited) -> Result<()> {
-        self.forwarder.purge_unclaimed();
+        self.program.forwarder.purge_unclaimed();
         let sizes = sizes(&self.config);
         let step = Step::begin("starting: bringing over which clients are bound");
-        if let Err(error) = self.forwarder.copy_bindings(inherited, &sizes, &|| step.goes_on()) {
+        if let Err(error) = self.program.forwarder.copy_bindings(inherited, &sizes, &|| step.goes_on()) {
             tracing::warn!("{error:#}: clients are bound anew");
         }
         let text = match inherited.fits(&sizes) {
             true => {
                 self.attach()?;
-                let counts = inherited.servers.iter().map(|known| self.forwarder.table().counts(known.id));
+                let counts =
+                    inherited.servers.iter().map(|known| self.program.forwarder.table().counts(known.id));
                 let connections: u64 =
                     counts.map(|counts| u64::from(counts.active()) + u64::from(counts.inactive())).sum();
                 format!("taken over from program {}: {connections} connections go on", inherited.program)
             }
             false => self.attach_with_copies(inherited)?,
         };
-        self.notifier
+        self.announcer
             .record(Record::new(Level::Info, "taken_over", text).from(&inherited.program.to_string()));
         if let Err(error) = inherited.forget() {
             tracing::warn!("{error:#}");
@@ -183,13 +187,13 @@ impl Controller {
         let from = inherited.table()?;
         let step = Step::begin("starting: copying connections into a table of another size");
         let goes_on = || step.goes_on();
-        let before = self.forwarder.copy(&from, true, &goes_on);
+        let before = self.program.forwarder.copy(&from, true, &goes_on);
         // What has changed meanwhile, so that little is left for the moment that counts.
-        let again = self.forwarder.copy(&from, true, &goes_on);
-        self.forwarder.hold_strays(LAST_COPIES);
+        let again = self.program.forwarder.copy(&from, true, &goes_on);
+        self.program.forwarder.hold_strays(LAST_COPIES);
         self.attach()?;
-        let last = self.forwarder.copy(&from, false, &goes_on);
-        self.forwarder.hold_strays(Duration::ZERO);
+        let last = self.program.forwarder.copy(&from, false, &goes_on);
+        self.program.forwarder.hold_strays(Duration::ZERO);
         Ok(format!(
             "taken over from program {}: {} connections copied into a table for {}{}",
             inherited.program,

@@ -18,7 +18,7 @@ use nix::net::if_::if_nametoindex;
 
 use super::files::{FileChange, Watched};
 use super::overlay::{self, Loaded, Overlay};
-use super::stop::{self, Signals, Told};
+use super::stop::{self, Signal, Signals};
 use super::{Controller, HOUSEKEEPING, reload, service_manager};
 use crate::confinement::{self, Confinement};
 
@@ -133,11 +133,11 @@ async fn wait(estate: &mut Estate, signals: &mut Signals, mut patient: bool) -> 
         tokio::select! {
             biased;
             signal = signals.next() => match signal {
-                Told::Stop(signal) => {
+                Signal::Stop(signal) => {
                     estate.events.record(stop::stopping(signal));
                     return Waited::ToldToStop;
                 }
-                Told::Reload => read_again(estate),
+                Signal::Reload => read_again(estate),
             },
             _ = look.tick() => {
                 service_manager::alive();

@@ -199,16 +199,16 @@ impl Controller {
     ) -> Result<Vec<Difference>, String> {
         self.may_change()?;
         let text = format!("{source}: {}", words(&changes));
-        let (before, used) = self.overlay.used(&source);
+        let (before, used) = self.origin.overlay.used(&source);
         let joined = self.joined(&source, used, &changes)?;
         if let [change] = changes.as_slice()
-            && self.config_file.is_in_force()
+            && self.origin.file.is_in_force()
             && let Some((config, overlay)) =
-                self.overlay.with_one_more(&self.config, &source, change, &joined)
+                self.origin.overlay.with_one_more(&self.config, &source, change, &joined)
         {
             return self.put_in_force(config, overlay, &text);
         }
-        let mut sources = self.overlay.sources.clone();
+        let mut sources = self.origin.overlay.sources.clone();
         let Joined { changes, new } = joined;
         let wanted: Vec<usize> = new.into_iter().map(|index| before + index).collect();
         match changes.is_empty() {
@@ -223,7 +223,7 @@ impl Controller {
         let names = ServiceNames::of(&self.config.services);
         let joined = list::joined(used, more.to_vec(), &names);
         let mut new = joined.new.iter().filter_map(|index| joined.changes.get(*index));
-        match new.find_map(|change| self.overlay.added.of_later_source(&names, source, change)) {
+        match new.find_map(|change| self.origin.overlay.added.of_later_source(&names, source, change)) {
             Some(why) => Err(why),
             None => Ok(joined),
         }
@@ -244,19 +244,19 @@ impl Controller {
         }
         let wanted: Vec<Change> =
             services.into_iter().map(|service| Change::AddService { service }).collect();
-        let known = self.overlay.sources.get(&source).map(Vec::as_slice).unwrap_or_default();
+        let known = self.origin.overlay.sources.get(&source).map(Vec::as_slice).unwrap_or_default();
         let differences = if *known == wanted[..] {
             Vec::new()
         } else {
             let text = replacement_words(&source, known, &wanted);
-            let mut sources = self.overlay.sources.clone();
+            let mut sources = self.origin.overlay.sources.clone();
             sources.remove(&source);
             if !wanted.is_empty() {
                 sources.insert(source.clone(), wanted);
             }
             self.set_overlay(&sources, &[], &text)?
         };
-        Ok(Replaced { differences, left_out: self.overlay.left_out(&source) })
+        Ok(Replaced { differences, left_out: self.origin.overlay.left_out(&source) })
     }
 
     /// Takes back what this source has changed, or all have. `saved`: what is in the file now, and
@@ -266,8 +266,8 @@ impl Controller {
         source: Option<&str>,
         saved: Option<&Overlays>,
     ) -> Result<Vec<Difference>, String> {
-        self.overlay.is_still(saved)?;
-        let mut sources = self.overlay.sources.clone();
+        self.origin.overlay.is_still(saved)?;
+        let mut sources = self.origin.overlay.sources.clone();
         match source {
             Some(source) => drop(sources.remove(source)),
             None if saved.is_some() => sources.retain(|source, _| is_kept_elsewhere(source)),
@@ -286,15 +286,15 @@ impl Controller {
         self.may_change()?;
         let read = |path: &Path| match Files::open(path) {
             Ok(mut files) => {
-                let loaded = load_with(&mut files, self.overlay.path.clone(), sources.clone());
+                let loaded = load_with(&mut files, self.origin.overlay.path.clone(), sources.clone());
                 (loaded, files.sources())
             }
             Err(error) => (Err(error), Sources::default()),
         };
-        let Some(loaded) = self.config_file.glance(read) else {
+        let Some(loaded) = self.origin.file.glance(read) else {
             return Err(format!(
                 "nothing was changed, try again later: {}",
-                self.config_file.being_written()
+                self.origin.file.being_written()
             ));
         };
         let Loaded { config, overlay, warnings: _ } = loaded
@@ -311,11 +311,11 @@ impl Controller {
     }
 
     fn may_change(&self) -> Result<(), String> {
-        if self.leaving.is_some() {
+        if self.lifecycle.is_leaving() {
             return Err("this director is stopping".to_owned());
         }
-        if let Some(why) = &self.overlay.unreadable {
-            let shown = self.overlay.path.display();
+        if let Some(why) = &self.origin.overlay.unreadable {
+            let shown = self.origin.overlay.path.display();
             return Err(format!("{shown} cannot be read ({why}): move it away and `lb reload`"));
         }
         Ok(())
@@ -329,10 +329,10 @@ impl Controller {
         text: &str,
     ) -> Result<Vec<Difference>, String> {
         let config = self.accepted(config).map_err(|error| format!("{error:#}"))?;
-        overlay.make_room()?.into_iter().for_each(|record| self.notifier.record(record));
+        overlay.make_room()?.into_iter().for_each(|record| self.announcer.record(record));
         let kept = file::write(&overlay.path, &overlay.sources);
         kept.map_err(|error| format!("cannot write {}: {error}", overlay.path.display()))?;
-        self.notifier.record(Record::new(Level::Info, "overlay_changed", text.to_owned()));
+        self.announcer.record(Record::new(Level::Info, "overlay_changed", text.to_owned()));
         Ok(self.take(config, overlay))
     }
 }

@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result, bail};
 use lb_api::difference::Difference;
 use lb_api::events::{Level, Record};
 use lb_config::Mistake;
-use lb_model::{Cluster, Config, Fallback, Group, Server, Service};
+use lb_model::{Cluster, Config, Group, Server, Service};
 
-use super::overlay::{self, Loaded, Overlay};
+use super::overlay::{Loaded, Overlay};
 use super::{Controller, difference, inheritance, service_manager};
 
 /// The event of a configuration with a mistake.
@@ -40,34 +40,34 @@ impl Controller {
     /// Reads the file again. What is wrong with it is logged and shown, and the running state stays
     /// as it is. Returns what has changed, or why nothing has.
     pub(super) fn reload(&mut self, why: &str) -> Result<Vec<Difference>, String> {
-        if self.leaving.is_some() {
+        if self.lifecycle.is_leaving() {
             tracing::info!("{why}: not reloaded, this director is stopping");
             return Err("not reloaded: this director is stopping".to_owned());
         }
         let keys = self.membership.reload_keys();
-        keys.into_iter().for_each(|record| self.notifier.record(record));
-        let Some(found) = self.config_file.read(overlay::load) else {
+        self.announcer.record_all(keys);
+        let Some(found) = self.origin.read() else {
             self.wait_for_writer(why);
-            return Err(format!("not reloaded yet: {}", self.config_file.being_written()));
+            return Err(format!("not reloaded yet: {}", self.origin.file.being_written()));
         };
         service_manager::reloading();
         let found = found.map_err(Into::into);
         let found = found.and_then(|Loaded { config, overlay, warnings }| {
-            warn(&warnings, |record| self.notifier.record(record));
+            warn(&warnings, |record| self.announcer.record(record));
             Ok((self.accepted(config)?, overlay))
         });
         let outcome = match found {
             Ok((config, mut overlay)) => {
-                overlay.put_aside().into_iter().for_each(|record| self.notifier.record(record));
-                let text = format!("{why}: configuration {} reloaded", self.config_file.path().display());
+                overlay.put_aside().into_iter().for_each(|record| self.announcer.record(record));
+                let text = format!("{why}: configuration {} reloaded", self.origin.path().display());
                 let record = Record::new(Level::Info, "config_reloaded", text);
-                self.notifier.record(record.cause(why.to_owned()));
-                self.config_file.accepted();
+                self.announcer.record(record.cause(why.to_owned()));
+                self.origin.file.accepted();
                 Ok(self.take(config, overlay))
             }
             Err(error) => {
-                self.notifier.record(refused(&format!("{why}: "), &error));
-                self.config_file.refused(&error);
+                self.announcer.record(refused(&format!("{why}: "), &error));
+                self.origin.file.refused(&error);
                 Err(format!("refused, the configuration before it stays in force:\n{error:#}"))
             }
         };
@@ -77,8 +77,8 @@ impl Controller {
 
     /// What [`Self::reload`] would change, or why it would not.
     pub(super) fn difference(&self) -> Result<Vec<Difference>, String> {
-        let Some(new) = self.config_file.glance(overlay::load) else {
-            return Err(format!("not compared yet: {}", self.config_file.being_written()));
+        let Some(new) = self.origin.glance() else {
+            return Err(format!("not compared yet: {}", self.origin.file.being_written()));
         };
         let new = new.map_err(anyhow::Error::from);
         let new = new.and_then(|new| self.accepted(new.config)).map_err(|error| format!("{error:#}"))?;
@@ -87,33 +87,33 @@ impl Controller {
 
     /// Returns what has changed.
     pub(super) fn take(&mut self, config: Config, overlay: Overlay) -> Vec<Difference> {
-        self.overlay = overlay;
+        self.origin.overlay = overlay;
         let old = std::mem::replace(&mut self.config, config);
         self.runtime.draining.reload(&old.services, &self.config.services, Instant::now());
-        if let Err(error) = self.forwarder.set_vips(&self.config) {
-            self.forwarder.note_failure(&error);
+        if let Err(error) = self.program.forwarder.set_vips(&self.config) {
+            self.program.forwarder.note_failure(&error);
         }
-        self.alerts.follow(&self.config);
+        self.announcer.alerts.follow(&self.config);
         self.follow_configuration();
         self.inspections.follow_configuration(&self.config);
         if self.config.xdp_mode != old.xdp_mode {
             self.change_mode("the configuration has changed");
-            if let Err(error) = self.interface.watch(self.config.xdp_mode) {
-                self.forwarder.note_failure(&error);
+            if let Err(error) = self.program.interface.watch(self.config.xdp_mode) {
+                self.program.forwarder.note_failure(&error);
             }
             self.change_mode_of_ingresses("the configuration has changed", false);
         }
         self.membership.set_config(&self.config);
-        let small = inheritance::outgrown(&self.config, self.forwarder.table());
-        small.into_iter().for_each(|record| self.notifier.record(record));
+        let small = inheritance::outgrown(&self.config, self.program.forwarder.table());
+        self.announcer.record_all(small);
         difference::between(&old, &self.config)
     }
 
     pub(super) fn wait_for_writer(&mut self, why: &str) {
-        if let Some(waits) = self.config_file.wait_for_writer() {
+        if let Some(waits) = self.origin.file.wait_for_writer() {
             let record =
                 Record::new(Level::Warning, "config_unfinished", format!("{why}: not reloaded yet: {waits}"));
-            self.notifier.record(record);
+            self.announcer.record(record);
         }
     }
 
@@ -153,15 +153,12 @@ impl Controller {
             ("cluster", *cluster != new.cluster),
         ] {
             if changed {
-                bail!(
-                    "{}: `{key}` cannot change while lb runs; restart it",
-                    self.config_file.path().display()
-                );
+                bail!("{}: `{key}` cannot change while lb runs; restart it", self.origin.path().display());
             }
         }
         self.membership
             .number_groups(&mut new.groups)
-            .with_context(|| self.config_file.path().display().to_string())?;
+            .with_context(|| self.origin.path().display().to_string())?;
         Ok(new)
     }
 
@@ -174,7 +171,7 @@ impl Controller {
     /// Checks the configuration's servers and follows their MACs, and forgets what was known of
     /// others.
     pub(super) fn follow_servers(&mut self) {
-        let now = self.started.elapsed();
+        let now = self.lifecycle.age();
         let watched = self.runtime.draining.with(&self.config.services);
         let servers = || watched.iter().flat_map(|service| &service.servers);
         let fallbacks: Vec<Server> =
@@ -183,40 +180,23 @@ impl Controller {
         let nodes: BTreeSet<IpAddr> = nodes.collect();
         let all = || servers().chain(&fallbacks);
         let direct = all().filter(|server| !server.is_routed()).map(|server| server.address);
-        self.segment = direct.chain(nodes.iter().copied()).collect();
+        self.network.set_segment(direct.chain(nodes.iter().copied()).collect());
         let addresses = all().map(|server| server.address).chain(nodes.iter().copied()).collect();
         self.runtime.follow_addresses(&addresses, now);
-        self.routes.want(self.runtime.ways.follow(all(), &nodes));
-        self.routes.want_table(self.runtime.ways.translated());
-        self.checks.set(&watched);
+        self.network.want_routes(self.runtime.ways.follow(all(), &nodes));
+        self.network.want_table(self.runtime.ways.translated());
+        self.workers.checks.set(&watched);
         let notifications = self.runtime.follow(&watched, now);
         drop(watched);
         self.want_neighbours();
         self.notify(notifications);
         self.follow_orders();
-        self.follow_sorry_pages();
+        self.workers.follow_sorry_pages(&self.config);
         self.follow_vip_checks();
     }
 
     /// Has the MACs of servers and next hops followed.
     pub(super) fn want_neighbours(&mut self) {
-        let mut wanted = self.runtime.ways.next_hops();
-        let here = self.segment.iter().filter(|address| !self.runtime.ways.is_elsewhere(**address));
-        let main = wanted.entry(self.interface.index()).or_default();
-        main.extend(here);
-        main.extend(self.runtime.clients.next_hops());
-        self.neighbours.want(wanted);
-    }
-
-    fn follow_sorry_pages(&mut self) {
-        let pages = self.config.services.iter().filter_map(|service| match &service.fallback {
-            Fallback::Sorry(page) => Some((service, page)),
-            Fallback::None | Fallback::Refuse | Fallback::Local | Fallback::Server(_) => None,
-        });
-        let pages =
-            pages.flat_map(|(service, page)| service.addresses().map(move |address| (address, page.clone())));
-        if let Err(error) = self.sorry.set(&pages.collect()) {
-            tracing::error!("cannot start the thread of the sorry pages: {error}");
-        }
+        self.network.want_neighbours(&self.runtime, self.program.interface.index());
     }
 }

@@ -6,9 +6,8 @@ use lb_api::wire::Overlay;
 use lb_cluster::standing::Wish;
 use lb_model::{Server, Service};
 
-use super::runtime::Orders;
+use super::Controller;
 use super::status::View;
-use super::{Controller, maintenance, standing};
 use crate::observe::requests::{ControlRequest, Order, ServerOrder};
 
 impl Controller {
@@ -17,21 +16,21 @@ impl Controller {
         match request {
             ControlRequest::Status(reply) => {
                 // A server that is shown as up gets connections.
-                if self.throttle.is_requested() {
+                if self.program.throttle.is_requested() {
                     self.refresh();
                 }
                 let cluster = self.membership.status(&self.config.groups).await;
                 let _ = reply.send(Status { cluster, ..self.view().status() });
             }
-            ControlRequest::Events(after, reply) => drop(reply.send(self.notifier.recent(after))),
+            ControlRequest::Events(after, reply) => drop(reply.send(self.announcer.notifier.recent(after))),
             ControlRequest::Connections(filter, bounds, reply) => {
                 drop(reply.send(self.list_connections(&filter, bounds)));
             }
             ControlRequest::Reload(reply) => drop(reply.send(self.reload("lb reload"))),
             ControlRequest::Overlay { to_save, reply } => {
-                let config = self.config_file.path().to_owned();
-                let sources = self.overlay.sources().clone();
-                let saving = to_save.then(|| self.overlay.saving());
+                let config = self.origin.path().to_owned();
+                let sources = self.origin.overlay.sources().clone();
+                let saving = to_save.then(|| self.origin.overlay.saving());
                 drop(reply.send(Overlay { config, sources, saving }));
             }
             ControlRequest::Change(source, changes, reply) => {
@@ -58,8 +57,12 @@ impl Controller {
             ControlRequest::Trace(filter, bounds, reply) => {
                 drop(reply.send(self.begin_trace(&filter, bounds)));
             }
-            ControlRequest::Probe(order, reply) => drop(reply.send(self.checks.probe(&order, &self.config))),
-            ControlRequest::TestAlerts(receiver, reply) => drop(reply.send(self.alerts.test(receiver))),
+            ControlRequest::Probe(order, reply) => {
+                drop(reply.send(self.workers.checks.probe(&order, &self.config)));
+            }
+            ControlRequest::TestAlerts(receiver, reply) => {
+                drop(reply.send(self.announcer.alerts.test(receiver)));
+            }
         }
     }
 
@@ -71,11 +74,11 @@ impl Controller {
             found.ok_or_else(|| format!("there is no service {name:?}"))
         });
         let service = service.transpose()?;
-        self.forwarder.zero(service.map(|service| &service.key));
+        self.program.forwarder.zero(service.map(|service| &service.key));
         let whose = service.map_or_else(|| "all services".to_owned(), |one| format!("service {}", one.name));
         let told = format!("what ipvsadm -L --stats prints of {whose} begins at 0 again");
         let record = Record::new(Level::Info, "counters_zeroed", told.clone());
-        self.notifier.record(match service {
+        self.announcer.record(match service {
             Some(service) => record.service(&service.name),
             None => record,
         });
@@ -85,25 +88,19 @@ impl Controller {
     fn view(&self) -> View<'_> {
         View {
             config: &self.config,
-            config_file: &self.config_file,
+            origin: &self.origin,
             runtime: &self.runtime,
-            forwarder: &self.forwarder,
-            interface: &self.interface,
-            ingresses: &self.ingresses,
-            checks: &self.checks,
-            standing: &self.standing,
-            overlay: &self.overlay,
-            sorry: &self.sorry,
-            findings: self.notifier.findings(),
-            alerts: &self.alerts,
-            started: self.started,
-            stopping: self.leaving.is_some(),
+            program: &self.program,
+            workers: &self.workers,
+            standing: self.operators.standing(),
+            announcer: &self.announcer,
+            lifecycle: &self.lifecycle,
         }
     }
 
     /// What came of the order; or why it is refused.
     async fn order(&mut self, order: Order) -> Result<Accepted, String> {
-        if self.leaving.is_some() {
+        if self.lifecycle.is_leaving() {
             return Err("this node is stopping".to_owned());
         }
         self.membership.order(order, &self.config.groups).await
@@ -116,11 +113,11 @@ impl Controller {
             Wish::Serve => self.remove_maintenance(order)?,
             Wish::Drain | Wish::Weight(_) | Wish::ConfiguredWeight => false,
         };
-        let (told, orders) = self.standing.give(order, enabled, &self.config)?;
+        let (told, orders) = self.operators.give(order, enabled, &self.config)?;
         if !orders.is_empty() {
             let by = orders.first().map(|order| order.by.clone()).unwrap_or_default();
             let record = Record::new(Level::Info, "order_given", format!("{told}; ordered by {by}"));
-            self.notifier.record(record.server(&order.about.server).cause(by));
+            self.announcer.record(record.server(&order.about.server).cause(by));
             self.membership.tell_standing(orders);
             self.follow_orders();
         }
@@ -130,31 +127,23 @@ impl Controller {
 
     /// Removes the files that keep the servers of an order out. True if there were any.
     fn remove_maintenance(&mut self, order: &ServerOrder) -> Result<bool, String> {
-        self.poll_maintenance();
-        let meant =
-            standing::meant(&self.config, &order.about)?.into_iter().map(maintenance::shown).collect();
-        let removed = self.maintenance.enable(&order.about.server, &meant, &self.config);
-        self.poll_maintenance();
+        let removed = self.operators.remove_maintenance(order, &self.config, self.announcer.findings());
+        self.follow_orders();
         removed
     }
 
     /// Lets servers go and return as the folder of maintenance says.
     pub(super) fn poll_maintenance(&mut self) {
-        if self.maintenance.poll(&self.config, self.notifier.findings()) {
+        if self.operators.poll(&self.config, self.announcer.findings()) {
             self.follow_orders();
         }
     }
 
     /// Keeps servers out, and gives them weights, as operators have ordered.
     pub(super) fn follow_orders(&mut self) {
-        let Self { config, runtime, standing, maintenance, started, .. } = self;
-        let orders = |service: &Service, server: &Server| Orders {
-            kept_out: maintenance
-                .reason(server)
-                .or_else(|| standing.drain(service, server).map(standing::why_drained)),
-            weight: standing.weight(service, server),
-        };
-        let notifications = runtime.follow_orders(&config.services, orders, started.elapsed());
+        let Self { config, runtime, operators, lifecycle, .. } = self;
+        let orders = |service: &Service, server: &Server| operators.orders(service, server);
+        let notifications = runtime.follow_orders(&config.services, orders, lifecycle.age());
         self.notify(notifications);
     }
 }

@@ -165,12 +165,12 @@ impl ServiceManager {
 
 impl Controller {
     pub(super) fn tell_service_manager(&mut self) {
-        if let Some(record) = self.service_manager.check(self.leaving.is_some()) {
-            self.notifier.record(record);
+        if let Some(record) = self.lifecycle.check_threads() {
+            self.announcer.record(record);
         }
-        if self.leaving.is_none() && self.service_manager.is_time() && is_there() {
+        if !self.lifecycle.is_leaving() && self.lifecycle.service_manager.is_time() && is_there() {
             let status = self.summary();
-            self.service_manager.set_status(status);
+            self.lifecycle.service_manager.set_status(status);
         }
     }
 

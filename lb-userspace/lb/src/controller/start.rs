@@ -1,7 +1,6 @@
 //! The start: everything is made, filled and looked at before the first packet is taken.
 
-use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use lb_alerts::Alerts;
@@ -14,9 +13,7 @@ use lb_net::routes::Routes;
 use lb_system::vital_signs::Watch;
 use tokio::sync::mpsc;
 
-use super::checks::Checks;
-use super::config_file::ConfigFile;
-use super::connections::Listings;
+use super::announcer::Announcer;
 use super::desired::RuntimeState as _;
 use super::forwarder::Forwarder;
 use super::host;
@@ -25,21 +22,22 @@ use super::inheritance::{self, Predecessor};
 use super::inputs::{Inputs, Observations};
 use super::inspections::Inspections;
 use super::interface::{Interface, Role};
+use super::lifecycle::Lifecycle;
 use super::lives::Estate;
-use super::maintenance::Maintenance;
 use super::membership::{Membership, Surrounding};
 use super::neighbourhood::Neighbourhood;
-use super::notifications::Notifier;
+use super::network::Network;
+use super::operators::Operators;
+use super::origin::Origin;
+use super::program::Program;
 use super::runtime::Runtime;
 use super::service_manager::{ServiceManager, Step};
-use super::standing::Standing;
-use super::throttle::Throttle;
-use super::tracer::Tracer;
+use super::viewers::Viewers;
+use super::workers::Workers;
 use super::{Controller, endpoints, report, service_manager};
 use crate::confinement::Confinement;
 use crate::device;
 use crate::observe::requests::Requests;
-use crate::sorry::Sorry;
 
 /// How long a starting director waits for the first results of checks and for MACs.
 const FIRST_RESULTS: Duration = Duration::from_secs(1);
@@ -88,42 +86,30 @@ impl Controller {
         let always = stations.iter().map(|station| station.interface).collect();
         let surrounding = Surrounding { stations, leases, findings: findings.clone(), connections };
         let (membership, cluster) = Membership::start(&config, surrounding).await?;
-        let standing = Standing::open(&config, &findings);
-        membership.tell_standing(standing.orders());
+        let operators = Operators::open(&config, &findings);
+        membership.tell_standing(operators.standing().orders());
         let (verdict_sender, verdicts) = mpsc::unbounded_channel();
         let (neighbour_sender, neighbours) = mpsc::unbounded_channel();
         let (route_sender, routes) = mpsc::unbounded_channel();
         let (table_sender, tables) = mpsc::unbounded_channel();
         let (requests, waiting) = Requests::new();
+        let lifecycle = Lifecycle::begin(confinement);
+        let neighbourhood = Neighbourhood::start(always, neighbour_sender)?;
         let mut controller = Self {
-            config_file: ConfigFile::new(file),
-            started: Instant::now(),
-            leaving: None,
-            interface,
-            ingresses,
-            forwarder,
-            throttle: Throttle::new(Instant::now()),
+            origin: Origin::new(file, overlay),
+            operators,
+            lifecycle,
+            program: Program::new(interface, ingresses, forwarder),
             runtime: Runtime::default(),
-            checks: Checks::start(verdict_sender).context("cannot start the checks' thread")?,
-            neighbours: Neighbourhood::start(always, neighbour_sender)?,
-            routes: Routes::start(index, route_sender, table_sender)?,
-            segment: BTreeSet::new(),
+            workers: Workers::start(verdict_sender).context("cannot start the checks' thread")?,
+            network: Network::new(neighbourhood, Routes::start(index, route_sender, table_sender)?),
             membership,
             inspections: Inspections::start(findings.clone())?,
-            notifier: Notifier::new(events, findings),
-            alerts,
-            maintenance: Maintenance::default(),
-            standing,
-            sorry: Sorry::default(),
-            tracer: Tracer::default(),
-            listings: Listings::default(),
-            overlay,
-            service_manager: ServiceManager::default(),
-            _web: None,
-            confinement,
+            announcer: Announcer::new(events, findings, alerts),
+            viewers: Viewers::default(),
             config,
         };
-        let others = controller.ingresses.iter().map(Interface::index).collect();
+        let others = controller.program.ingresses.iter().map(Interface::index).collect();
         controller.runtime.ways.set_interfaces(index, others);
         let observations = Observations { verdicts, neighbours, routes, tables };
         let mut inputs = Inputs { observations, requests: waiting, cluster };
@@ -142,14 +128,14 @@ impl Controller {
         requests: Requests,
         predecessor: &mut Predecessor,
     ) -> Result<()> {
-        self.forwarder.follow_program_log()?;
+        self.program.forwarder.follow_program_log()?;
         // Checks run meanwhile: the kernel takes its time to verify the programs.
         self.follow_servers();
         let step = Step::begin("starting: the kernel verifies the programs");
         let desired = super::desired::state(&self.config, &self.runtime);
-        self.forwarder.load_programs(&desired, &|| step.goes_on())?;
+        self.program.forwarder.load_programs(&desired, &|| step.goes_on())?;
         Step::begin("starting: waiting for the first results of checks");
-        self.forwarder.set_vips(&self.config)?;
+        self.program.forwarder.set_vips(&self.config)?;
         self.presume();
         self.poll_maintenance();
         if let Some(inherited) = &predecessor.inherited {
@@ -161,17 +147,18 @@ impl Controller {
         // Its servers may need more programs than those of the file.
         let step = Step::begin("starting: the kernel verifies the programs of these services");
         let desired = super::desired::state(&self.config, &self.runtime);
-        self.forwarder.load_for(&desired, &|| step.goes_on())?;
+        self.program.forwarder.load_for(&desired, &|| step.goes_on())?;
         Step::begin("starting: filling the maps");
         self.refresh();
-        self._web = endpoints::serve(&self.config, self.notifier.findings(), requests).await?;
-        device::prepare(&self.config, self.notifier.findings()).await;
+        let web = endpoints::serve(&self.config, self.announcer.findings(), requests).await?;
+        self.workers.keep_web(web);
+        device::prepare(&self.config, self.announcer.findings()).await;
         Step::begin("starting: attaching the program");
         self.take_over(predecessor)?;
         self.follow_vip_checks();
         self.membership.begin(&self.config);
         ingresses::remove_left(&self.config);
-        self.service_manager = ServiceManager::new(self.threads());
+        self.lifecycle.service_manager = ServiceManager::new(self.threads());
         service_manager::ready(&self.summary());
         Ok(())
     }
@@ -179,7 +166,7 @@ impl Controller {
     /// Those without which a director is none.
     fn threads(&self) -> Watch {
         let mut threads = Watch::default();
-        let pulses = self.forwarder.pulses().into_iter().chain([self.checks.pulse()]);
+        let pulses = self.program.forwarder.pulses().into_iter().chain([self.workers.checks.pulse()]);
         for (name, pulse) in pulses.chain(self.membership.pulses()) {
             threads.add(name, pulse);
         }
@@ -198,7 +185,7 @@ impl Controller {
     /// Checks through the VIP are answered only once the program is there. Until then their servers
     /// are taken to be well: a restart should take nobody out.
     fn presume(&mut self) {
-        let notifications = self.runtime.presume(&self.config, self.started.elapsed());
+        let notifications = self.runtime.presume(&self.config, self.lifecycle.age());
         self.notify(notifications);
     }
 
@@ -207,22 +194,10 @@ impl Controller {
         nodes.all(|node| self.runtime.mac(node.address).is_some()) && self.runtime.has_seen_all()
     }
 
-    /// The maps are filled by now: the first packet finds everything in its place. Nothing that can
-    /// fail comes after this, so that a start that failed leaves no program behind.
+    /// Nothing that can fail comes after this, so that a start that failed leaves no program
+    /// behind.
     pub(super) fn attach(&mut self) -> Result<()> {
-        let Self { config, interface, ingresses, forwarder, .. } = self;
-        ingresses.tell(interface.index(), forwarder)?;
-        let in_cluster = config.cluster.is_some();
-        // The main interface last: until all can be had, what an lb before this one has left there
-        // goes on.
-        let attached = ingresses.attach(forwarder, config.xdp_mode, in_cluster).and_then(|others| {
-            let main = interface.attach(forwarder, config.xdp_mode, in_cluster)?;
-            Ok([main, others].concat())
-        });
-        if attached.is_err() {
-            ingresses.leave(false);
-        }
-        attached?.into_iter().for_each(|record| self.notifier.record(record));
+        self.announcer.record_all(self.program.attach(&self.config)?);
         report::missing_vips(&self.config);
         self.inspections.follow_configuration(&self.config);
         Ok(())

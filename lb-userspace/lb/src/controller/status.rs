@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use lb_alerts::Alerts;
-use lb_api::findings::Findings;
 use lb_api::status::{
     BoundClient, CheckStatus, Count, FragmentsStatus, HashStatus, PersistenceStatus, QuorumStatus,
     ServerStatus, ServiceStatus, Status, TableStatus, TimeoutsStatus, Transitions,
@@ -21,34 +19,26 @@ use lb_health::server::Machine;
 use lb_model::{Config, Fallback, Health, Server, Service, Timeouts, TunnelKind};
 use lb_system::clock::now_ns;
 
-use super::checks::Checks;
-use super::config_file::ConfigFile;
+use super::announcer::Announcer;
 use super::desired::RuntimeState as _;
-use super::forwarder::Forwarder;
-use super::ingresses::Ingresses;
-use super::interface::Interface;
+use super::lifecycle::Lifecycle;
 use super::notifications::fallback;
-use super::overlay::Overlay;
+use super::origin::Origin;
+use super::program::Program;
 use super::runtime::Runtime;
 use super::standing::Standing;
-use crate::sorry::Sorry;
+use super::workers::Workers;
 
 /// The rooms of the controller that the status is read from.
 pub(super) struct View<'a> {
     pub config: &'a Config,
-    pub config_file: &'a ConfigFile,
+    pub origin: &'a Origin,
     pub runtime: &'a Runtime,
-    pub forwarder: &'a Forwarder,
-    pub interface: &'a Interface,
-    pub ingresses: &'a Ingresses,
-    pub checks: &'a Checks,
+    pub program: &'a Program,
+    pub workers: &'a Workers,
     pub standing: &'a Standing,
-    pub overlay: &'a Overlay,
-    pub sorry: &'a Sorry,
-    pub findings: &'a Findings,
-    pub alerts: &'a Alerts,
-    pub started: Instant,
-    pub stopping: bool,
+    pub announcer: &'a Announcer,
+    pub lifecycle: &'a Lifecycle,
 }
 
 impl View<'_> {
@@ -68,28 +58,28 @@ impl View<'_> {
         let departed = departed.map(|service| self.departed_status(service));
         let services: Vec<ServiceStatus> = services.chain(departed).collect();
         // Counters that cannot be read show as 0.
-        let counters = self.forwarder.counters();
+        let counters = self.program.forwarder.counters();
         let (reasons, events) =
             (counters.reasons().unwrap_or_default(), counters.events().unwrap_or_default());
         let held = count(&reasons, Reason::FragmentHeld as usize);
-        let [sent, passed, given_up] = self.forwarder.held_fragments();
+        let [sent, passed, given_up] = self.program.forwarder.held_fragments();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             interface: self.config.interface.clone(),
-            other_interfaces: self.ingresses.status(),
-            mode: self.interface.mode().map_or("none", Mode::name).to_owned(),
-            uptime_s: self.started.elapsed().as_secs(),
-            stopping: self.stopping,
-            config: self.config_file.path().display().to_string(),
-            config_error: self.config_file.error().map(str::to_owned),
-            config_since: self.config_file.since(),
-            findings: self.findings.status(),
-            overlay: self.overlay.status(),
+            other_interfaces: self.program.ingresses.status(),
+            mode: self.program.interface.mode().map_or("none", Mode::name).to_owned(),
+            uptime_s: self.lifecycle.age().as_secs(),
+            stopping: self.lifecycle.is_leaving(),
+            config: self.origin.file.path().display().to_string(),
+            config_error: self.origin.file.error().map(str::to_owned),
+            config_since: self.origin.file.since(),
+            findings: self.announcer.findings().status(),
+            overlay: self.origin.overlay.status(),
             table: self.table_status(&events, &services),
             timeouts: timeouts(&self.config.timeouts),
-            checks: self.checks.status(),
-            alerts: self.alerts.status(),
+            checks: self.workers.checks.status(),
+            alerts: self.announcer.alerts.status(),
             cluster: None,
             services,
             drops: drops(&reasons, given_up),
@@ -103,8 +93,8 @@ impl View<'_> {
     }
 
     fn table_status(&self, events: &[u64], services: &[ServiceStatus]) -> TableStatus {
-        let table = self.forwarder.table();
-        let census = self.forwarder.census();
+        let table = self.program.forwarder.table();
+        let census = self.program.forwarder.census();
         let full = count(events, TableEvent::Full as usize);
         let scheduled: u64 = services
             .iter()
@@ -137,7 +127,7 @@ impl View<'_> {
     }
 
     fn service_status(&self, service: &Service) -> ServiceStatus {
-        let applied = self.forwarder.applied().services.get(&service.key);
+        let applied = self.program.forwarder.applied().services.get(&service.key);
         let fallback = fallback(service);
         let mut members = applied.into_iter().flat_map(|applied| applied.members());
         let on_fallback = members.all(|server| server.target == fallback);
@@ -161,13 +151,13 @@ impl View<'_> {
             fallback_ready,
             fallback_error,
             draining: false,
-            source: self.overlay.source_of_service(service),
+            source: self.origin.overlay.source_of_service(service),
             quorum: self.quorum_status(service),
             persistence: None,
             servers: configured.chain(draining).collect(),
             fallback_server: fallback_server.map(|server| status(&server, Health::Unchecked)),
-            departed: self.forwarder.departed_totals(&service.key),
-            zeroed_departed: self.forwarder.zeroed_departed(&service.key),
+            departed: self.program.forwarder.departed_totals(&service.key),
+            zeroed_departed: self.program.forwarder.zeroed_departed(&service.key),
         }
     }
 
@@ -187,8 +177,8 @@ impl View<'_> {
             Fallback::None | Fallback::Refuse => (false, None),
             Fallback::Local => (true, None),
             Fallback::Sorry(_) => {
-                let listens = service.addresses().all(|address| self.sorry.listens(&address));
-                (listens, service.addresses().find_map(|address| self.sorry.trouble(&address)))
+                let listens = service.addresses().all(|address| self.workers.sorry.listens(&address));
+                (listens, service.addresses().find_map(|address| self.workers.sorry.trouble(&address)))
             }
             Fallback::Server(address) => {
                 let reached = self.runtime.mac(address).is_some();
@@ -201,7 +191,7 @@ impl View<'_> {
     fn bound(&self) -> HashMap<u64, Vec<(Key, Binding)>> {
         let mut bound: HashMap<u64, Vec<(Key, Binding)>> = HashMap::new();
         if self.config.services.iter().any(|service| service.persistence.is_some()) {
-            for (key, binding) in self.forwarder.bindings() {
+            for (key, binding) in self.program.forwarder.bindings() {
                 bound.entry(key.group).or_default().push((key, binding));
             }
         }
@@ -214,7 +204,7 @@ impl View<'_> {
         service: &Service,
         bound: &'a HashMap<u64, Vec<(Key, Binding)>>,
     ) -> &'a [(Key, Binding)] {
-        let applied = self.forwarder.applied().services.get(&service.key);
+        let applied = self.program.forwarder.applied().services.get(&service.key);
         let number = applied.and_then(|applied| applied.settings.persistence).map(|own| own.group);
         number.and_then(|number| bound.get(&number)).map(Vec::as_slice).unwrap_or_default()
     }
@@ -257,24 +247,24 @@ impl View<'_> {
     /// fallback.
     fn server_status(&self, service: &Service, server: &Server, default: Health) -> ServerStatus {
         let target = Target::Real(server.address);
-        let counts = self.forwarder.counts(&service.key, target);
-        let totals = self.forwarder.totals(&service.key, target);
+        let counts = self.program.forwarder.counts(&service.key, target);
+        let totals = self.program.forwarder.totals(&service.key, target);
         let mac = self.runtime.mac(server.address);
         let machine = self.runtime.server(&service.key, server.address);
-        let applied = self.forwarder.applied().services.get(&service.key);
+        let applied = self.program.forwarder.applied().services.get(&service.key);
         let member = applied.and_then(|applied| applied.server(target)).filter(|server| server.usable);
         ServerStatus {
             name: server.name.clone(),
             address: server.address,
             port: server.port,
-            method: lb_model::Forwarding::of_server(server.method(), mac, self.forwarder.mac()),
+            method: lb_model::Forwarding::of_server(server.method(), mac, self.program.forwarder.mac()),
             tunnel: server.tunnel.map(|tunnel| tunnel.kind.name().to_owned()),
             tunnel_port: server.tunnel.filter(|one| one.kind == TunnelKind::Gue).map(|one| one.port),
             weight: server.weight,
             effective_weight: member.map_or(0, |server| server.weight),
             upper_threshold: server.thresholds.upper(),
             lower_threshold: server.thresholds.lower(),
-            full: self.forwarder.is_full(&service.key, target),
+            full: self.program.forwarder.is_full(&service.key, target),
             orders: self.standing.status(service, server),
             weight_reason: machine
                 .and_then(Machine::weight_limiter)
@@ -283,7 +273,7 @@ impl View<'_> {
             inactive: counts.inactive(),
             bound: 0,
             health: machine.map_or(default, Machine::health),
-            source: self.overlay.source_of_server(service, server),
+            source: self.origin.overlay.source_of_server(service, server),
             reason: machine
                 .and_then(Machine::reason)
                 .or_else(|| mac.is_none().then(|| self.without_mac(server.address))),
@@ -295,12 +285,12 @@ impl View<'_> {
             connections: totals.connections,
             packets: totals.packets,
             bytes: totals.bytes,
-            zeroed: self.forwarder.zeroed(&service.key, target),
+            zeroed: self.program.forwarder.zeroed(&service.key, target),
         }
     }
 
     fn check_status(&self, service: &Service, server: &Server) -> Vec<CheckStatus> {
-        let outcomes = self.checks.outcomes(service.key, server.address, server.checks.len());
+        let outcomes = self.workers.checks.outcomes(service.key, server.address, server.checks.len());
         let each = server.checks.iter().zip(outcomes);
         each.map(|(check, Outcomes { latencies, failures })| CheckStatus {
             check: check.probe.name().to_owned(),
@@ -311,7 +301,7 @@ impl View<'_> {
     }
 
     fn seconds_since(&self, moment: Duration) -> u64 {
-        self.started.elapsed().saturating_sub(moment).as_secs()
+        self.lifecycle.age().saturating_sub(moment).as_secs()
     }
 
     fn without_mac(&self, address: IpAddr) -> String {

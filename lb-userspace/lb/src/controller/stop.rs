@@ -41,11 +41,11 @@ const RELEASE_ALL: &str = "`lb stop --release` takes the program and the VIPs aw
 /// What the process is told by signals, from its start to its end: they are heard on a thread of
 /// their own, whose runtime outlives the director's.
 pub(super) struct Signals {
-    told: UnboundedReceiver<Told>,
+    told: UnboundedReceiver<Signal>,
     _thread: Worker,
 }
 
-pub(super) enum Told {
+pub(super) enum Signal {
     /// By the signal of this name.
     Stop(&'static str),
     Reload,
@@ -66,9 +66,9 @@ impl Signals {
         thread.handle().spawn(async move {
             loop {
                 let what = tokio::select! {
-                    _ = terminate.recv() => Told::Stop("SIGTERM"),
-                    _ = interrupt.recv() => Told::Stop("SIGINT"),
-                    _ = hangup.recv() => Told::Reload,
+                    _ = terminate.recv() => Signal::Stop("SIGTERM"),
+                    _ = interrupt.recv() => Signal::Stop("SIGINT"),
+                    _ = hangup.recv() => Signal::Reload,
                 };
                 if sender.send(what).is_err() {
                     return;
@@ -78,7 +78,7 @@ impl Signals {
         Ok(Self { told, _thread: thread })
     }
 
-    pub(super) async fn next(&mut self) -> Told {
+    pub(super) async fn next(&mut self) -> Signal {
         match self.told.recv().await {
             Some(told) => told,
             None => std::future::pending().await,
@@ -88,7 +88,7 @@ impl Signals {
 
 /// Why a director leaves.
 enum Cause {
-    Told,
+    Asked,
     Failed(anyhow::Error),
     InterfaceGone,
     /// Another one than the main interface is there again: the next life goes on with what this one
@@ -127,12 +127,12 @@ impl Leaving {
 
     /// Only one that was told to waits for connections: no others can be saved.
     const fn is_told(&self) -> bool {
-        matches!(self.cause, Cause::Told)
+        matches!(self.cause, Cause::Asked)
     }
 
     /// The next life, or the next `lb`, goes on with the program.
     const fn leaves_behind(&self) -> bool {
-        !self.release && matches!(self.cause, Cause::Told | Cause::InterfaceBack)
+        !self.release && matches!(self.cause, Cause::Asked | Cause::InterfaceBack)
     }
 
     /// `linger`: how long connections are waited for.
@@ -141,7 +141,7 @@ impl Leaving {
             return true;
         }
         if let Some(lingering) = &mut self.lingering {
-            return !matches!(self.cause, Cause::Told) || lingering.is_over(now, traffic);
+            return !matches!(self.cause, Cause::Asked) || lingering.is_over(now, traffic);
         }
         if !snapshot.idle {
             let within = self.release_within;
@@ -191,18 +191,18 @@ pub(super) fn stopping(signal: &str) -> Record {
 impl Controller {
     /// The first time its groups go; the second time it goes itself.
     pub(super) fn request_stop(&mut self, signal: &str) {
-        let Some(leaving) = &mut self.leaving else {
-            self.notifier.record(stopping(signal));
-            return self.leave(Cause::Told);
+        let Some(leaving) = &mut self.lifecycle.leaving else {
+            self.announcer.record(stopping(signal));
+            return self.leave(Cause::Asked);
         };
         let again = if leaving.is_told() { " again" } else { "" };
         let text = format!("{signal}{again}: stopping at once");
         let record = Record::new(Level::Warning, "stopping_at_once", text);
-        self.notifier.record(record.cause(signal.to_owned()));
+        self.announcer.record(record.cause(signal.to_owned()));
         leaving.at_once = true;
         if matches!(leaving.cause, Cause::InterfaceGone | Cause::InterfaceBack) {
             // It is not to come back.
-            leaving.cause = Cause::Told;
+            leaving.cause = Cause::Asked;
             service_manager::stopping();
         }
     }
@@ -210,7 +210,7 @@ impl Controller {
     /// By `lb stop`; returns what there is to say of it.
     pub(super) fn stop_by_command(&mut self, release: bool) -> String {
         self.request_stop("lb stop");
-        if let Some(leaving) = &mut self.leaving {
+        if let Some(leaving) = &mut self.lifecycle.leaving {
             leaving.release |= release;
             leaving.not_before = Instant::now() + ANSWER;
         }
@@ -225,16 +225,16 @@ impl Controller {
     /// Whether the program stays where it is, and the next `lb` goes on with the connections. The
     /// VIPs of one that is alone stay too; those of a cluster go to other directors.
     fn stays_behind(&self) -> bool {
-        let told = self.leaving.as_ref().is_some_and(Leaving::leaves_behind);
-        told && self.interface.is_pinned() && self.interface.is_attached()
+        let told = self.lifecycle.leaving.as_ref().is_some_and(Leaving::leaves_behind);
+        told && self.program.can_stay()
     }
 
     /// It cannot go on.
     pub(super) fn fail(&mut self, error: anyhow::Error) {
-        match &mut self.leaving {
+        match &mut self.lifecycle.leaving {
             None => {
                 let text = format!("stopping: {error:#}");
-                self.notifier.record(Record::new(Level::Error, "failed", text));
+                self.announcer.record(Record::new(Level::Error, "failed", text));
                 self.leave(Cause::Failed(error));
             }
             Some(leaving) if leaving.is_told() => leaving.cause = Cause::Failed(error),
@@ -244,12 +244,12 @@ impl Controller {
 
     /// It ends in order, to begin again when the interface is back.
     pub(super) fn interface_gone(&mut self) {
-        if self.leaving.is_none() {
+        if !self.lifecycle.is_leaving() {
             let text = format!(
                 "interface {} is gone: all that runs on it ends until it is back",
                 self.config.interface
             );
-            self.notifier.record(Record::new(Level::Error, "interface_gone", text));
+            self.announcer.record(Record::new(Level::Error, "interface_gone", text));
             self.leave(Cause::InterfaceGone);
         }
     }
@@ -257,7 +257,7 @@ impl Controller {
     /// It ends in order, to begin again with an interface that is there again.
     pub(super) fn interface_back(&mut self) {
         let text = "an interface is there again: lb begins anew with it, and goes on with all connections";
-        self.notifier.record(Record::new(Level::Warning, "interface_back", text.to_owned()));
+        self.announcer.record(Record::new(Level::Warning, "interface_back", text.to_owned()));
         self.leave(Cause::InterfaceBack);
     }
 
@@ -269,7 +269,7 @@ impl Controller {
         let anycast = self.config.groups.iter().filter_map(Group::anycast);
         let wait = anycast.map(|anycast| anycast.withdraw_wait).max().unwrap_or_default();
         let leaving = Leaving::new(Instant::now(), cause);
-        self.leaving = Some(Leaving { release_within: RELEASE + wait, ..leaving });
+        self.lifecycle.leaving = Some(Leaving { release_within: RELEASE + wait, ..leaving });
     }
 
     /// Whether nobody needs this director any longer.
@@ -277,7 +277,7 @@ impl Controller {
         let snapshot = self.membership.snapshot().await;
         let traffic = self.traffic();
         let longest = if self.stays_behind() { HEARD_OF } else { Duration::MAX };
-        match (&mut self.leaving, &self.config.cluster, snapshot) {
+        match (&mut self.lifecycle.leaving, &self.config.cluster, snapshot) {
             (Some(leaving), Some(cluster), Some(snapshot)) => {
                 leaving.is_over(Instant::now(), &snapshot, traffic, cluster.linger.min(longest))
             }
@@ -294,7 +294,7 @@ impl Controller {
         let services = services.filter(|service| grouped.contains(&service.key.vip));
         let mut traffic = Traffic { established: 0, packets: 0 };
         for service in services {
-            for (active, totals) in self.forwarder.carried(&service.key) {
+            for (active, totals) in self.program.forwarder.carried(&service.key) {
                 traffic.established += u64::from(active);
                 traffic.packets += totals.packets;
             }
@@ -319,15 +319,15 @@ impl Controller {
             self.membership.tell_that_nothing_stays();
             self.membership.end().await
         };
-        self.ingresses.leave(stays || !released);
-        match self.interface.take_attachment() {
+        self.program.ingresses.leave(stays || !released);
+        match self.program.interface.take_attachment() {
             Some(_) if !released => tracing::error!(
                 "VIPs may be left on the interface, and so the XDP program is: it keeps the host silent about them \
                  until lb runs again"
             ),
             Some(_) if stays => {
                 let text = stays_text(&self.config, established);
-                self.notifier.record(Record::new(Level::Info, "left_forwarding", text));
+                self.announcer.record(Record::new(Level::Info, "left_forwarding", text));
             }
             Some(attachment) => {
                 if let Err(error) = attachment.detach_for_good() {
@@ -336,25 +336,24 @@ impl Controller {
             }
             None => {}
         }
-        let events = self.notifier.finish(HOOKS).await;
+        let events = self.announcer.notifier.finish(HOOKS).await;
         let path = &self.config.control.socket;
         if let Err(error) = std::fs::remove_file(path) {
             tracing::warn!(%error, "cannot remove {}", path.display());
         }
-        match self.leaving.map_or(Cause::Told, |leaving| leaving.cause) {
-            Cause::Told => Ok(End::Stopped),
+        match self.lifecycle.leaving.map_or(Cause::Asked, |leaving| leaving.cause) {
+            Cause::Asked => Ok(End::Stopped),
             Cause::Failed(error) => Err(error),
             Cause::InterfaceGone | Cause::InterfaceBack => {
-                let (config, overlay) = (self.config, self.overlay);
-                let file = self.config_file.into_watched();
+                let (file, overlay) = self.origin.into_parts();
                 Ok(End::InterfaceGone(Box::new(Estate {
-                    config,
+                    config: self.config,
                     overlay,
                     file,
                     events,
-                    alerts: self.alerts,
+                    alerts: self.announcer.alerts,
                     fresh: false,
-                    confinement: self.confinement,
+                    confinement: self.lifecycle.confinement,
                 })))
             }
         }
@@ -433,7 +432,7 @@ mod tests {
 
     #[test]
     fn it_waits_for_the_release_and_then_for_connections() {
-        let mut leaving = Leaving::new(Instant::now(), Cause::Told);
+        let mut leaving = Leaving::new(Instant::now(), Cause::Asked);
         assert!(!is_over(&mut leaving, millis(100), &snapshot(false, true)));
         assert!(!is_over(&mut leaving, millis(200), &snapshot(true, true)));
         assert!(
@@ -445,14 +444,18 @@ mod tests {
 
     #[test]
     fn a_release_that_does_not_end_is_not_waited_for_without_end() {
-        let mut leaving = Leaving::new(Instant::now(), Cause::Told);
+        let mut leaving = Leaving::new(Instant::now(), Cause::Asked);
         assert!(!is_over(&mut leaving, RELEASE - millis(1), &snapshot(false, true)));
         assert!(is_over(&mut leaving, RELEASE, &snapshot(false, false)), "nobody else lives");
     }
 
     #[test]
     fn nothing_is_lingered_for_without_another_node_after_an_error_or_when_told_again() {
-        assert!(is_over(&mut Leaving::new(Instant::now(), Cause::Told), millis(100), &snapshot(true, false)));
+        assert!(is_over(
+            &mut Leaving::new(Instant::now(), Cause::Asked),
+            millis(100),
+            &snapshot(true, false)
+        ));
 
         for cause in [Cause::Failed(anyhow!("a thread has ended")), Cause::InterfaceGone] {
             let mut failed = Leaving::new(Instant::now(), cause);
@@ -463,7 +466,7 @@ mod tests {
             assert!(is_over(&mut failed, millis(200), &snapshot(true, true)));
         }
 
-        let mut hurried = Leaving::new(Instant::now(), Cause::Told);
+        let mut hurried = Leaving::new(Instant::now(), Cause::Asked);
         assert!(!is_over(&mut hurried, millis(100), &snapshot(true, true)));
         hurried.at_once = true;
         assert!(is_over(&mut hurried, millis(200), &snapshot(true, true)));

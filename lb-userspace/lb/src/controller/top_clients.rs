@@ -35,18 +35,18 @@ type Answer = oneshot::Sender<Result<Vec<TopClient>, String>>;
 
 impl Controller {
     pub(super) fn top_clients(&self, reply: Answer) {
-        let under_way = match self.listings.begin() {
+        let under_way = match self.viewers.listings.begin() {
             Ok(under_way) => under_way,
             Err(none) => return drop(reply.send(Err(none.to_string()))),
         };
-        let names = Names::of(&self.config, &self.runtime.draining, &self.forwarder);
-        let services = self.forwarder.admissions().map(|(key, id, admission)| {
+        let names = Names::of(&self.config, &self.runtime.draining, &self.program.forwarder);
+        let services = self.program.forwarder.admissions().map(|(key, id, admission)| {
             let name = names.service(key).map_or_else(|| key.to_string(), str::to_owned);
             (u64::from(id.0), Service { name, admission })
         });
         let services = services.collect();
-        let (table, servers) = self.forwarder.entries();
-        let look = Look { services, table, servers, accounts: self.forwarder.client_accounts() };
+        let (table, servers) = self.program.forwarder.entries();
+        let look = Look { services, table, servers, accounts: self.program.forwarder.client_accounts() };
         let started = thread::Builder::new().name("lb-top-clients".to_owned()).spawn(move || {
             // Whoever asked may have gone; that is no concern of ours.
             let _ = reply.send(look.run());

@@ -170,21 +170,21 @@ impl Tracer {
 impl Controller {
     /// The answer is where packets will come, or why not.
     pub(super) fn begin_trace(&mut self, filter: &Filter, bounds: Bounds) -> Result<requests::Trace, String> {
-        if self.leaving.is_some() {
+        if self.lifecycle.is_leaving() {
             return Err("this director is stopping".to_owned());
         }
-        if self.tracer.is_on() {
+        if self.viewers.tracer.is_on() {
             return Err("somebody traces already, and there is one trace or capture at a time: end that \
                         `lb trace` or `lb capture`, or wait for its end"
                 .to_owned());
         }
         let services = self.config.services.iter().chain(self.runtime.draining.services());
         let asked = Asked::new(filter, bounds.sample, &Vec::from_iter(services))?;
-        self.exchange_entry(object::TRACE_PROGRAM).map_err(|error| format!("{error:#}"))?;
+        self.program.exchange_entry(object::TRACE_PROGRAM).map_err(|error| format!("{error:#}"))?;
         let (reader, packets) = mpsc::channel(WAITING);
         let (stop, enough) = oneshot::channel();
         let now = Instant::now();
-        self.tracer.0 = Some(Session {
+        self.viewers.tracer.0 = Some(Session {
             asked,
             bounds,
             names: Names::default(),
@@ -194,7 +194,7 @@ impl Controller {
             began_ns: now_ns(),
             clock: Clock::now(),
             renewed: now,
-            counted_before: self.forwarder.trace().counted().unwrap_or_default(),
+            counted_before: self.program.forwarder.trace().counted().unwrap_or_default(),
             told: 0,
             unsent: 0,
         });
@@ -207,13 +207,13 @@ impl Controller {
     /// Sends the reader what has come since, and ends the trace if it is over.
     pub(super) fn poll_trace(&mut self) {
         let now = Instant::now();
-        if self.tracer.0.as_ref().is_some_and(|session| now - session.renewed >= RENEW) {
+        if self.viewers.tracer.0.as_ref().is_some_and(|session| now - session.renewed >= RENEW) {
             self.renew_trace(now);
             self.send_traced(true);
         } else {
             self.send_traced(false);
         }
-        if self.tracer.0.as_mut().is_some_and(|session| session.is_over(now)) {
+        if self.viewers.tracer.0.as_mut().is_some_and(|session| session.is_over(now)) {
             self.finish_trace(&Over::Agreed);
         }
     }
@@ -224,21 +224,21 @@ impl Controller {
     }
 
     fn renew_trace(&mut self, now: Instant) {
-        let Self { tracer, forwarder, config, runtime, .. } = self;
-        let Some(session) = &mut tracer.0 else { return };
-        session.names = Names::of(config, &runtime.draining, forwarder);
+        let Self { viewers, program, config, runtime, .. } = self;
+        let Some(session) = &mut viewers.tracer.0 else { return };
+        session.names = Names::of(config, &runtime.draining, &program.forwarder);
         let numbers = |server: &str| session.names.numbers(server);
         let snaplen = session.bounds.snaplen.map_or(0, |bytes| u64::from(bytes).clamp(1, MOST as u64));
         let settings = session.asked.settings(numbers);
-        forwarder.trace().ask(Settings { snaplen: Shared::new(snaplen), ..settings }, ASKED);
+        program.forwarder.trace().ask(Settings { snaplen: Shared::new(snaplen), ..settings }, ASKED);
         session.renewed = now;
     }
 
     /// `anyway`: even if there is nothing.
     fn send_traced(&mut self, anyway: bool) {
-        let Self { tracer, forwarder, .. } = self;
-        let Some(session) = &mut tracer.0 else { return };
-        let trace = forwarder.trace();
+        let Self { viewers, program, .. } = self;
+        let Some(session) = &mut viewers.tracer.0 else { return };
+        let trace = program.forwarder.trace();
         if session.bounds.snaplen.is_some() {
             let (frames, count) = session.frames(trace);
             if anyway || !frames.is_empty() {
@@ -254,13 +254,13 @@ impl Controller {
     }
 
     fn finish_trace(&mut self, over: &Over) {
-        let Some(session) = self.tracer.0.take() else { return };
-        let trace = self.forwarder.trace();
+        let Some(session) = self.viewers.tracer.0.take() else { return };
+        let trace = self.program.forwarder.trace();
         trace.end();
         let counted = trace.counted().unwrap_or_default();
-        if let Err(error) = self.exchange_entry(object::PROGRAM) {
+        if let Err(error) = self.program.exchange_entry(object::PROGRAM) {
             // It takes the fast way, too, when nobody traces.
-            self.forwarder.note_failure(&error);
+            self.program.forwarder.note_failure(&error);
         }
         let end = End {
             told: session.told,
@@ -276,11 +276,5 @@ impl Controller {
             // One that is slow takes its time.
             tokio::spawn(async move { reader.send(end).await });
         }
-    }
-
-    /// From now on this program is the entry.
-    fn exchange_entry(&mut self, name: &'static str) -> anyhow::Result<()> {
-        self.forwarder.set_entry(name)?;
-        self.interface.exchange_entry(&mut self.forwarder)
     }
 }

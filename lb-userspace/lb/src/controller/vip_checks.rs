@@ -18,9 +18,9 @@ use socket2::SockRef;
 
 use super::desired::Way;
 use super::forwarder::Forwarder;
-use super::ingresses::Ingresses;
 use super::interface::Interface;
 use super::neighbourhood;
+use super::program::Program;
 use super::runtime::Runtime;
 
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
@@ -49,9 +49,7 @@ struct Checked {
 pub(super) struct Needs<'a> {
     pub config: &'a Config,
     pub runtime: &'a Runtime,
-    pub forwarder: &'a mut Forwarder,
-    pub interface: &'a Interface,
-    pub ingresses: &'a Ingresses,
+    pub program: &'a mut Program,
     pub findings: &'a Findings,
 }
 
@@ -62,7 +60,7 @@ impl Needs<'_> {
             let station = Station { interface: interface.name().to_owned(), mac: interface.mac() };
             (interface.index(), station)
         };
-        [self.interface].into_iter().chain(self.ingresses.iter()).map(station)
+        self.program.interfaces().map(station)
     }
 }
 
@@ -87,8 +85,9 @@ impl VipChecks {
             own: own_address(&needs, service.key.vip, server.address),
         });
         self.servers = checked.collect();
-        let done =
-            self.follow_answers(needs.forwarder).and_then(|()| self.follow_sockets(checker, &mut needs));
+        let done = self
+            .follow_answers(&mut needs.program.forwarder)
+            .and_then(|()| self.follow_sockets(checker, &mut needs));
         let trouble = done.err().map(|error| format!("{error:#}"));
         if trouble != self.trouble {
             needs.findings.note(match &trouble {
@@ -148,7 +147,7 @@ impl VipChecks {
             }
             return Ok(());
         }
-        if needs.interface.mode().is_none() {
+        if needs.program.interface.mode().is_none() {
             return Ok(());
         }
         let copying = if needs.config.zero_copy { Copying::Zero } else { Copying::Copy };
@@ -156,7 +155,7 @@ impl VipChecks {
         for (place, index) in indices.into_iter().enumerate() {
             let sockets = xsk::open_from(checker.vip().queues(place), index, copying)?;
             for socket in &sockets {
-                needs.forwarder.set_xsk(place as u32, socket.queue(), socket.fd())?;
+                needs.program.forwarder.set_xsk(place as u32, socket.queue(), socket.fd())?;
             }
             if let Some(socket) = sockets.first() {
                 tracing::info!(
