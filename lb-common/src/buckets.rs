@@ -1,21 +1,22 @@
 //! The buckets that sh, dh and mh pick by: each holds a server, and a hash says in which one to
 //! look. Two stand in a word of the map `SCHEDULE_WORDS`.
 //!
-//! *Holders* are all servers of the service, those included that take no connections now: so their
-//! buckets are the same before and after, and other servers' clients stay where they are. What
-//! becomes of a bucket whose holder takes no connections is settled when the buckets are filled, so
-//! that a pick is one look in any case. Which server is in which bucket follows from addresses,
-//! weights and the configured order, so every director fills them alike.
+//! *Bucket servers* are all servers of the service, those included that take no connections now: so
+//! their buckets are the same before and after, and other servers' clients stay where they are.
+//! What becomes of a bucket whose server takes no connections is settled when the buckets are
+//! filled, so that a pick is one look in any case. Which server is in which bucket follows from
+//! addresses, weights and the configured order, so every director fills them alike.
 //!
-//! sh and dh: 256 buckets, or a power of two with four for each holder, filled in the configured
-//! order: each holder takes a run of them in proportion to its weight. mh: see [`maglev`].
+//! sh and dh: 256 buckets, or a power of two with four for each bucket server, filled in the
+//! configured order: each bucket server takes a run of them in proportion to its weight. mh: see
+//! [`maglev`].
 
 use crate::addr::V6;
 use crate::schedule::{Schedule, Words};
 use crate::server::ServerId;
 
 #[cfg(not(target_arch = "bpf"))]
-pub use fill::{Buckets, Holder, in_order, maglev, pass_on, words};
+pub use fill::{BucketServer, Buckets, in_order, maglev, pass_on, words};
 
 /// What the bucket is found by: an address, and a port or 0.
 #[inline(always)]
@@ -56,7 +57,7 @@ mod fill {
 
     /// A server that has buckets.
     #[derive(Debug, Clone, Copy)]
-    pub struct Holder {
+    pub struct BucketServer {
         pub server: ServerId,
         /// By which mh tells servers apart: it is the same on all directors.
         pub address: V6,
@@ -64,11 +65,11 @@ mod fill {
         pub share: u16,
     }
 
-    /// By bucket, the holder's position.
+    /// By bucket, its server's position.
     pub type Buckets = Vec<u16>;
 
-    /// The buckets of sh and dh: a run for each holder, in order.
-    pub fn in_order(holders: &[Holder]) -> Buckets {
+    /// The buckets of sh and dh: a run for each server, in order.
+    pub fn in_order(holders: &[BucketServer]) -> Buckets {
         let number = (holders.len() as u64 * 4).next_power_of_two().max(256);
         let total: u64 = holders.iter().map(|holder| u64::from(holder.share)).sum();
         let mut buckets = Vec::with_capacity(number as usize);
@@ -80,19 +81,19 @@ mod fill {
         buckets
     }
 
-    /// A prime, so that a holder's order goes through all buckets. One number for nearly all
+    /// A prime, so that a bucket server's order goes through all buckets. One number for nearly all
     /// services, because another one is another table: a service that grows beyond 1,024 servers
     /// moves all its clients once.
     const fn buckets_for(holders: usize) -> u64 {
         if holders <= 1024 { 16_381 } else { 65_521 }
     }
 
-    /// How far from its share, in parts of it, a holder may be. See [`maglev`].
+    /// How far from its share, in parts of it, a bucket server may be. See [`maglev`].
     const SLACK: u64 = 8;
     /// The same in parts of all buckets.
     const MOST_SLACK: u64 = 800;
 
-    /// A holder on its way through the buckets, in an order of its own.
+    /// A bucket server on its way through the buckets, in an order of its own.
     struct Walk {
         /// The order: bucket k is `step * (first + k)^17 + shift`, which goes through all, because
         /// 17 has no factor in common with any of the primes less 1.
@@ -105,7 +106,7 @@ mod fill {
     }
 
     impl Walk {
-        fn new(holder: &Holder, buckets: u64, total: u64) -> Self {
+        fn new(holder: &BucketServer, buckets: u64, total: u64) -> Self {
             let [high, low] = holder.address.0;
             let seed = mix(mix(low).wrapping_add(high));
             let [first, step, shift] = [1, 2, 3].map(|number: u64| mix(seed.wrapping_add(number)));
@@ -124,15 +125,15 @@ mod fill {
     }
 
     /// The buckets of mh, after "Maglev: A Fast and Reliable Software Network Load Balancer" (NSDI
-    /// 2016), section 3.4, with weights: the holders take turns, each as often as it weighs, and
+    /// 2016), section 3.4, with weights: the servers take turns, each as often as it weighs, and
     /// take the first free bucket in an order of their own.
     ///
-    /// One thing differs. A holder that finds its bucket taken has lost its turn, unless it is
+    /// One thing differs. A server that finds its bucket taken has lost its turn, unless it is
     /// behind its share by an eighth of it (or by the 800th part of all buckets): a turn that is
     /// never lost makes shares exact, but lets a server that leaves move the buckets of others too.
     /// Measured with 2 to 1,000 servers of weights 1 to 5: one that leaves moves its share and less
     /// than one bucket in a hundred besides.
-    pub fn maglev(holders: &[Holder]) -> Buckets {
+    pub fn maglev(holders: &[BucketServer]) -> Buckets {
         const FREE: u16 = u16::MAX;
         let number = buckets_for(holders.len());
         let total: u64 = holders.iter().map(|holder| u64::from(holder.share)).sum();
@@ -170,7 +171,7 @@ mod fill {
     /// The servers in the buckets, after those have been passed on that are not `kept`: to the
     /// server of another bucket that is `taking`. 0 is none.
     pub fn pass_on(
-        holders: &[Holder],
+        holders: &[BucketServer],
         buckets: &Buckets,
         taking: impl Fn(usize) -> bool,
         kept: impl Fn(usize) -> bool,

@@ -3,7 +3,7 @@
 use std::vec::Vec;
 
 use crate::addr::V6;
-use crate::buckets::{self, Holder};
+use crate::buckets::{self, BucketServer};
 use crate::limits::Thresholds;
 use crate::schedule::{Hashing, Level, MAX_MEMBERS, Member, Schedule, Scheduler, WORDS_PER_LEVEL};
 use crate::server::ServerId;
@@ -24,7 +24,7 @@ pub struct Candidate<S = ServerId> {
 pub struct Holding {
     /// By which mh tells servers apart.
     pub address: V6,
-    /// What it weighs as a holder while its weight is 0; 0: it holds nothing then.
+    /// What it weighs as a bucket server while its weight is 0; 0: it holds nothing then.
     pub share: u16,
     /// With weight 0 its clients get no server, unless [`Hashing::fallback`] has them go on: it is
     /// well, but somebody wants it so. Else they go on in any case.
@@ -137,12 +137,12 @@ fn with_buckets(
         0 => candidate.holding.share,
         weight => weight,
     };
-    let holder = |candidate: &&Candidate| Holder {
+    let holder = |candidate: &&Candidate| BucketServer {
         server: candidate.server,
         address: candidate.holding.address,
         share: share(candidate),
     };
-    let holders: Vec<Holder> = among.iter().map(holder).collect();
+    let holders: Vec<BucketServer> = among.iter().map(holder).collect();
     let filled = match scheduler {
         Scheduler::Mh => buckets::maglev(&holders),
         _ => buckets::in_order(&holders),

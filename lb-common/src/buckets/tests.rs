@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::addr::{Address as _, V4};
 
-fn holders(shares: &[u16], first: u32) -> Vec<Holder> {
-    let holder = |(position, share): (u32, &u16)| Holder {
+fn holders(shares: &[u16], first: u32) -> Vec<BucketServer> {
+    let holder = |(position, share): (u32, &u16)| BucketServer {
         server: ServerId(position as u16 + 1),
         address: V4(u32::from_ne_bytes((first + position).to_be_bytes())).mapped(),
         share: *share,
@@ -16,7 +16,7 @@ fn holders(shares: &[u16], first: u32) -> Vec<Holder> {
 }
 
 /// Buckets of each server.
-fn held(holders: &[Holder], buckets: &[u16]) -> BTreeMap<u16, usize> {
+fn held(holders: &[BucketServer], buckets: &[u16]) -> BTreeMap<u16, usize> {
     let mut held: BTreeMap<u16, usize> = holders.iter().map(|holder| (holder.server.0, 0)).collect();
     for position in buckets {
         *held.get_mut(&holders[usize::from(*position)].server.0).unwrap() += 1;
@@ -24,7 +24,7 @@ fn held(holders: &[Holder], buckets: &[u16]) -> BTreeMap<u16, usize> {
     held
 }
 
-fn server(holders: &[Holder], buckets: &[u16], bucket: usize) -> u16 {
+fn server(holders: &[BucketServer], buckets: &[u16], bucket: usize) -> u16 {
     holders[usize::from(buckets[bucket])].server.0
 }
 

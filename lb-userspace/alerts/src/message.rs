@@ -107,14 +107,14 @@ struct Body<'a> {
     text: String,
     /// Nothing has happened.
     test: bool,
-    alerts: Vec<Told<'a>>,
+    alerts: Vec<AlertBody<'a>>,
     more: usize,
     dropped: u64,
     held_s: u64,
 }
 
 #[derive(Debug, Serialize)]
-struct Told<'a> {
+struct AlertBody<'a> {
     state: &'static str,
     /// Number of the event that began what lasts.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,7 +127,7 @@ struct Told<'a> {
 
 /// The body for the webhook `receiver`.
 pub(crate) fn json(message: &Message, director: &str, receiver: &str) -> serde_json::Result<String> {
-    let alerts = message.alerts.iter().map(|Alert { state, record, begun }| Told {
+    let alerts = message.alerts.iter().map(|Alert { state, record, begun }| AlertBody {
         state: state.name(),
         begun: (*state != State::Event).then_some(begun.number),
         repeated: match state {

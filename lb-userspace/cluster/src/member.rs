@@ -28,7 +28,7 @@ use lb_system::clock::now;
 use lb_system::vital_signs::Pulse;
 use tokio::sync::oneshot;
 
-use self::driver::{Command, Driver, Report, Snapshot, Tell, Told};
+use self::driver::{Command, Driver, Report, Snapshot, Tell, TimedReport};
 use self::fencing::{Fence, Fencing};
 use self::numbers::GroupNumbers;
 use super::auth::{self, ClusterId};
@@ -80,7 +80,7 @@ impl Member {
         config: &Config,
         cluster: &Cluster,
         local: LocalContext,
-        tell: impl Fn(Told) + Send + Sync + 'static,
+        tell: impl Fn(TimedReport) + Send + Sync + 'static,
     ) -> Result<Self> {
         let session = session_at(SystemTime::now());
         let settings = settings::machine(config, cluster, session, local.maintenance);

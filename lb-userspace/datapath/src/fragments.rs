@@ -129,13 +129,13 @@ fn add_one(count: &AtomicU64) {
 }
 
 /// The thread. Dropping it ends it.
-pub struct Holder {
+pub struct FragmentThread {
     counts: Arc<Counts>,
     stop: Arc<EventFd>,
     thread: Option<JoinHandle<Maps>>,
 }
 
-impl Holder {
+impl FragmentThread {
     /// `programs` look at fragments; `interface` is the index of the one that the program is
     /// attached to.
     pub fn start(maps: Maps, programs: Arc<RelatedPrograms>, interface: u32) -> Result<Self> {
@@ -159,7 +159,7 @@ impl Holder {
     }
 }
 
-impl Drop for Holder {
+impl Drop for FragmentThread {
     fn drop(&mut self) {
         // An error leaves the thread to its next renewal, which nobody waits for then.
         if self.stop.write(1).is_ok()

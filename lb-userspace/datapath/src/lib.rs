@@ -60,7 +60,7 @@ use lb_model::ServiceKey;
 use lb_model::lease::{Leases, Memory};
 
 use self::executor::Executor;
-use self::fragments::{Holder, RelatedPrograms};
+use self::fragments::{FragmentThread, RelatedPrograms};
 use self::inherited::Inherited;
 use self::lease::Start;
 use self::maps::Maps;
@@ -177,9 +177,9 @@ impl DataPath {
     ///
     /// # Errors
     /// Such fragments are the host's, as long as this is not called again.
-    pub fn hold_fragments(&mut self, interface: u32) -> Result<Option<Holder>> {
+    pub fn hold_fragments(&mut self, interface: u32) -> Result<Option<FragmentThread>> {
         let maps = self.executor.fragments().take();
-        maps.map(|maps| Holder::start(maps, Arc::clone(&self.related), interface)).transpose()
+        maps.map(|maps| FragmentThread::start(maps, Arc::clone(&self.related), interface)).transpose()
     }
 
     /// What stands in the place of clients; `None`: somebody has taken it before.

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestCaseError};
 
-use crate::{Imported, Known, Source, SourceFile, import};
+use crate::{Imported, Known, Original, OriginalFile, import};
 
 targets! {
     import 200 "configurations of ldirectord, Heartbeat, keepalived and ipvsadm" => run;
@@ -34,9 +34,9 @@ pub(crate) fn run(config: Config) -> Result<(), Failed> {
         1 => any::<String>().prop_map(String::into_bytes),
     ];
     // A second file: another part of heartbeat's, another node's, or what the first one includes.
-    let inputs = (select(Source::ALL.to_vec()), text.clone(), text, any::<[bool; 3]>());
+    let inputs = (select(Original::ALL.to_vec()), text.clone(), text, any::<[bool; 3]>());
     hold(config, inputs, |(source, first, second, [several, named, id])| {
-        let file = |name: &str, node: &str, bytes: &[u8]| SourceFile {
+        let file = |name: &str, node: &str, bytes: &[u8]| OriginalFile {
             name: name.to_owned(),
             node: named.then(|| node.to_owned()),
             text: String::from_utf8_lossy(bytes).into_owned(),
@@ -60,7 +60,7 @@ pub(crate) fn run(config: Config) -> Result<(), Failed> {
 
 /// Every line that is not blank is in the report, in its place, and what comes out is accepted,
 /// unless there is no service in it.
-fn nothing_is_dropped(files: &[SourceFile], imported: &Imported) -> Result<(), TestCaseError> {
+fn nothing_is_dropped(files: &[OriginalFile], imported: &Imported) -> Result<(), TestCaseError> {
     for file in files {
         let text = file.text.strip_prefix('\u{feff}').unwrap_or(&file.text);
         let lines = (1..).zip(text.split('\n')).filter(|(_, line)| !line.trim().is_empty());

@@ -11,7 +11,7 @@ use crate::ledger::Ledger;
 use crate::parts::Parts;
 use crate::report::At;
 use crate::tree::{Item, Map};
-use crate::{Find, Source, keywords};
+use crate::{Find, Original, keywords};
 
 /// What a file is, by its name, or else by what stands in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,7 @@ fn kind(file: usize, ledger: &Ledger) -> Kind {
         return Kind::Ldirectord;
     }
     let Some(first) = words.next() else { return Kind::HaCf };
-    let known = |word: &str| keywords::find(Source::Heartbeat, &["ha.cf"], word).is_some();
+    let known = |word: &str| keywords::find(Original::Heartbeat, &["ha.cf"], word).is_some();
     if first == "auth" {
         Kind::Authkeys
     } else if first.parse::<IpAddr>().is_ok() {

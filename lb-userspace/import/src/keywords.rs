@@ -5,7 +5,7 @@ mod heartbeat;
 mod keepalived;
 mod ldirectord;
 
-use crate::Source;
+use crate::Original;
 use crate::ledger::Ledger;
 use crate::report::At;
 
@@ -36,17 +36,17 @@ pub struct Keyword {
 /// Scope, verdict, note, names.
 type Row = (&'static str, Verdict, &'static str, &'static str);
 
-fn rows(source: Source) -> &'static [Row] {
+fn rows(source: Original) -> &'static [Row] {
     match source {
-        Source::Ldirectord => &ldirectord::ROWS,
-        Source::Heartbeat => &heartbeat::ROWS,
-        Source::Keepalived => &keepalived::ROWS,
-        Source::Ipvsadm => &[],
+        Original::Ldirectord => &ldirectord::ROWS,
+        Original::Heartbeat => &heartbeat::ROWS,
+        Original::Keepalived => &keepalived::ROWS,
+        Original::Ipvsadm => &[],
     }
 }
 
 /// All keywords of a source. ipvsadm has options, which its reader lists.
-pub fn keywords(source: Source) -> impl Iterator<Item = Keyword> {
+pub fn keywords(source: Original) -> impl Iterator<Item = Keyword> {
     rows(source).iter().flat_map(|(scope, verdict, note, names)| {
         let keyword = |name| Keyword { scope, name, verdict: *verdict, note };
         names.split_whitespace().map(keyword)
@@ -54,12 +54,12 @@ pub fn keywords(source: Source) -> impl Iterator<Item = Keyword> {
 }
 
 /// The keyword `name` in one of `scopes`.
-pub(crate) fn find(source: Source, scopes: &[&str], name: &str) -> Option<Keyword> {
+pub(crate) fn find(source: Original, scopes: &[&str], name: &str) -> Option<Keyword> {
     keywords(source).find(|keyword| keyword.name == name && scopes.contains(&keyword.scope))
 }
 
 /// The keyword that `name` is most likely a misspelling of.
-pub(crate) fn nearest(source: Source, scopes: &[&str], name: &str) -> Option<&'static str> {
+pub(crate) fn nearest(source: Original, scopes: &[&str], name: &str) -> Option<&'static str> {
     let inside = keywords(source).filter(|keyword| scopes.contains(&keyword.scope));
     let near = inside.map(|keyword| (strsim::damerau_levenshtein(name, keyword.name), keyword.name));
     near.filter(|(distance, known)| *distance <= 2 && *distance * 3 <= known.len())
@@ -68,7 +68,7 @@ pub(crate) fn nearest(source: Source, scopes: &[&str], name: &str) -> Option<&'s
 }
 
 /// Tells what becomes of a line whose keyword no reader turns into YAML.
-pub(crate) fn tell(source: Source, scopes: &[&str], name: &str, at: At, ledger: &mut Ledger) {
+pub(crate) fn tell(source: Original, scopes: &[&str], name: &str, at: At, ledger: &mut Ledger) {
     match find(source, scopes, name) {
         Some(Keyword { verdict: Verdict::Needless, note, .. }) => ledger.needless(at, note),
         Some(Keyword { verdict: Verdict::Partly, note, .. }) if !note.is_empty() => ledger.changed(at, note),
@@ -80,7 +80,7 @@ pub(crate) fn tell(source: Source, scopes: &[&str], name: &str, at: At, ledger: 
     }
 }
 
-fn unknown(source: Source, scopes: &[&str], name: &str) -> String {
+fn unknown(source: Original, scopes: &[&str], name: &str) -> String {
     let shown: String = name.chars().take(40).collect();
     match nearest(source, scopes, name) {
         Some(near) => format!("{} does not know `{shown}`; did it mean `{near}`?", source.name()),

@@ -12,7 +12,7 @@ use crate::keywords::{self, Verdict};
 use crate::ledger::Ledger;
 use crate::parts::Parts;
 use crate::report::At;
-use crate::{Find, Source, SourceFile};
+use crate::{Find, Original, OriginalFile};
 
 /// A line `name = value`.
 #[derive(Debug, Clone)]
@@ -94,7 +94,7 @@ fn read_at_depth(file: usize, ledger: &mut Ledger, parts: &mut Parts<'_>, find: 
         match find(value, &name) {
             Ok(files) if depth < 3 => {
                 ledger.changed(*at, format!("{value} is imported too"));
-                let numbers: Vec<usize> = files.iter().map(|file: &SourceFile| ledger.add(file)).collect();
+                let numbers: Vec<usize> = files.iter().map(|file: &OriginalFile| ledger.add(file)).collect();
                 for number in numbers {
                     read_at_depth(number, ledger, parts, find, depth + 1);
                 }
@@ -152,7 +152,7 @@ fn take(
         *open = true;
         return;
     }
-    let known = |scope| keywords::find(Source::Ldirectord, &[scope], name).is_some();
+    let known = |scope| keywords::find(Original::Ldirectord, &[scope], name).is_some();
     let section = config.sections.last_mut();
     let head = section.as_ref().map(|section| section.head.value.clone()).unwrap_or_default();
     match section {
@@ -175,7 +175,7 @@ fn take(
 
 fn is_of_section_only(text: &str) -> bool {
     let name = text.split('=').next().unwrap_or_default().trim();
-    let known = |scope| keywords::find(Source::Ldirectord, &[scope], name).is_some();
+    let known = |scope| keywords::find(Original::Ldirectord, &[scope], name).is_some();
     known("virtual") && !known("global")
 }
 
@@ -207,7 +207,7 @@ fn globals(config: &Config, ledger: &mut Ledger, parts: &mut Parts<'_>) {
     };
     for directive in &config.globals {
         let Directive { name, value, at } = directive;
-        if keywords::find(Source::Ldirectord, &["global"], name).is_some() && !counts(directive) {
+        if keywords::find(Original::Ldirectord, &["global"], name).is_some() && !counts(directive) {
             ledger.needless(*at, format!("a later line has `{name}`, too, and that one counts"));
             continue;
         }
@@ -240,9 +240,9 @@ fn globals(config: &Config, ledger: &mut Ledger, parts: &mut Parts<'_>) {
                 ledger.kept(*at, note);
             }
             "execute" | "emailalert" | "emailalertfrom" | "emailalertfreq" | "emailalertstatus" | "smtp" => {}
-            name => keywords::tell(Source::Ldirectord, &["global"], name, *at, ledger),
+            name => keywords::tell(Original::Ldirectord, &["global"], name, *at, ledger),
         }
-        let known = keywords::find(Source::Ldirectord, &["global"], name);
+        let known = keywords::find(Original::Ldirectord, &["global"], name);
         if known.is_some_and(|keyword| keyword.verdict == Verdict::Equal)
             && config.sections.is_empty()
             && name != "maintenancedir"

@@ -1,6 +1,6 @@
 //! The source's lines while they are imported: each gets its fate from whoever understands it.
 
-use crate::SourceFile;
+use crate::OriginalFile;
 use crate::report::{At, Entry, Fate, Report};
 
 /// A line that nobody has claimed is lost, so that none is dropped silently.
@@ -36,8 +36,8 @@ struct Line {
 
 impl Ledger {
     /// Takes a file in and returns its number.
-    pub(crate) fn add(&mut self, source: &SourceFile) -> usize {
-        let SourceFile { name, node, text } = source;
+    pub(crate) fn add(&mut self, source: &OriginalFile) -> usize {
+        let OriginalFile { name, node, text } = source;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let lines = text.split('\n').map(|line| Line {
             text: line.strip_suffix('\r').unwrap_or(line).to_owned(),

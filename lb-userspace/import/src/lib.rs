@@ -32,16 +32,16 @@ pub use report::{Entry, Fate, Report};
 use ledger::Ledger;
 use parts::Parts;
 
-/// What is imported.
+/// The program whose configuration is imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum Original {
     Ldirectord,
     Heartbeat,
     Keepalived,
     Ipvsadm,
 }
 
-impl Source {
+impl Original {
     pub const ALL: [Self; 4] = [Self::Ldirectord, Self::Heartbeat, Self::Keepalived, Self::Ipvsadm];
 
     pub const fn name(self) -> &'static str {
@@ -54,9 +54,9 @@ impl Source {
     }
 }
 
-/// A file of the source.
+/// A file of its configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceFile {
+pub struct OriginalFile {
     /// As the report calls it.
     pub name: String,
     /// The node that it is from, if that is known.
@@ -83,7 +83,7 @@ pub struct Known {
 
 /// Finds the files that the source names: from a path or pattern and the name of the file that it
 /// stands in. The error tells why there is none.
-pub type Find<'a> = dyn FnMut(&str, &str) -> Result<Vec<SourceFile>, String> + 'a;
+pub type Find<'a> = dyn FnMut(&str, &str) -> Result<Vec<OriginalFile>, String> + 'a;
 
 /// What an import gives.
 #[derive(Debug)]
@@ -95,17 +95,17 @@ pub struct Imported {
 }
 
 /// Imports `files`, which belong together.
-pub fn import(source: Source, files: &[SourceFile], known: &Known, find: &mut Find<'_>) -> Imported {
+pub fn import(source: Original, files: &[OriginalFile], known: &Known, find: &mut Find<'_>) -> Imported {
     let mut ledger = Ledger::default();
     let mut parts = Parts::new(known);
     let numbers: Vec<usize> = files.iter().map(|file| ledger.add(file)).collect();
     match source {
-        Source::Ldirectord => {
+        Original::Ldirectord => {
             numbers.into_iter().for_each(|file| ldirectord::read(file, &mut ledger, &mut parts, find));
         }
-        Source::Heartbeat => heartbeat::read(&numbers, &mut ledger, &mut parts, find),
-        Source::Keepalived => keepalived::read(&numbers, &mut ledger, &mut parts, find),
-        Source::Ipvsadm => ipvsadm::read(&numbers, &mut ledger, &mut parts),
+        Original::Heartbeat => heartbeat::read(&numbers, &mut ledger, &mut parts, find),
+        Original::Keepalived => keepalived::read(&numbers, &mut ledger, &mut parts, find),
+        Original::Ipvsadm => ipvsadm::read(&numbers, &mut ledger, &mut parts),
     }
     let head = format!("Imported by `lb import {}` from {}.", source.name(), names(&ledger).join(", "));
     let (mut root, host) = parts.finish(&mut ledger);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{Fate, Imported, Known, Source, SourceFile, Verdict, import, keywords};
+use crate::{Fate, Imported, Known, Original, OriginalFile, Verdict, import, keywords};
 
 /// Scope and name of each keyword in a list.
 fn listed(text: &'static str) -> BTreeSet<(&'static str, &'static str)> {
@@ -14,9 +14,9 @@ fn listed(text: &'static str) -> BTreeSet<(&'static str, &'static str)> {
 #[test]
 fn every_keyword_of_the_sources_is_in_the_table() {
     for (source, list, least) in [
-        (Source::Ldirectord, include_str!("../data/ldirectord.txt"), 60),
-        (Source::Heartbeat, include_str!("../data/heartbeat.txt"), 45),
-        (Source::Keepalived, include_str!("../data/keepalived.txt"), 380),
+        (Original::Ldirectord, include_str!("../data/ldirectord.txt"), 60),
+        (Original::Heartbeat, include_str!("../data/heartbeat.txt"), 45),
+        (Original::Keepalived, include_str!("../data/keepalived.txt"), 380),
     ] {
         let listed = listed(list);
         assert!(listed.len() >= least, "{source:?}: only {} keywords are listed", listed.len());
@@ -36,7 +36,7 @@ fn every_keyword_of_the_sources_is_in_the_table() {
 #[test]
 fn a_keyword_that_is_not_imported_says_why() {
     let frames = ["global_defs", "SSL"];
-    for source in Source::ALL {
+    for source in Original::ALL {
         for keyword in keywords(source) {
             let silent =
                 matches!(keyword.verdict, Verdict::Needless | Verdict::Missing) && keyword.note.is_empty();
@@ -45,27 +45,28 @@ fn a_keyword_that_is_not_imported_says_why() {
     }
 }
 
-fn of(source: Source, text: &str) -> Imported {
-    let file = SourceFile { name: "file".into(), node: None, text: text.into() };
+fn of(source: Original, text: &str) -> Imported {
+    let file = OriginalFile { name: "file".into(), node: None, text: text.into() };
     import(source, &[file], &Known::default(), &mut |_, _| Err("there is no such file".into()))
 }
 
 /// A keyword that the table calls equal is known to a reader: it is never told as unknown.
 #[test]
 fn what_the_table_knows_the_readers_do_not_call_unknown() {
-    for keyword in keywords(Source::Ldirectord) {
+    for keyword in keywords(Original::Ldirectord) {
         let indent = if keyword.scope == "virtual" { "    " } else { "" };
         let text =
             format!("virtual=192.0.2.10:80\n    real=192.0.2.21:80 gate\n{indent}{}=1\n", keyword.name);
-        told_of(&of(Source::Ldirectord, &text), 3, keyword.name);
+        told_of(&of(Original::Ldirectord, &text), 3, keyword.name);
     }
-    for keyword in keywords(Source::Heartbeat) {
-        told_of(&of(Source::Heartbeat, &format!("node a\n{} 1 2\n", keyword.name)), 2, keyword.name);
+    for keyword in keywords(Original::Heartbeat) {
+        told_of(&of(Original::Heartbeat, &format!("node a\n{} 1 2\n", keyword.name)), 2, keyword.name);
     }
-    for keyword in keywords(Source::Keepalived).filter(|keyword| ["vrrp", "global"].contains(&keyword.scope))
+    for keyword in
+        keywords(Original::Keepalived).filter(|keyword| ["vrrp", "global"].contains(&keyword.scope))
     {
         let outer = if keyword.scope == "vrrp" { "vrrp_instance a {" } else { "global_defs {" };
-        told_of(&of(Source::Keepalived, &format!("{outer}\n{} 1\n}}\n", keyword.name)), 2, keyword.name);
+        told_of(&of(Original::Keepalived, &format!("{outer}\n{} 1\n}}\n", keyword.name)), 2, keyword.name);
     }
 }
 
@@ -79,14 +80,17 @@ fn told_of(imported: &Imported, line: usize, name: &str) {
 #[test]
 fn secrets_are_not_shown() {
     for (source, text) in [
-        (Source::Ldirectord, "virtual=192.0.2.10:110\n    real=192.0.2.21:110 gate\n    passwd=\"geheim\"\n"),
         (
-            Source::Ldirectord,
+            Original::Ldirectord,
+            "virtual=192.0.2.10:110\n    real=192.0.2.21:110 gate\n    passwd=\"geheim\"\n",
+        ),
+        (
+            Original::Ldirectord,
             "virtual=192.0.2.10:1812\n    real=192.0.2.21:1812 gate\n    secret=\"geheim\"\n",
         ),
-        (Source::Heartbeat, "auth 1\n1 sha1 geheim\n#2 md5 geheim\n"),
+        (Original::Heartbeat, "auth 1\n1 sha1 geheim\n#2 md5 geheim\n"),
         (
-            Source::Keepalived,
+            Original::Keepalived,
             "vrrp_instance a {\n  authentication {\n    auth_type PASS\n    auth_pass geheim\n  }\n  virtual_ipaddress {\n    192.0.2.10\n  }\n}\n",
         ),
     ] {
@@ -121,7 +125,7 @@ smtp=192.0.2.250
 virtual=192.0.2.10:80
     real=192.0.2.21:80 gate
 ";
-    let imported = of(Source::Ldirectord, text);
+    let imported = of(Original::Ldirectord, text);
     let wanted = "\
 alerts:
   receivers:
@@ -141,7 +145,7 @@ alerts:
 
     // What ldirectord has where nothing is said; without `emailalert` nobody is told.
     let mut imported = of(
-        Source::Ldirectord,
+        Original::Ldirectord,
         "emailalert=a@b.example\nvirtual=192.0.2.10:80\n    real=192.0.2.21:80 gate\n",
     );
     let wanted = "\
@@ -165,8 +169,10 @@ alerts:
         ("emailalertstatus=none,running", Fate::Lost),
         ("emailalertstatus=sometimes", Fate::Lost),
     ] {
-        imported =
-            of(Source::Ldirectord, &format!("{line}\nvirtual=192.0.2.10:80\n    real=192.0.2.21:80 gate\n"));
+        imported = of(
+            Original::Ldirectord,
+            &format!("{line}\nvirtual=192.0.2.10:80\n    real=192.0.2.21:80 gate\n"),
+        );
         assert_eq!((alerts(&imported), fate(&imported, 1)), ("", becomes), "{line}");
     }
 }
@@ -187,7 +193,7 @@ fn states_of_ldirectord_select_what_is_told() {
         let text = format!(
             "emailalert=a@b.example\nemailalertstatus={status}\nvirtual=192.0.2.10:80\n    real=192.0.2.21:80 gate\n"
         );
-        let imported = of(Source::Ldirectord, &text);
+        let imported = of(Original::Ldirectord, &text);
         let told = alerts(&imported).lines().find_map(|line| line.trim().strip_prefix("events: "));
         assert_eq!((told.unwrap_or_default(), fate(&imported, 2)), (events, becomes), "{status}");
     }
@@ -197,7 +203,7 @@ fn states_of_ldirectord_select_what_is_told() {
 #[test]
 fn mail_of_single_services_is_told_of_all() {
     let text = include_str!("../tests/corpus/ldirectord-mail-apart/ldirectord.cf");
-    let imported = of(Source::Ldirectord, text);
+    let imported = of(Original::Ldirectord, text);
     let events = "[server_down, server_maintenance, fallback_started, stopping]";
     let wanted = format!(
         "\
@@ -242,7 +248,7 @@ alerts:
 #[test]
 fn mail_of_keepalived_is_that_of_a_receiver() {
     let text = include_str!("../tests/corpus/keepalived-mail/keepalived.conf");
-    let imported = of(Source::Keepalived, text);
+    let imported = of(Original::Keepalived, text);
     let wanted = "\
 alerts:
   receivers:
@@ -282,7 +288,7 @@ fn keepalived_sends_no_mail_without_a_server_recipients_or_a_reason() {
     };
     let (server, to) = ("smtp_server 192.0.2.250", "notification_email { ops@example.org }");
     let told = |text: &str| {
-        let imported = of(Source::Keepalived, text);
+        let imported = of(Original::Keepalived, text);
         let events = alerts(&imported).lines().find_map(|line| line.trim().strip_prefix("events: "));
         (events.map(str::to_owned), fate(&imported, 4))
     };
@@ -293,7 +299,7 @@ fn keepalived_sends_no_mail_without_a_server_recipients_or_a_reason() {
     }
     // Real servers alone are told of without a word about it.
     let silent = text(server, to, "on").replace("smtp_alert on\n", "\n");
-    let imported = of(Source::Keepalived, &silent);
+    let imported = of(Original::Keepalived, &silent);
     assert!(alerts(&imported).contains("events: [server_down]\n"), "{}", imported.yaml);
 }
 
@@ -305,7 +311,7 @@ fn a_redirect_is_what_it_was_for_the_source() {
         let inner = format!("HTTP_GET {{\nurl {{\npath /\n{lines}}}\n}}\n");
         let server = format!("real_server 192.0.2.21 80 {{\n{inner}}}\n");
         let text = format!("virtual_server 192.0.2.10 80 {{\nlb_kind DR\nprotocol TCP\n{server}}}\n");
-        let imported = of(Source::Keepalived, &text);
+        let imported = of(Original::Keepalived, &text);
         assert!(imported.wrong.is_none(), "{}", imported.yaml);
         let told = imported.yaml.lines().find_map(|line| line.trim().strip_prefix("status: "));
         told.unwrap_or_default().to_owned()
@@ -322,6 +328,6 @@ fn a_redirect_is_what_it_was_for_the_source() {
         assert_eq!(keepalived(lines), statuses, "{lines}");
     }
     let text = "virtual=192.0.2.10:80\n    real=192.0.2.21:80 gate\n    service=http\n    request=\"/\"\n";
-    let imported = of(Source::Ldirectord, text);
+    let imported = of(Original::Ldirectord, text);
     assert!(imported.yaml.contains("type: http\n") && !imported.yaml.contains("status"), "{}", imported.yaml);
 }

@@ -45,7 +45,7 @@ pub(crate) enum What {
         addresses: Vec<IpAddr>,
         /// All that there are to be.
         conditions: Vec<Condition>,
-        /// Told as an event, if it is news.
+        /// OngoingTrouble as an event, if it is news.
         news: Option<Verdict>,
     },
 }

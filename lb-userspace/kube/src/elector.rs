@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::lease::{Election, Found, INTERVAL, Record, Step};
-use crate::words::{self, Told};
+use crate::words::{self, OngoingTrouble};
 
 /// Its name in the namespace of `lb-kube`.
 pub(crate) const NAME: &str = "lb-kube";
@@ -24,13 +24,13 @@ pub(crate) struct Elector {
     leases: Api<Lease>,
     election: Election,
     began: Instant,
-    told: Told,
+    told: OngoingTrouble,
 }
 
 impl Elector {
     pub(crate) fn new(client: Client, namespace: &str, me: String) -> Self {
         let leases = Api::namespaced(client, namespace);
-        Self { leases, election: Election::new(me), began: Instant::now(), told: Told::default() }
+        Self { leases, election: Election::new(me), began: Instant::now(), told: OngoingTrouble::default() }
     }
 
     fn now(&self) -> Duration {

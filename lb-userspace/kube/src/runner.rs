@@ -21,7 +21,7 @@ use crate::desired::{Desired, desired};
 use crate::elector::Elector;
 use crate::gateway::{self, Gateways};
 use crate::health::{self, Board};
-use crate::words::Told;
+use crate::words::OngoingTrouble;
 use crate::writer::Writer;
 use crate::{director, watch as watches};
 
@@ -92,8 +92,8 @@ pub(crate) async fn run(
         given: None,
         answer: None,
         unseen: Unseen::default(),
-        director: Told::default(),
-        file: Told::default(),
+        director: OngoingTrouble::default(),
+        file: OngoingTrouble::default(),
         leadership,
     };
     let outcome = tokio::select! {
@@ -139,8 +139,8 @@ struct Runner {
     answer: Option<Answer>,
     /// What was written to the cluster and is not known yet.
     unseen: Unseen,
-    director: Told,
-    file: Told,
+    director: OngoingTrouble,
+    file: OngoingTrouble,
     /// Until when this one leads.
     leadership: watch::Receiver<Option<Instant>>,
 }

@@ -10,7 +10,7 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
-use crate::words::{self, Told};
+use crate::words::{self, OngoingTrouble};
 
 /// After a failure; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -30,7 +30,7 @@ pub(crate) async fn follow<K, M>(
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let doing = format!("watching {kind}");
-    let mut told = Told::default();
+    let mut told = OngoingTrouble::default();
     let mut pause = FIRST_PAUSE;
     loop {
         let config = watcher::Config::default().timeout(WATCH_S);

@@ -61,9 +61,9 @@ pub(crate) fn hash(text: &str) -> String {
 
 /// Tells each kind of trouble once, and its end.
 #[derive(Debug, Default)]
-pub(crate) struct Told(Option<String>);
+pub(crate) struct OngoingTrouble(Option<String>);
 
-impl Told {
+impl OngoingTrouble {
     pub(crate) fn trouble(&mut self, words: String) {
         if self.0.as_ref() == Some(&words) {
             tracing::debug!("again: {words}");
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn the_same_trouble_is_told_once() {
-        let mut told = Told::default();
+        let mut told = OngoingTrouble::default();
         assert!(!told.is_trouble());
         told.trouble("a".into());
         told.trouble("a".into());

@@ -7,13 +7,13 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::decisions::{Verdict, What, Write};
-use crate::words::{self, Told, in_one};
+use crate::words::{self, OngoingTrouble, in_one};
 
 pub(crate) struct Writer {
     client: Client,
     recorder: Recorder,
-    told: Told,
-    told_of_events: Told,
+    told: OngoingTrouble,
+    told_of_events: OngoingTrouble,
 }
 
 impl Writer {
@@ -21,7 +21,7 @@ impl Writer {
     pub(crate) fn new(client: Client, me: String) -> Self {
         let reporter = Reporter { controller: "lb-kube".to_owned(), instance: Some(me) };
         let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, recorder, told: Told::default(), told_of_events: Told::default() }
+        Self { client, recorder, told: OngoingTrouble::default(), told_of_events: OngoingTrouble::default() }
     }
 
     /// Returns whether all is written; what a Service that has changed meanwhile needs is decided

@@ -108,7 +108,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use lb_api::findings::Kind;
-use lb_cluster::member::driver::{Report, Told};
+use lb_cluster::member::driver::{Report, TimedReport};
 use lb_common::mac::Mac;
 use lb_datapath::plan::Target;
 use lb_health::Verdict;
@@ -433,7 +433,7 @@ impl Controller {
 
     /// Something happened in the cluster.
     fn receive(&mut self, input: ClusterInput) {
-        if let ClusterInput::Member(Told { report: Report::Standing(_, orders), .. }) = &input
+        if let ClusterInput::Member(TimedReport { report: Report::Standing(_, orders), .. }) = &input
             && self.operators.learn(orders.clone(), self.announcer.findings())
         {
             self.follow_orders();

@@ -43,7 +43,7 @@ pub(super) struct Group {
     pub holder: Option<NodeId>,
     /// When a foreign announcement was last answered.
     pub defended: Option<Duration>,
-    told: Told,
+    told: PublishedRole,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,7 +101,7 @@ pub(super) struct Rival {
 
 /// The role as last told, and since when by the clock on the wall.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Told {
+struct PublishedRole {
     role: Role,
     since: Duration,
     status: Option<GroupStatus>,
@@ -132,7 +132,7 @@ impl Group {
             settles_until: None,
             holder: None,
             defended: None,
-            told: Told { role: Role::Releasing, since: node.now, status: None, rival: false },
+            told: PublishedRole { role: Role::Releasing, since: node.now, status: None, rival: false },
         }
     }
 

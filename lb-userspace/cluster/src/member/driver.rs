@@ -40,19 +40,19 @@ pub enum Command {
 
 /// What the driver tells the controller, and when it happened.
 #[derive(Debug)]
-pub struct Told {
+pub struct TimedReport {
     pub at: SystemTime,
     pub report: Report,
 }
 
-impl From<Report> for Told {
+impl From<Report> for TimedReport {
     fn from(report: Report) -> Self {
         Self { at: SystemTime::now(), report }
     }
 }
 
 /// How the controller is told. Must not wait.
-pub type Tell = Arc<dyn Fn(Told) + Send + Sync>;
+pub type Tell = Arc<dyn Fn(TimedReport) + Send + Sync>;
 
 #[derive(Debug)]
 pub enum Report {

@@ -29,7 +29,7 @@ const LASTS: Duration = Duration::from_secs(30);
 /// The controller's hold on the thread. Dropping it ends the thread.
 #[derive(Debug)]
 pub struct Watch {
-    told: Sender<Told>,
+    told: Sender<NewAttachment>,
     takes_nothing: Arc<AtomicBool>,
     /// Number of the attachment that the thread was told of last; the first one has 1.
     number: u64,
@@ -38,7 +38,7 @@ pub struct Watch {
 }
 
 /// An attachment that the thread is told of.
-struct Told {
+struct NewAttachment {
     number: u64,
     attached: Attached,
     check: AttachmentCheck,
@@ -77,7 +77,7 @@ impl Watch {
     pub fn attached(&mut self, attached: Attached, check: AttachmentCheck) {
         self.number += 1;
         // The thread ends with self, or not at all.
-        let _ = self.told.send(Told { number: self.number, attached, check });
+        let _ = self.told.send(NewAttachment { number: self.number, attached, check });
     }
 
     /// Whether the program that was attached last was on its interface at the last check, which
@@ -98,7 +98,7 @@ struct Look {
     findings: Findings,
     takes_nothing: Arc<AtomicBool>,
     off: Arc<AtomicU64>,
-    told: Option<Told>,
+    told: Option<NewAttachment>,
     statistics: Option<Statistics>,
     /// Values of the counters at the last reading.
     known: Vec<u64>,
@@ -107,7 +107,7 @@ struct Look {
 }
 
 impl Look {
-    fn run(mut self, told: &Receiver<Told>) {
+    fn run(mut self, told: &Receiver<NewAttachment>) {
         let mut next_look = Instant::now();
         loop {
             match told.recv_timeout(ATTACHMENT_PERIOD) {
@@ -128,7 +128,7 @@ impl Look {
         }
     }
 
-    fn begin(&mut self, told: Told) {
+    fn begin(&mut self, told: NewAttachment) {
         self.findings.clear(Kind::FramesLost, &self.interface);
         self.takes_nothing.store(false, Ordering::Relaxed);
         self.told = Some(told);
@@ -137,7 +137,7 @@ impl Look {
     }
 
     fn check_attachment(&self) {
-        if let Some(Told { number, check, .. }) = &self.told {
+        if let Some(NewAttachment { number, check, .. }) = &self.told {
             let off = if check.is_attached() { 0 } else { *number };
             self.off.store(off, Ordering::Relaxed);
         }

@@ -7,7 +7,7 @@ use crate::ledger::Ledger;
 use crate::parts::Parts;
 use crate::report::At;
 use crate::tree::{Item, Map, Value};
-use crate::{Source, keywords};
+use crate::{Original, keywords};
 
 /// What the files say of the cluster.
 #[derive(Debug, Default)]
@@ -115,7 +115,7 @@ impl HaCf {
                 if let ("stonith" | "stonith_host", Some(secret)) = (name, values.last()) {
                     ledger.hide(at, secret);
                 }
-                keywords::tell(Source::Heartbeat, &["ha.cf"], name, at, ledger);
+                keywords::tell(Original::Heartbeat, &["ha.cf"], name, at, ledger);
             }
         }
     }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::statement::Statement;
 use super::vrrp::{Instance, Vrrp};
-use crate::Source;
+use crate::Original;
 use crate::keywords::{self, Keyword, Verdict};
 use crate::ledger::Ledger;
 use crate::parts::Parts;
@@ -186,7 +186,7 @@ fn other_file(
         } else if word == "router_id" {
             ledger.needless(at, "nodes are called as `nodes` of the cluster names them");
         } else if let Some(Keyword { verdict: Verdict::Needless, note, .. }) =
-            keywords::find(Source::Keepalived, &["vrrp", "global", "check"], word)
+            keywords::find(Original::Keepalived, &["vrrp", "global", "check"], word)
         {
             ledger.needless(at, note);
         } else if word.starts_with(['#', '!']) || text.is_empty() {

@@ -1,7 +1,7 @@
 //! keepalived.conf as statements and blocks of them.
 
 use super::lex::Token;
-use crate::Source;
+use crate::Original;
 use crate::keywords;
 use crate::ledger::Ledger;
 use crate::report::At;
@@ -98,8 +98,8 @@ impl Statement {
 
     /// Tells of a statement, and of its block, by the table of keywords.
     pub(super) fn tell(&self, scopes: &[&str], ledger: &mut Ledger) {
-        keywords::tell(Source::Keepalived, scopes, self.name(), self.at(), ledger);
-        let needless = keywords::find(Source::Keepalived, scopes, self.name())
+        keywords::tell(Original::Keepalived, scopes, self.name(), self.at(), ledger);
+        let needless = keywords::find(Original::Keepalived, scopes, self.name())
             .is_some_and(|keyword| keyword.verdict == keywords::Verdict::Needless);
         let note = format!("it belongs to `{}`", self.words.join(" "));
         for at in self.from.iter().skip(1).copied().chain(self.inner().iter().flat_map(Self::lines)) {

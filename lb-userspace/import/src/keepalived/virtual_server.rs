@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::checker::{self, Defaults};
 use super::statement::Statement;
 use super::{address, command, hook, port};
-use crate::Source;
+use crate::Original;
 use crate::hosts::endpoint;
 use crate::keywords;
 use crate::ldirectord::{hash_flags, prefix};
@@ -396,7 +396,7 @@ fn server(
             "warmup" | "alpha" => ledger.needless(line.at(), "servers are unknown until their first check"),
             "snmp_name" => set("name"),
             "smtp_alert" => {}
-            name if keywords::find(Source::Keepalived, &checker::SCOPES, name).is_some()
+            name if keywords::find(Original::Keepalived, &checker::SCOPES, name).is_some()
                 && line.block.is_some() =>
             {
                 checks.extend(checker::read(line, &defaults, ledger, parts));

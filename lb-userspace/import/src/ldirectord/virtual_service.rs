@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::check::{Checks, port_of, service_of};
 use super::{Config, Directive, Section, digits, last, real, refused, unquoted};
-use crate::Source;
+use crate::Original;
 use crate::hosts::{endpoint, port};
 use crate::keywords;
 use crate::ledger::Ledger;
@@ -407,7 +407,7 @@ fn tell_the_rest(section: &Section, config: &Config, used: &[At], ledger: &mut L
                 true => ledger.kept(*at, "`check`"),
                 false => ledger.needless(*at, "a check of this type does not use it"),
             },
-            name => keywords::tell(Source::Ldirectord, &["virtual"], name, *at, ledger),
+            name => keywords::tell(Original::Ldirectord, &["virtual"], name, *at, ledger),
         }
     }
 }

@@ -4,13 +4,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lb_import::{Fate, Imported, Known, Source, SourceFile, import};
+use lb_import::{Fate, Imported, Known, Original, OriginalFile, import};
 
 pub(crate) struct Case {
     pub name: String,
     pub folder: PathBuf,
-    pub source: Source,
-    pub files: Vec<SourceFile>,
+    pub source: Original,
+    pub files: Vec<OriginalFile>,
     pub known: Known,
 }
 
@@ -29,7 +29,7 @@ impl Case {
         let words = read(&folder.join("case"));
         let mut words = words.split_whitespace();
         let source =
-            words.next().and_then(|word| Source::ALL.into_iter().find(|source| source.name() == word));
+            words.next().and_then(|word| Original::ALL.into_iter().find(|source| source.name() == word));
         let source = source.unwrap_or_else(|| panic!("{name}: no source"));
         let (mut known, mut files) = (Known::default(), Vec::new());
         known.host = "director.example.org".to_owned();
@@ -55,7 +55,7 @@ impl Case {
                         Some((node, path)) => (Some(node), path),
                         None => (None, file.to_owned()),
                     };
-                    files.push(SourceFile { text: read(&folder.join(&path)), name: path, node });
+                    files.push(OriginalFile { text: read(&folder.join(&path)), name: path, node });
                 }
             }
         }
@@ -78,7 +78,7 @@ impl Case {
             if names.is_empty() {
                 return Err("there is no such file".to_owned());
             }
-            let file = |name: String| SourceFile { text: read(&self.folder.join(&name)), name, node: None };
+            let file = |name: String| OriginalFile { text: read(&self.folder.join(&name)), name, node: None };
             Ok(names.into_iter().map(file).collect())
         };
         import(self.source, &self.files, &self.known, &mut find)

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use super::News;
 use super::resources::Kind;
 use crate::watch::follow;
-use crate::words::{self, Told};
+use crate::words::{self, OngoingTrouble};
 
 /// What is not installed is looked for again after so long.
 const LOOK_AGAIN: Duration = Duration::from_secs(20);
@@ -102,7 +102,7 @@ async fn watch_version<K, M>(
 /// Looks for the kind until it is there, and tells its version. Returns `None` if nobody listens
 /// any more.
 async fn find<M: From<News>>(client: &Client, kind: Kind, to: &mpsc::Sender<M>) -> Option<&'static str> {
-    let mut told = Told::default();
+    let mut told = OngoingTrouble::default();
     let mut is_told = false;
     loop {
         match look(client, kind).await {

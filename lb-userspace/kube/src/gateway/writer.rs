@@ -4,16 +4,16 @@ use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Pre
 use kube::{Api, Client};
 
 use super::decisions::{What, Write};
-use crate::words::{self, Told, in_one};
+use crate::words::{self, OngoingTrouble, in_one};
 
 pub(crate) struct Writer {
     client: Client,
-    told: Told,
+    told: OngoingTrouble,
 }
 
 impl Writer {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, told: Told::default() }
+        Self { client, told: OngoingTrouble::default() }
     }
 
     /// Returns whether all is written; what has changed meanwhile is decided anew when the watch

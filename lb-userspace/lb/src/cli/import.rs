@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, ValueEnum};
-use lb_import::{Fate, Known, Source, SourceFile};
+use lb_import::{Fate, Known, Original, OriginalFile};
 
 use super::output;
 
@@ -19,7 +19,7 @@ const HA_D: &str = "/etc/ha.d";
 pub(super) struct Options {
     /// What is imported
     #[arg(value_name = "SOURCE")]
-    source: SourceName,
+    source: OriginalName,
     /// Its files, which belong together; `-` is standard input. NODE=FILE says of which node a file
     /// is, where each has its own
     #[arg(value_name = "FILE", required = true)]
@@ -60,7 +60,7 @@ Examples:
 Each line of the source is kept, changed (the report says how), not needed (why) or lost (what that means).";
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum SourceName {
+enum OriginalName {
     /// ldirectord.cf
     Ldirectord,
     /// ha.cf, haresources and authkeys, with the ldirectord.cf that haresources names
@@ -93,10 +93,10 @@ fn mark(text: &str) -> Result<(u32, String), String> {
 
 pub(super) fn run(options: Options) -> Result<()> {
     let source = match options.source {
-        SourceName::Ldirectord => Source::Ldirectord,
-        SourceName::Heartbeat => Source::Heartbeat,
-        SourceName::Keepalived => Source::Keepalived,
-        SourceName::Ipvsadm => Source::Ipvsadm,
+        OriginalName::Ldirectord => Original::Ldirectord,
+        OriginalName::Heartbeat => Original::Heartbeat,
+        OriginalName::Keepalived => Original::Keepalived,
+        OriginalName::Ipvsadm => Original::Ipvsadm,
     };
     let files = options.files.iter().map(|word| named(word)).collect::<Result<Vec<_>>>()?;
     let known = Known {
@@ -126,7 +126,7 @@ pub(super) fn run(options: Options) -> Result<()> {
 }
 
 /// `FILE`, `NODE=FILE` or `-`.
-fn named(word: &str) -> Result<SourceFile> {
+fn named(word: &str) -> Result<OriginalFile> {
     let (node, path) = match word.split_once('=') {
         // A file may have such a name, too.
         Some((node, path)) if !Path::new(word).exists() => (Some(node.to_owned()), path),
@@ -138,7 +138,7 @@ fn named(word: &str) -> Result<SourceFile> {
 }
 
 /// What is not UTF-8, such as a comment in Latin-1, becomes U+FFFD.
-fn read(path: &Path) -> Result<SourceFile> {
+fn read(path: &Path) -> Result<OriginalFile> {
     let mut bytes = Vec::new();
     if path == Path::new("-") {
         io::stdin().lock().read_to_end(&mut bytes).context("cannot read standard input")?;
@@ -146,7 +146,7 @@ fn read(path: &Path) -> Result<SourceFile> {
         bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     }
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    Ok(SourceFile { name: path.display().to_string(), node: None, text })
+    Ok(OriginalFile { name: path.display().to_string(), node: None, text })
 }
 
 /// The machine may have no hosts file.
@@ -162,7 +162,7 @@ fn hosts(path: &Path) -> Result<String> {
 
 /// The files that the file `here` calls `pattern`: as it says, or beside `here` where all of it
 /// was copied from another machine, or in `/etc/ha.d`.
-fn find(pattern: &str, here: &str) -> Result<Vec<SourceFile>, String> {
+fn find(pattern: &str, here: &str) -> Result<Vec<OriginalFile>, String> {
     let folder = Path::new(here).parent().unwrap_or(Path::new("."));
     let name = Path::new(pattern).file_name().unwrap_or_default();
     for place in [folder.join(pattern), folder.join(name), Path::new(HA_D).join(pattern)] {

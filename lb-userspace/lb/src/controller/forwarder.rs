@@ -22,7 +22,7 @@ use lb_common::service::ServiceId;
 use lb_datapath::attach::{Attachment, Mode};
 use lb_datapath::counters::Counters;
 use lb_datapath::executor::clients::ClientAccounts;
-use lb_datapath::fragments::Holder;
+use lb_datapath::fragments::FragmentThread;
 use lb_datapath::inherited::Inherited;
 use lb_datapath::mapped::Mapped;
 use lb_datapath::maps::read_totals;
@@ -50,7 +50,7 @@ pub(super) struct Forwarder {
     /// Gives ports back that stood in the place of clients.
     sources: Option<Keeper>,
     /// Holds fragments that come too early.
-    holder: Option<Holder>,
+    holder: Option<FragmentThread>,
     accounts: Accounts,
     findings: Findings,
 }

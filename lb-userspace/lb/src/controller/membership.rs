@@ -21,7 +21,7 @@ use lb_api::findings::Findings;
 use lb_cluster::auth;
 use lb_cluster::hooks::Hooks;
 use lb_cluster::machine::{Event, LocalReadiness};
-use lb_cluster::member::driver::{Report, Snapshot, Told};
+use lb_cluster::member::driver::{Report, Snapshot, TimedReport};
 use lb_cluster::member::{LocalContext, Member};
 use lb_cluster::references::References;
 use lb_cluster::takeover::segments::{self, Holders, Station};
@@ -109,7 +109,7 @@ pub(super) struct Clustered {
 /// What happens in the cluster.
 pub(super) enum ClusterInput {
     /// The heartbeat thread reports it.
-    Member(Told),
+    Member(TimedReport),
     /// So many reference hosts answer.
     References(u8),
 }
@@ -432,7 +432,7 @@ impl Membership {
         }
     }
 
-    fn report(&mut self, Told { at, report }: &Told, groups: &[Group]) -> Option<Record> {
+    fn report(&mut self, TimedReport { at, report }: &TimedReport, groups: &[Group]) -> Option<Record> {
         let Self::Clustered(clustered) = self else { return None };
         if !clustered.split_brains.is_recorded(report) {
             return None;
