@@ -28,7 +28,7 @@ const DEBIAN_RUSTLIB: &str = "/usr/lib/rustlib";
 
 /// Crates with unstable features, by the compiler's names: aya-ebpf, and our library and programs
 /// (for `core::intrinsics` and inline assembler). All other crates use stable features only.
-const UNSTABLE_CRATES: &str = "aya_ebpf,lb_ebpf,lb,bench";
+pub(crate) const UNSTABLE_CRATES: &str = "aya_ebpf,lb_ebpf,lb,bench";
 
 /// A pair of cargo and rustc that can build for BPF.
 #[derive(Debug, Clone, PartialEq, Eq)]

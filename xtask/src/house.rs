@@ -65,6 +65,9 @@ const ARROWS: [(&str, &[&str]); 23] = [
 /// tests.
 const NEED_BPF: [&str; 3] = ["lb-datapath", "lb", "lb-tests"];
 
+/// The two of them with a build script; `lb` needs `lb-datapath`.
+const COMPILE_BPF: [&str; 2] = ["lb-datapath", "lb-tests"];
+
 /// Maximum number of lines of a file.
 const LONGEST_FILE: usize = 500;
 
@@ -74,18 +77,29 @@ const WIDEST_COMMENT: usize = 100;
 /// Folders of the project's Rust files.
 const RUST: [&str; 5] = ["lb-common", "lb-ebpf", "lb-userspace", "tests", "xtask"];
 
-/// The dependencies of each crate within this workspace. `kinds` as in cargo's metadata: `null` for
-/// normal dependencies.
-fn dependencies(kinds: &[Value]) -> BTreeMap<String, BTreeSet<String>> {
+/// The packages of this workspace, in cargo's words.
+fn packages() -> Vec<Value> {
     let mut command = workspace::cargo();
     let output = command
         .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
         .output()
         .expect("cargo metadata");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let packages = metadata["packages"].as_array().expect("packages");
-    let name = |value: &Value| value["name"].as_str().expect("a name").to_owned();
+    let mut metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    match metadata["packages"].take() {
+        Value::Array(packages) => packages,
+        other => panic!("no packages: {other}"),
+    }
+}
+
+fn name(value: &Value) -> String {
+    value["name"].as_str().expect("a name").to_owned()
+}
+
+/// The dependencies of each crate within this workspace. `kinds` as in cargo's metadata: `null` for
+/// normal dependencies.
+fn dependencies(kinds: &[Value]) -> BTreeMap<String, BTreeSet<String>> {
+    let packages = packages();
     let ours: BTreeSet<String> = packages.iter().map(name).collect();
     let used = |package: &Value| {
         let all = package["dependencies"].as_array().expect("dependencies").iter();
@@ -128,6 +142,20 @@ fn few_crates_need_a_bpf_tool() {
         let needs = reached.iter().find(|name| NEED_BPF.contains(&name.as_str()));
         assert_eq!(needs, None, "{package} uses it, if only for tests");
     }
+}
+
+/// What a build takes besides rustc and a C compiler, a build script of ours asks for. None but
+/// these is there, and [`few_crates_need_a_bpf_tool`] says who is built with them.
+#[test]
+fn build_scripts_of_ours_are_those_that_compile_bpf() {
+    let has_script = |package: &&Value| {
+        let targets = package["targets"].as_array().expect("targets").iter();
+        let mut kinds = targets.flat_map(|target| target["kind"].as_array().expect("kinds"));
+        kinds.any(|kind| kind == "custom-build")
+    };
+    let packages = packages();
+    let found: BTreeSet<String> = packages.iter().filter(has_script).map(name).collect();
+    assert_eq!(found, BTreeSet::from(COMPILE_BPF.map(str::to_owned)));
 }
 
 #[test]

@@ -105,6 +105,73 @@ fn links_lead_to_files_and_headings() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// `a/{b,c}.rs` stands for two paths.
+fn each_of(path: &str) -> Vec<String> {
+    let braces = path.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?)));
+    let Some((before, (inside, after))) = braces else { return vec![path.to_owned()] };
+    inside.split(',').flat_map(|one| each_of(&format!("{before}{one}{after}"))).collect()
+}
+
+/// Whether a word between backticks is meant to be a path of this tree. Those in capitals stand for
+/// several, those from the root and below `target` are not in it.
+fn is_path(word: &str) -> bool {
+    const ENDS: [&str; 7] = [".rs", ".md", ".toml", ".yaml", ".yml", ".catalog", ".txt"];
+    const NOT_IN_THE_TREE: [&str; 3] = ["x.rs", "x/", "lb/status/1"];
+    let plain = word.chars().all(|char| char.is_ascii_alphanumeric() || "_.-/{},".contains(char));
+    let elsewhere = ["/", "target/"].iter().any(|start| word.starts_with(start));
+    let stands_for_several = ["NAME", "SOURCE"].iter().any(|name| word.contains(name));
+    let looks_like_one = word.contains('/') || ENDS.iter().any(|end| word.ends_with(end));
+    plain && looks_like_one && !elsewhere && !stands_for_several && !NOT_IN_THE_TREE.contains(&word)
+}
+
+/// A successor looks for what they name. A path may lack its beginning, and nothing in the midst.
+#[test]
+fn paths_in_documents_for_developers_are_there() {
+    let root = workspace::root();
+    let mut known = BTreeSet::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if ["target", ".git"].iter().any(|other| path == root.join(other)) {
+                continue;
+            }
+            let below = path.strip_prefix(&root).expect("below it").to_string_lossy().into_owned();
+            known.extend(below.match_indices('/').map(|(at, _)| below[at + 1..].to_owned()));
+            known.insert(below);
+            if path.is_dir() && !path.is_symlink() {
+                folders.push(path);
+            }
+        }
+    }
+    let mut missing = Vec::new();
+    for document in ["ARCHITECTURE.md", "CONTRIBUTING.md", "GLOSSARY.md"] {
+        let text = prose(&read(&root.join(document)));
+        let words: Vec<&str> = text.split('`').skip(1).step_by(2).filter(|word| is_path(word)).collect();
+        assert!(words.len() > 5, "{document}: {words:?}");
+        let paths = words.into_iter().flat_map(each_of);
+        let lost = paths.filter(|path| !known.contains(path.trim_end_matches('/')));
+        missing.extend(lost.map(|path| format!("{document}: {path}")));
+    }
+    assert!(missing.is_empty(), "no such file or folder:\n{}", missing.join("\n"));
+}
+
+/// Every map has a line in the table, and the table no other.
+#[test]
+fn the_table_of_maps_is_that_of_the_program() {
+    let source = read(&workspace::root().join("lb-ebpf/src/maps.rs"));
+    let declared = source.lines().filter_map(|line| line.strip_prefix("pub static ")?.split(':').next());
+    let declared: BTreeSet<&str> = declared.collect();
+    let text = read(&workspace::root().join("ARCHITECTURE.md"));
+    let (_, part) = text.split_once("\n## The maps\n").expect("a part about maps");
+    let rows = part.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    let rows = rows.take_while(|line| line.starts_with('|'));
+    let named = rows.flat_map(|row| row.split('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2));
+    let named: BTreeSet<&str> = named.collect();
+    assert!(declared.len() > 40, "{declared:?}");
+    assert_eq!(named, declared, "the left side is what the table says, the right side lb-ebpf/src/maps.rs");
+}
+
 #[test]
 fn commands_of_xtask_are_some() {
     let mut found = 0;

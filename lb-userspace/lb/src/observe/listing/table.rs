@@ -1,6 +1,7 @@
 //! A table whose columns are as wide as their widest cell.
 
 use lb_api::{status, words};
+use unicode_width::UnicodeWidthStr as _;
 
 use super::Tone;
 
@@ -23,8 +24,9 @@ impl Cell {
         Self::new(text.as_ref(), tone.into())
     }
 
+    /// In columns of a terminal: some characters take two, some none.
     fn width(&self) -> usize {
-        self.text.chars().count()
+        self.text.width()
     }
 }
 
@@ -64,5 +66,20 @@ impl<const N: usize> Table<N> {
             }
         }
         line + "\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_a_terminal_shows_them() {
+        let mut table = Table::new("", false);
+        for name in ["網站", "web1", "e\u{301}"] {
+            table.row([Cell::plain(name), Cell::plain("up")]);
+        }
+        let lines: Vec<String> = table.lines().collect();
+        assert_eq!(lines, ["網站 up\n", "web1 up\n", "e\u{301}    up\n"]);
     }
 }
