@@ -86,6 +86,9 @@ pub struct Engine<T: Table> {
     /// Walks that have begun.
     turn: u32,
     walked: Option<Duration>,
+    /// Whether this walk tells what was used since the one before, and when one began that does.
+    tells_use: bool,
+    use_told: Option<Duration>,
     /// Groups that were balanced here at the last look, a bit each.
     balanced: u64,
     bindings: Bindings,
@@ -145,6 +148,8 @@ impl<T: Table> Engine<T> {
             walk: 0,
             turn: 0,
             walked: None,
+            tells_use: false,
+            use_told: None,
             balanced: 0,
             bindings: Bindings::default(),
             unproven: Allowance::new(UNPROVEN, Duration::ZERO),
@@ -372,7 +377,7 @@ impl<T: Table> Engine<T> {
             tick: self.table.now(),
             balanced: self.balanced,
             finds: false,
-            walks: false,
+            tells_use: false,
             unproven: &mut self.unproven.left,
         });
     }
@@ -392,15 +397,21 @@ impl<T: Table> Engine<T> {
         let passed = now.saturating_sub(self.walked.replace(now).unwrap_or(now)).min(WHOLE);
         let due = (pages as u128 * passed.as_micros()).div_ceil(WHOLE.as_micros()) as usize;
         let (from, all) = (self.walk, self.turn.is_multiple_of(BLANK_TURNS));
+        let tells_use = self.tells_use;
         self.look(now, |look| {
-            look.walks = true;
+            look.tells_use = tells_use;
             for page in (0..due.min(pages)).map(|step| (from + step) % pages) {
                 if all || !look.is_blank(page) {
                     look.page(page);
                 }
             }
         });
-        self.turn = self.turn.wrapping_add(u32::from(from + due >= pages));
+        if from + due >= pages {
+            self.turn = self.turn.wrapping_add(1);
+            // A small table is walked over more often.
+            self.tells_use = self.use_told.is_none_or(|told| now >= told + WHOLE / 4 * 3);
+            self.use_told = if self.tells_use { Some(now) } else { self.use_told };
+        }
         self.walk = (from + due) % pages.max(1);
     }
 

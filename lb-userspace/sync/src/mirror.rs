@@ -80,6 +80,8 @@ impl Seen {
     const CONFIRMED: u64 = 2 + 1 + u8::MAX as u64;
     /// In the place of an owner: nothing worth telling but once, see [`Self::unproven`].
     const UNPROVEN: u64 = Self::CONFIRMED + 1;
+    /// Others are still to be told of an unproven connection there.
+    pub(crate) const WAITING: Self = Self(Self::UNPROVEN << Self::OWNER);
     const LOW: u32 = u32::BITS - REGION_BITS;
 
     pub(crate) fn new(identity: Identity, state: State, expires: Tick, group: GroupNumber) -> Self {
@@ -98,7 +100,7 @@ impl Seen {
         Self((identity.0 & 0x003f_ffff) << 32).with_owner_number(Self::UNPROVEN)
     }
 
-    /// Whether it is [`Self::unproven`], of whatever connection.
+    /// Whether it is [`Self::unproven`], of whatever connection, or will be.
     pub(crate) const fn is_unproven(self) -> bool {
         self.is_nothing() && self.owner_number() == Self::UNPROVEN
     }
@@ -299,6 +301,7 @@ mod tests {
     fn what_is_unproven_is_nothing_but_told() {
         let [one, other] = [1, 2].map(|number| Seen::unproven(identity(number)));
         assert_ne!(one, other);
+        assert!(Seen::WAITING.is_unproven() && Seen::WAITING != Seen::NOTHING && Seen::WAITING != one);
         assert!(one.is_nothing() && one.is_unproven() && !one.is_successor() && one != Seen::NOTHING);
         assert_eq!((one.owner(), one.owner_of(identity(1).mark())), (Owner::Nobody, Owner::Nobody));
         let same_word = Mark(one.word());

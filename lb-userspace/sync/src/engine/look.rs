@@ -48,8 +48,8 @@ pub(super) struct Look<'a, T> {
     pub balanced: u64,
     /// What was not seen before was there already: this director does not speak for it.
     pub finds: bool,
-    /// All pages are looked at one after the other, not those that have changed.
-    pub walks: bool,
+    /// This walk over all pages tells what was used since the one before.
+    pub tells_use: bool,
     /// Unproven connections that may be told now.
     pub unproven: &'a mut u64,
 }
@@ -168,7 +168,7 @@ impl<T: Table> Look<'_, T> {
             && match seen.owner() {
                 // What another director tells is written here, too.
                 Owner::Other(_) => seen.is_used(now),
-                Owner::Me | Owner::Nobody => self.walks && entry.age(self.tick) <= BETWEEN_LOOKS,
+                Owner::Me | Owner::Nobody => self.tells_use && entry.age(self.tick) <= BETWEEN_LOOKS,
             }
     }
 
@@ -189,7 +189,14 @@ impl<T: Table> Look<'_, T> {
         }
         // A successor is known by the end in its slot.
         let waits = state == State::Unproven && !was_told && !seen.has_ended(mark(key));
-        if !waits || *self.unproven == 0 {
+        if !waits {
+            return;
+        }
+        if *self.unproven == 0 {
+            // The next walk looks at a page that is not blank.
+            if *seen == Seen::NOTHING {
+                *seen = Seen::WAITING;
+            }
             return;
         }
         *self.unproven -= 1;
