@@ -303,6 +303,7 @@ fn ldirectords_own_reader_understands_the_listing() {
         "-A -t 211.58.250.6:7779 -s lc -p 90",
         "-a -t 211.58.250.6:7779 -r 211.58.250.25:8080 -m -w 40000",
         "-A -u [2001:db8::10]:53 -s rr",
+        // No machine has this address: a server that is not up has weight 0.
         "-a -u [2001:db8::10]:53 -r [2001:db8::21]:53 -g -w 1",
     ] {
         done(director, &words.split(' ').collect::<Vec<_>>());
@@ -339,7 +340,7 @@ fn ldirectords_own_reader_understands_the_listing() {
 211.58.250.6:7779 tcp lc 90 -
  211.58.250.25:8080 masq 40000 0 0
 [2001:db8::10]:53 udp rr - -
- [2001:db8::21]:53 gate 1 0 0
+ [2001:db8::21]:53 gate 0 0 0
 "
     );
 }

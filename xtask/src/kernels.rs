@@ -54,8 +54,8 @@ struct Kernel {
     modules: PathBuf,
 }
 
-/// Boots the kernels of `series`. With `arguments` for the tests, or one series alone, the tables in
-/// the documents stay as they are.
+/// Boots the kernels of `series`. With `arguments` for the tests, or one series alone, the tables
+/// in the documents stay as they are.
 pub(crate) fn run(series: &str, arguments: &[String]) -> Result<()> {
     ensure!(
         cfg!(target_arch = "x86_64"),

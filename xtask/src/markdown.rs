@@ -38,6 +38,7 @@ fn markers(name: &str) -> [String; 2] {
 }
 
 /// What stands in the text between the markers of this name.
+#[cfg(test)]
 pub(crate) fn between<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let [begin, end] = markers(name);
     let (_, rest) = text.split_once(&begin)?;

@@ -33,10 +33,10 @@ use crate::workspace;
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Also check all of them: with lintian, rpmlint and skopeo; install, upgrade, remove and purge
-    /// the Debian packages in a Debian root of their own below target/package, that of lb also while
-    /// it serves clients, have systemd verify their units, install and remove the RPM packages in an empty root, run what is in the
-    /// images, and have the Ansible role make a director and a real server of two more Debian
-    /// roots.
+    /// the Debian packages in a Debian root of their own below target/package, that of lb also
+    /// while it serves clients, have systemd verify their units, install and remove the RPM
+    /// packages in an empty root, run what is in the images, and have the Ansible role make a
+    /// director and a real server of two more Debian roots.
     #[arg(long)]
     check: bool,
 }

@@ -1,8 +1,9 @@
-//! `cargo xtask bench --document`: reports that `--json` has written become docs/plots, and the part
-//! of docs/performance.md between two markers. Nobody types figures: a test makes both anew of the
-//! reports in docs/plots.
+//! `cargo xtask bench --document`: reports that `--json` has written become docs/plots, and the
+//! part of docs/performance.md between two markers. Nobody types figures: a test makes both anew of
+//! the reports in docs/plots.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -119,13 +120,13 @@ fn section(reports: &BTreeMap<&str, Value>) -> Result<String> {
     for (kind, title) in KINDS {
         let Some(report) = reports.get(kind) else { continue };
         let begin = if text.is_empty() { "" } else { "\n" };
-        text += &format!("{begin}**{title}**: {}.\n", origin(report)?);
+        let _ = writeln!(text, "{begin}**{title}**: {}.", origin(report)?);
         for lines in tables(kind, report)? {
-            text += &format!("\n{}", markdown::table(&lines, &left(&lines)));
+            let _ = write!(text, "\n{}", markdown::table(&lines, &left(&lines)));
         }
         for (name, _) in pictures(&BTreeMap::from([(kind, report.clone())]))? {
             let what = name.trim_end_matches(".svg").rsplit('-').next().unwrap_or_default();
-            text += &format!("\n![{}](plots/{name})\n", alternative(what));
+            let _ = writeln!(text, "\n![{}](plots/{name})", alternative(what));
         }
     }
     Ok(text)

@@ -1,13 +1,12 @@
 //! The package of `lb` on a machine that serves, while clients' connections check every byte:
 //! installed, started by what its unit says, upgraded by its own scripts, removed, purged.
 //!
-//! The machine is the Debian root in a network namespace of a lab. It has no systemd: a stand-in for
-//! systemctl, which Debian's `deb-systemd-invoke` calls, starts and stops what the unit says.
+//! The machine is the Debian root in a network namespace of a lab. It has no systemd: a stand-in
+//! for systemctl, which Debian's `deb-systemd-invoke` calls, starts and stops what the unit says.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -206,6 +205,6 @@ pub(super) fn run(root: &Path, package: &Path, next: &Path) -> Result<()> {
 /// The shell that stands in for systemctl, without a unit.
 #[test]
 fn the_stand_in_is_a_script() {
-    let checked = Command::new("sh").args(["-n", "-c", SYSTEMCTL]).output().expect("a shell");
+    let checked = std::process::Command::new("sh").args(["-n", "-c", SYSTEMCTL]).output().expect("a shell");
     assert!(checked.status.success(), "{checked:?}");
 }
