@@ -165,10 +165,12 @@ fn files_to_import(folder: &Path) -> Result<()> {
     for (from, to) in [
         ("keepalived-pair/one.conf", "keepalived.conf.lb1"),
         ("keepalived-pair/two.conf", "keepalived.conf.lb2"),
-        ("keepalived-group/keepalived.conf", "keepalived.conf"),
     ] {
         fs::copy(corpus.join(from), folder.join(to))?;
     }
+    // One of which nothing is lost: without a firewall mark.
+    let group = fs::read_to_string(corpus.join("keepalived-group/keepalived.conf"))?;
+    fs::write(folder.join("keepalived.conf"), group.replace("fwmark 3", "192.0.2.98 80"))?;
     // What ipvsadm would print on a machine with such a table.
     let rules = fs::read_to_string(corpus.join("ipvsadm-saved/ipvsadm.rules"))?.replace("-f 5", "-f 1");
     let stand_in = folder.join("stand-ins/ipvsadm");
