@@ -9,7 +9,7 @@ use clap::Args;
 use lb_lab::program::{Program, Together};
 
 use crate::ebpf::Object;
-use crate::kernels::table::grouped;
+use crate::markdown::grouped;
 use crate::setup::{self, Scope};
 use crate::{built, ebpf, workspace};
 

@@ -12,7 +12,7 @@
 //! | [`emulator`] | runs qemu |
 //! | [`watch`] | runs a guest, with time limits |
 //! | [`outcome`] | parses the guest's output |
-//! | [`table`] | the table in docs/limits.md |
+//! | [`table`] | the tables in docs/limits.md and README.md |
 
 mod apt;
 pub(crate) mod emulator;
@@ -20,7 +20,7 @@ mod initramfs;
 mod modules;
 mod outcome;
 mod release;
-pub(crate) mod table;
+mod table;
 mod watch;
 
 use std::fs;
@@ -54,8 +54,8 @@ struct Kernel {
     modules: PathBuf,
 }
 
-/// Boots the kernels of `series`. With `arguments` for the tests, or one series alone, the table in
-/// docs/limits.md stays as it is.
+/// Boots the kernels of `series`. With `arguments` for the tests, or one series alone, the tables
+/// in the documents stay as they are.
 pub(crate) fn run(series: &str, arguments: &[String]) -> Result<()> {
     ensure!(
         cfg!(target_arch = "x86_64"),
@@ -85,8 +85,8 @@ pub(crate) fn run(series: &str, arguments: &[String]) -> Result<()> {
     println!("{table}");
     eprintln!("All guests: {:.0} s.", begin.elapsed().as_secs_f64());
     if series == ALL && arguments.is_empty() {
-        table::write(&workspace::root().join("docs/limits.md"), &table)?;
-        eprintln!("docs/limits.md has the new table.");
+        table::write(&outcomes)?;
+        eprintln!("docs/limits.md and README.md have the new table.");
     }
     judge(&outcomes)
 }

@@ -16,6 +16,7 @@ mod fuzz;
 mod house;
 mod kernels;
 mod lab;
+mod markdown;
 mod package;
 mod setup;
 mod simulate;

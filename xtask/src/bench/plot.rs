@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use lb_lab::statistics::median;
 use serde_json::Value;
 
-use crate::kernels::table::grouped;
+use crate::markdown::grouped;
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 420.0;

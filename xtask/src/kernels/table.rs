@@ -1,14 +1,14 @@
-//! The table of kernels, on standard output and between two markers in docs/limits.md.
+//! The tables of kernels: on standard output and, between two markers, in docs/limits.md the whole
+//! one, in README.md a short one.
 
-use std::fs;
-use std::path::Path;
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::outcome::Outcome;
+use crate::markdown::{self, grouped};
+use crate::workspace::root;
 
-const BEGIN: &str = "<!-- kernels:begin -->";
-const END: &str = "<!-- kernels:end -->";
+/// Of the markers.
+const NAME: &str = "kernels";
 
 const HEADER: [&str; 8] = [
     "Debian's Linux",
@@ -21,32 +21,37 @@ const HEADER: [&str; 8] = [
     "without result",
 ];
 
-/// A table in Markdown, aligned for reading as plain text.
+const SHORT_HEADER: [&str; 4] = ["Debian's Linux", "programs loaded", "tests passed", "failed"];
+
+/// All that is known.
 pub(crate) fn render(outcomes: &[Outcome]) -> String {
-    let rows = outcomes.iter().map(row);
-    let lines: Vec<[String; 8]> = [HEADER.map(str::to_owned)].into_iter().chain(rows).collect();
-    let widths: [usize; 8] = std::array::from_fn(|column| {
-        lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default()
-    });
-    let mut table = String::new();
-    for (number, line) in lines.iter().enumerate() {
-        table += &framed(line.iter().zip(widths).enumerate().map(|(column, (cell, width))| match column {
-            0 => format!("{cell:<width$}"),
-            _ => format!("{cell:>width$}"),
-        }));
-        if number == 0 {
-            let ruler = widths.iter().enumerate().map(|(column, width)| match column {
-                0 => "-".repeat(*width),
-                _ => "-".repeat(width - 1) + ":",
-            });
-            table += &framed(ruler);
-        }
-    }
-    table
+    table(HEADER, outcomes.iter().map(row))
 }
 
-fn framed(cells: impl Iterator<Item = String>) -> String {
-    format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
+/// What says whether a kernel will do.
+fn render_short(outcomes: &[Outcome]) -> String {
+    table(
+        SHORT_HEADER,
+        outcomes.iter().map(|outcome| {
+            let [version, _, _, _, loaded, passed, failed, _] = row(outcome);
+            [version, loaded, passed, failed]
+        }),
+    )
+}
+
+fn table<const COLUMNS: usize>(
+    header: [&str; COLUMNS],
+    rows: impl Iterator<Item = [String; COLUMNS]>,
+) -> String {
+    let lines: Vec<Vec<String>> =
+        std::iter::once(header.map(str::to_owned)).chain(rows).map(Vec::from).collect();
+    markdown::table(&lines, &[0])
+}
+
+/// Replaces the tables in the documents.
+pub(crate) fn write(outcomes: &[Outcome]) -> Result<()> {
+    markdown::write(&root().join("docs/limits.md"), NAME, &render(outcomes))?;
+    markdown::write(&root().join("README.md"), NAME, &render_short(outcomes))
 }
 
 fn row(outcome: &Outcome) -> [String; 8] {
@@ -71,33 +76,6 @@ fn row(outcome: &Outcome) -> [String; 8] {
     ]
 }
 
-/// 596,732
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// Replaces the table in the document.
-pub(crate) fn write(document: &Path, table: &str) -> Result<()> {
-    let text = fs::read_to_string(document).with_context(|| format!("cannot read {}", document.display()))?;
-    let text = with(&text, table)
-        .with_context(|| format!("{} has no lines {BEGIN} and {END}", document.display()))?;
-    fs::write(document, text).with_context(|| format!("cannot write {}", document.display()))
-}
-
-fn with(text: &str, table: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n{table}{END}{after}"))
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -118,7 +96,11 @@ test table::flood ... FAILED
         let good = Outcome::of(said).booted_in(Duration::from_millis(3_440));
         let mut dead = Outcome::default();
         dead.version = "7.3.4+deb13-cloud-amd64".to_owned();
-        let table = render(&[good, dead]);
+        let outcomes = [good, dead];
+        let short = render_short(&outcomes);
+        let first = short.lines().nth(2).expect("a kernel");
+        assert_eq!(first.split_whitespace().collect::<String>(), "|6.1.192-2|3of3|1of3|1|", "{short}");
+        let table = render(&outcomes);
         let lines: Vec<&str> = table.lines().collect();
         assert_eq!(lines.len(), 4, "{table}");
         assert!(lines.iter().all(|line| line.len() == lines[0].len()), "{table}");
@@ -134,19 +116,21 @@ test table::flood ... FAILED
     }
 
     #[test]
-    fn a_document_gets_the_table_between_its_markers() {
-        let document = format!("# lb\n\n{BEGIN}\n| old |\n{END}\n\nMore.\n");
-        let once = with(&document, "| new |\n").expect("it has markers");
-        assert_eq!(once, format!("# lb\n\n{BEGIN}\n| new |\n{END}\n\nMore.\n"));
-        assert_eq!(with(&once, "| new |\n"), Some(once.clone()), "a second time changes nothing");
-        assert_eq!(with("# lb\n", "| new |\n"), None);
-    }
-
-    #[test]
-    fn numbers_have_commas() {
-        assert_eq!(
-            [2, 999, 1_000, 596_732, 1_000_001].map(grouped),
-            ["2", "999", "1,000", "596,732", "1,000,001"]
-        );
+    fn the_documents_have_tables_of_the_same_kernels() {
+        let kernels = |document: &str, header: &[&str]| {
+            let text = std::fs::read_to_string(root().join(document)).expect("a document");
+            let table = markdown::between(&text, NAME).unwrap_or_else(|| panic!("{document} has no table"));
+            let mut lines = table.lines().take_while(|line| line.starts_with('|'));
+            let cells =
+                |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+            let first: Vec<String> = cells(lines.next().expect("a header"));
+            assert_eq!(first, header, "{document}");
+            let rows: Vec<Vec<String>> = lines.skip(1).map(cells).collect();
+            assert!(rows.len() > 1, "{document}: {table}");
+            rows
+        };
+        let long = kernels("docs/limits.md", &HEADER).into_iter();
+        let long: Vec<_> = long.map(|row| [0, 4, 5, 6].map(|column| row[column].clone()).to_vec()).collect();
+        assert_eq!(kernels("README.md", &SHORT_HEADER), long);
     }
 }

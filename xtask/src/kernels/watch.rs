@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::emulator::{Files, Guest};
 use super::outcome::Outcome;
-use super::table::grouped;
+use crate::markdown::grouped;
 
 /// Polling interval of the guest's output.
 const PACE: Duration = Duration::from_millis(200);
