@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: the cost of a packet, the outage of a take-over, the cost of health checks,
-//! the effect of restarts, take-overs and floods on open connections, and how long a scrape takes.
+//! the effect of restarts, take-overs and floods on open connections, how long a scrape takes, and
+//! what viewers of the page cost.
 
+mod figures;
 mod plot;
 
 use std::path::PathBuf;
@@ -19,6 +21,10 @@ pub(crate) struct Options {
     /// Instead draw these reports, which --json has written: SVG beside them.
     #[arg(long, value_name = "REPORT", num_args = 1.., conflicts_with_all = ["json", "args"])]
     plot: Vec<PathBuf>,
+    /// Instead put these reports, which --json has written, into docs/plots as they are and as
+    /// pictures, and into docs/performance.md as tables.
+    #[arg(long, value_name = "REPORT", num_args = 1.., conflicts_with_all = ["json", "args", "plot"])]
+    document: Vec<PathBuf>,
     #[command(flatten)]
     packets: Packets,
 }
@@ -41,6 +47,9 @@ enum Benchmark {
     /// How long a scrape of the metrics takes with 10,000 servers. `--help` lists its options.
     #[command(disable_help_flag = true)]
     Scrape(HandedOn),
+    /// What a hundred viewers of the page cost the director. `--help` lists its options.
+    #[command(disable_help_flag = true)]
+    Viewers(HandedOn),
 }
 
 #[derive(Debug, Args)]
@@ -60,7 +69,10 @@ struct HandedOn {
     args: Vec<String>,
 }
 
-pub(crate) fn run(Options { benchmark, plot, packets }: &Options) -> Result<()> {
+pub(crate) fn run(Options { benchmark, plot, document, packets }: &Options) -> Result<()> {
+    if !document.is_empty() {
+        return figures::document(document);
+    }
     if !plot.is_empty() {
         return plot::draw(plot);
     }
@@ -74,6 +86,7 @@ pub(crate) fn run(Options { benchmark, plot, packets }: &Options) -> Result<()> 
             measure("checks", beside(args, "--with-ldirectord", Scope::Ldirectord), args)
         }
         Some(Benchmark::Scrape(HandedOn { args })) => measure("scrape", Scope::Lab, args),
+        Some(Benchmark::Viewers(HandedOn { args })) => measure("viewers", Scope::Lab, args),
         Some(Benchmark::Resilience(HandedOn { args })) => {
             // The new build of the case `upgrade`.
             setup::ensure(Scope::Lab)?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use lb_lab::origin;
 use lb_lab::statistics::round_to;
 use serde::Serialize;
 
@@ -115,7 +116,7 @@ impl Report {
 
     pub(crate) fn print(&self, json: bool) -> Result<()> {
         if json {
-            println!("{}", serde_json::to_string_pretty(self)?);
+            println!("{}", origin::json(self)?);
         } else {
             self.print_listing();
         }

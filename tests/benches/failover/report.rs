@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::Result;
+use lb_lab::origin;
 use lb_lab::scenario::open_loop::Outage;
 use lb_lab::statistics::{median, round_to};
 use serde::Serialize;
@@ -94,7 +95,7 @@ impl Report {
 
     pub(crate) fn print(&self, json: bool) -> Result<()> {
         if json {
-            println!("{}", serde_json::to_string_pretty(self)?);
+            println!("{}", origin::json(self)?);
         } else {
             self.print_table();
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use lb_lab::origin;
 use lb_lab::statistics::{median, round_to};
 use serde::Serialize;
 
@@ -138,7 +139,7 @@ impl Report {
 
     pub(crate) fn print(&self, json: bool) -> Result<()> {
         if json {
-            println!("{}", serde_json::to_string_pretty(self)?);
+            println!("{}", origin::json(self)?);
         } else {
             self.print_table();
         }

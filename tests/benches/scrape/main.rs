@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use lb_api::status::Status;
 use lb_lab::lab::{Director, Lab, unique_name};
+use lb_lab::origin;
 use serde_json::json;
 
 /// What a scrape of the metrics takes with thousands of servers.
@@ -72,7 +73,7 @@ fn main() -> Result<()> {
             "services": options.services, "servers": all, "series": median.series, "bytes": median.bytes,
             "median_ms": millis(median), "worst_ms": millis(worst), "goal_ms": GOAL.as_millis(), "met": met,
         });
-        println!("{}", serde_json::to_string_pretty(&json!({ "scrape": found }))?);
+        println!("{}", origin::json(&json!({ "scrape": found }))?);
     } else {
         println!(
             "{} services, {all} servers: {} series, {:.1} MB; median {:.0} ms, worst of {} {:.0} ms; \

@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use lb_lab::statistics::median;
 use serde_json::Value;
 
+use super::figures::origin;
 use crate::markdown::grouped;
 
 const WIDTH: f64 = 760.0;
@@ -25,7 +26,7 @@ const BOTTOM: f64 = 360.0;
 
 const STYLE: &str = "\
 text { font: 13px system-ui, \"DejaVu Sans\", sans-serif; fill: #1f2328; }
-.title { font-size: 15px; font-weight: 600; }
+.title { font-size: 15px; font-weight: 600; } .run { font-size: 11px; }
 .grid { stroke: #d0d7de; } .line { fill: none; stroke-width: 2; } .median { stroke: #1f2328; stroke-width: 2; }
 @media (prefers-color-scheme: dark) {
   text { fill: #e6edf3; } .grid { stroke: #30363d; } .median { stroke: #e6edf3; }
@@ -93,22 +94,28 @@ fn beside(file: &Path, what: &str) -> PathBuf {
     file.with_file_name(format!("{stem}-{what}.svg"))
 }
 
-fn pictures(report: &Value) -> Result<Vec<(&'static str, String)>> {
+/// What the pictures of a report show, in a word, and they themselves.
+pub(super) fn pictures(report: &Value) -> Result<Vec<(&'static str, String)>> {
     let cases = report["cases"].as_array().map_or(&[][..], Vec::as_slice);
     if cases.iter().any(|case| case["gaps_ms"].is_array()) {
-        return Ok(vec![("gaps", strips("Gaps that clients see at a take-over", &gaps(cases)))]);
+        let run = origin(report).unwrap_or_default();
+        return Ok(vec![("gaps", strips("Gaps that clients see at a take-over", &run, &gaps(cases)))]);
     }
     let (known, new) = (known(cases), new(cases));
     if known.is_empty() && new.is_empty() {
         bail!("this is no report of `cargo xtask bench --json` or `cargo xtask bench failover --json`");
     }
+    // Older reports do not say it.
+    let run = origin(report).unwrap_or_default();
     let mut pictures = Vec::new();
     if !known.is_empty() {
-        pictures
-            .push(("known", lines("Nanoseconds per packet, by known connections", "connections", &known)));
+        pictures.push((
+            "known",
+            lines("Nanoseconds per packet, by known connections", &run, "connections", &known),
+        ));
     }
     if !new.is_empty() {
-        pictures.push(("new", lines("Nanoseconds per new connection, by servers", "servers", &new)));
+        pictures.push(("new", lines("Nanoseconds per new connection, by servers", &run, "servers", &new)));
     }
     Ok(pictures)
 }
@@ -167,11 +174,17 @@ fn gaps(cases: &[Value]) -> Vec<Line> {
     cases.iter().filter_map(line).collect()
 }
 
+/// A processor's name may have what XML takes for itself.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
 /// The picture around what is in its field.
-fn framed(title: &str, label: &str, x: &Axis, field: &str) -> String {
+fn framed(title: &str, run: &str, label: &str, x: &Axis, field: &str) -> String {
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">\n<style>\n{STYLE}\n</style>\n\
-         <text class=\"title\" x=\"{LEFT}\" y=\"26\">{title}</text>\n"
+         <text class=\"title\" x=\"{LEFT}\" y=\"24\">{title}</text>\n<text class=\"run\" x=\"{LEFT}\" y=\"40\">{}</text>\n",
+        escaped(run)
     );
     for (place, tick) in x.ticks() {
         let _ = writeln!(text, "<path class=\"grid\" d=\"M{place:.1} {TOP}V{BOTTOM}\"/>");
@@ -190,7 +203,7 @@ fn framed(title: &str, label: &str, x: &Axis, field: &str) -> String {
     text + field + "</svg>\n"
 }
 
-fn lines(title: &str, label: &str, lines: &[Line]) -> String {
+fn lines(title: &str, run: &str, label: &str, lines: &[Line]) -> String {
     let points = || lines.iter().flat_map(|line| &line.points);
     let x = Axis::over(points().map(|point| point.0), LEFT, RIGHT);
     let y = Axis::over(points().map(|point| point.1), BOTTOM, TOP);
@@ -222,10 +235,10 @@ fn lines(title: &str, label: &str, lines: &[Line]) -> String {
             RIGHT + 8.0
         );
     }
-    framed(title, label, &x, &field)
+    framed(title, run, label, &x, &field)
 }
 
-fn strips(title: &str, cases: &[Line]) -> String {
+fn strips(title: &str, run: &str, cases: &[Line]) -> String {
     let x = Axis::over(cases.iter().flat_map(|case| &case.points).map(|point| point.0), LEFT, RIGHT);
     let pitch = (BOTTOM - TOP) / cases.len().max(1) as f64;
     let mut field = String::new();
@@ -250,7 +263,7 @@ fn strips(title: &str, cases: &[Line]) -> String {
                 writeln!(field, "<path class=\"median\" d=\"M{place:.1} {:.1}V{:.1}\"/>", y - 8.0, y + 8.0);
         }
     }
-    framed(title, "milliseconds", &x, &field)
+    framed(title, run, "milliseconds", &x, &field)
 }
 
 #[cfg(test)]
@@ -284,7 +297,7 @@ mod tests {
     fn take_overs_have_a_point_for_each_gap() {
         let report = json!({ "cases": [
             { "name": "kill", "gaps_ms": [60.0, 72.5, 66.0] }, { "name": "hand-over", "gaps_ms": [0.0, 2.0] }
-        ] });
+        ], "run": { "date": "2026-12-01", "processor": "A & B", "processors": 1, "kernel": "6.1" } });
         let pictures = pictures(&report).expect("a report");
         assert_eq!(pictures.len(), 1);
         let (name, picture) = &pictures[0];
@@ -292,6 +305,7 @@ mod tests {
             (*name, picture.matches("<circle").count(), picture.matches("median\" d").count()),
             ("gaps", 5, 2)
         );
+        assert!(picture.contains(">2026-12-01, 1 processor (A &amp; B), Linux 6.1</text>"), "{picture}");
         assert_eq!(beside(Path::new("/tmp/one.json"), name), Path::new("/tmp/one-gaps.svg"));
     }
 
