@@ -3,7 +3,7 @@
 //! - `product`: what there is to install, `lb` and `lb-kube`; all below make or try one of the two
 //! - `tree`: the files
 //! - `debian`: the package for Debian and what comes of it; `try_out`: installs, upgrades and
-//!   removes it in a Debian root of its own
+//!   removes it in a Debian root of its own; `serving`: the same of `lb` while it serves clients
 //! - `rpm`: the package for distributions with RPM
 //! - `image`: the image for containers
 //! - `ansible`: the role of deploy/ansible, which installs `lb`, in Debian roots of its own
@@ -13,6 +13,7 @@ mod debian;
 mod image;
 mod product;
 mod rpm;
+mod serving;
 mod tree;
 mod try_out;
 
@@ -32,10 +33,10 @@ use crate::workspace;
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Also check all of them: with lintian, rpmlint and skopeo; install, upgrade, remove and purge
-    /// the Debian packages in a Debian root of their own below target/package, have systemd verify
-    /// their units, install and remove the RPM packages in an empty root, run what is in the
-    /// images, and have the Ansible role make a director and a real server of two more Debian
-    /// roots.
+    /// the Debian packages in a Debian root of their own below target/package, that of lb also
+    /// while it serves clients, have systemd verify their units, install and remove the RPM
+    /// packages in an empty root, run what is in the images, and have the Ansible role make a
+    /// director and a real server of two more Debian roots.
     #[arg(long)]
     check: bool,
 }
@@ -55,8 +56,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
         println!(
             "The packages, the images and the Ansible role are right: the tools find nothing, packages come and go without \
-             a trace, and the role changes nothing that is as wanted. There was no systemd: what the scripts and the role \
-             tell it was not tried."
+             a trace, an upgrade costs no connection, and the role changes nothing that is as wanted. There was no systemd: \
+             a stand-in started and stopped lb for the package's scripts; what the role tells systemd was not tried."
         );
     }
     Ok(())
@@ -89,6 +90,9 @@ impl Made {
         let later = format!("{VERSION}+1");
         let next = debian::build(product, &tree::make(product, program, &later)?, &later)?;
         try_out::run(root, product, debian, &next)?;
+        if product.serves {
+            serving::run(root.path(), debian, &next)?;
+        }
         if product.role {
             ansible::run(debian, &next)?;
         }

@@ -28,6 +28,8 @@ pub(super) struct Product {
     pub answers: &'static [(&'static [&'static str], &'static str)],
     /// Whether the role of deploy/ansible installs it.
     pub role: bool,
+    /// Whether clients' packets go through it.
+    pub serves: bool,
 }
 
 pub(super) const LB: Product = Product {
@@ -64,6 +66,7 @@ pub(super) const LB: Product = Product {
     arguments: &["run", "--config", "/etc/lb/lb.yaml"],
     answers: &[(&["--version"], "lb "), (&["check", "/usr/share/doc/lb/examples/talk.yaml"], "ok")],
     role: true,
+    serves: true,
 };
 
 /// Its documents are those of `lb`, which has docs/kubernetes.md.
@@ -80,6 +83,7 @@ pub(super) const LB_KUBE: Product = Product {
     arguments: &[],
     answers: &[(&["--version"], "lb-kube ")],
     role: false,
+    serves: false,
 };
 
 pub(super) const ALL: [&Product; 2] = [&LB, &LB_KUBE];

@@ -33,7 +33,7 @@ pub(crate) enum Scope {
     Kernels,
     /// Building packages and images.
     Package,
-    /// The same, and trying them out.
+    /// The same, and trying them out, also in the lab.
     PackageCheck,
     /// Everything.
     Test,
@@ -43,7 +43,13 @@ impl Scope {
     pub(crate) fn lab(self) -> bool {
         matches!(
             self,
-            Self::Lab | Self::Demo | Self::Keepalived | Self::Ldirectord | Self::Chaos | Self::Test
+            Self::Lab
+                | Self::Demo
+                | Self::Keepalived
+                | Self::Ldirectord
+                | Self::Chaos
+                | Self::PackageCheck
+                | Self::Test
         )
     }
 
@@ -246,8 +252,6 @@ fn programs(scope: Scope) -> Vec<Missing> {
         program("mmdebstrap", "mmdebstrap", "makes a Debian to try the packages in");
         program("systemd-analyze", "systemd", "verifies the units of the packages");
         program("kill", "procps", "is what the unit reloads lb by");
-        program("mount", "mount", "gives the Debian of the Ansible role a /proc");
-        program("nsenter", "util-linux", "enters the namespaces of the Ansible role");
     }
     if scope == Scope::Test {
         program("prometheus", "prometheus", "reads the metrics in a test");
