@@ -1,5 +1,6 @@
 //! The configuration while a director runs, and while somebody writes it.
 
+mod compose;
 mod editor;
 mod includes;
 mod reload;
