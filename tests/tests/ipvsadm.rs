@@ -8,7 +8,7 @@ use std::time::Duration;
 use lb_api::status::Status;
 use lb_lab::cluster::VIP;
 use lb_lab::lab::director::{binary, wait_for};
-use lb_lab::lab::{Director, Node};
+use lb_lab::lab::{Director, Node, originals};
 use lb_lab::scenario::alone::{Alone, SERVICE};
 
 const WEB: &str = "211.58.250.6:7777";
@@ -246,4 +246,88 @@ fn counters_are_zeroed_for_listings_alone() {
     let services: Vec<Option<String>> = zeroed.map(|event| event.service).collect();
     let [tcp, udp] = ["tcp", "udp"].map(|protocol| Some(format!("{protocol}/{WEB}")));
     assert_eq!(services, [udp, None, tcp]);
+}
+
+/// Debian's ldirectord, which ends where it would begin to check servers, and writes down instead
+/// what its own reader finds in the table.
+const READER: &str = r#"
+set +e
+sed -e 's#/var/log/ldirectord.log#/tmp/log#' -e 's#/var/run/#/tmp/#' -e 's#/sbin/ipvsadm#/tmp/ipvsadm#' \
+    -e 's#^sub ld_main$#sub ld_main { do "/srv/write.pl" or die $@; exit 0 } sub for_ever#' \
+    /usr/sbin/ldirectord > /tmp/ldirectord
+cat > /tmp/ipvsadm <<'END'
+#!/bin/sh
+case "$*" in "-L -n") cat /srv/table ;; "-L -n --thresholds") cat /srv/thresholds ;; esac
+END
+chmod +x /tmp/ipvsadm
+perl /tmp/ldirectord -d /srv/ldirectord.cf start 2>&1
+"#;
+
+const WRITE: &str = r#"
+my $table = &ld_read_ipvsadm();
+open(my $out, ">", "/srv/read") or die $!;
+for my $service (sort keys %$table) {
+    my $found = $table->{$service};
+    print $out join(" ", $service, map { $found->{$_} // "-" } qw(scheduler persistent netmask)), "\n";
+    for my $server (sort keys %{$found->{real}}) {
+        my $has = $found->{real}{$server};
+        my @values = map { $has->{$_} // "-" } qw(forward weight u-threshold l-threshold);
+        print $out join(" ", " $server", @values), "\n";
+    }
+}
+close($out);
+"#;
+
+/// A parser that others have written finds each service and server in the listing, as they are.
+#[test]
+fn ldirectords_own_reader_understands_the_listing() {
+    let alone = Alone::start("read", 10_000).unwrap_or_else(|error| panic!("{error:#}"));
+    let director = &alone.director;
+    for words in [
+        "-A -t 211.58.250.6:7778 -s wrr -p 600 -M 255.255.255.0",
+        "-a -t 211.58.250.6:7778 -r 211.58.250.25:7778 -g -w 3 -x 100 -y 50",
+        "-a -t 211.58.250.6:7778 -r 211.58.250.27:7778 -i -w 0",
+        "-A -t 211.58.250.6:7779 -s lc -p 90",
+        "-a -t 211.58.250.6:7779 -r 211.58.250.25:8080 -m -w 40000",
+        "-A -u [2001:db8::10]:53 -s rr",
+        // No machine has this address: a server that is not up has weight 0.
+        "-a -u [2001:db8::10]:53 -r [2001:db8::21]:53 -g -w 1",
+    ] {
+        done(director, &words.split(' ').collect::<Vec<_>>());
+    }
+    wait_for(director, "both servers of the file usable", |status| {
+        let udp = status.services.iter().find(|service| service.protocol == "udp" && service.vip.is_ipv4());
+        usable(status, 2) && udp.is_some_and(|service| service.servers[0].effective_weight > 0)
+    });
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("a file");
+    write("table", &printed(director, &["ipvsadm", "-L", "-n"]));
+    write("thresholds", &printed(director, &["ipvsadm", "-L", "-n", "--thresholds"]));
+    write(
+        "ldirectord.cf",
+        "checktimeout=3\nvirtual=192.0.2.10:80\n\treal=192.0.2.21:80 gate\n\tservice=http\n",
+    );
+    write("write.pl", WRITE);
+    let output = originals::run(folder.path(), READER).expect("ldirectord is there");
+    let read = std::fs::read_to_string(folder.path().join("read"));
+    let read =
+        read.unwrap_or_else(|error| panic!("{error}: ldirectord has read nothing: {}", text(&output.stdout)));
+    assert_eq!(
+        read,
+        "\
+211.58.250.6:7777 tcp rr - -
+ 211.58.250.25:7777 gate 1 0 0
+ 211.58.250.27:7777 gate 1 0 0
+211.58.250.6:7777 udp wlc - -
+ 211.58.250.25:7777 gate 1 0 0
+211.58.250.6:7778 tcp wrr 600 255.255.255.0
+ 211.58.250.25:7778 gate 3 100 50
+ 211.58.250.27:7778 ipip 0 0 0
+211.58.250.6:7779 tcp lc 90 -
+ 211.58.250.25:8080 masq 40000 0 0
+[2001:db8::10]:53 udp rr - -
+ [2001:db8::21]:53 gate 0 0 0
+"
+    );
 }
