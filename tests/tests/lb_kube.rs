@@ -102,7 +102,7 @@ fn service(name: &str, port: u16) -> Value {
         "metadata": { "name": name, "namespace": "shop" },
         "spec": {
             "type": "LoadBalancer", "loadBalancerClass": "lb-kube/direct", "ipFamilies": ["IPv4"],
-            "externalTrafficPolicy": "Cluster", "ports": [{ "port": port, "protocol": "TCP" }]
+            "externalTrafficPolicy": "Local", "ports": [{ "port": port, "protocol": "TCP" }]
         }
     })
 }

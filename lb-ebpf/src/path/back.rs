@@ -23,7 +23,7 @@ use crate::context::Context;
 use crate::family::Family;
 use crate::forward::Action;
 use crate::forward::nat::{self, End, New, Quoted, expired};
-use crate::guard::lease;
+use crate::guard::{lease, neighbour};
 use crate::lookup::backend::{self, Answer};
 use crate::lookup::connection::{self, Decision, Found};
 use crate::lookup::fragment;
@@ -248,8 +248,11 @@ fn send_fragment<A: Family>(
     let key = head.key();
     // It may be for one of our services, and then its first one may still come.
     let others = |packet: &Packet| {
-        let action = host(packet, head.destination)?;
-        if control.vips.may_contain(head.destination) { Err(Reason::FragmentUnknown) } else { Ok(action) }
+        if !control.vips.may_contain(head.destination) {
+            return host(packet, head.destination);
+        }
+        neighbour::host(packet, &key.destination)?;
+        Err(Reason::FragmentUnknown)
     };
     let Some((trail, datagram)) = fragment::trail(&key, now_ns) else { return others(&packet) };
     let sent = head.flow_of(datagram);

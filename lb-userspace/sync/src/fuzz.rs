@@ -71,7 +71,7 @@ fn samples(directory: &Directory) -> Vec<Vec<u8>> {
     let digests = Message::Digests { group, first: 128, digests: vec![Digest(1 << 48 | 7); 20] };
     let round = [digests, Message::RoundEnds(3)];
     let (begin, end) = (Message::Begin { group, regions }, Message::End { group });
-    let whole = [&[server.clone(), begin.clone()][..], &told, &[end.clone()]].concat();
+    let whole = [&[server.clone(), begin.clone()][..], &told, std::slice::from_ref(&end)].concat();
     let asks = [Message::Want { group, regions }, Message::Lacks, Message::InStep(9)];
     let with_server = [&[server][..], &told].concat();
     vec![encoded(&whole), encoded(&with_server), encoded(&round), encoded(&asks), encoded(&[begin, end])]

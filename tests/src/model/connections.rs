@@ -111,9 +111,9 @@ impl Connection {
             State::UdpNew => State::UdpUnproven,
             State::UdpUnproven | State::Udp => State::Udp,
             _ if flags & RST != 0 => State::Closed,
-            state if opens && state.is_ending() => return None,
+            state if opens && state.ends() => return None,
             State::CloseWait if flags & FIN != 0 => State::TimeWait,
-            state if state.is_ending() => state,
+            state if state.ends() => state,
             state if opens => state,
             State::Established if flags & FIN != 0 => State::FinWait,
             State::Unproven if flags & FIN != 0 && flags & DATA != 0 => State::FinWait,
@@ -127,11 +127,11 @@ impl Connection {
 
 trait Ending {
     /// One half has ended, or both.
-    fn is_ending(self) -> bool;
+    fn ends(self) -> bool;
 }
 
 impl Ending for State {
-    fn is_ending(self) -> bool {
+    fn ends(self) -> bool {
         matches!(self, Self::FinWait | Self::FinUnproven | Self::CloseWait | Self::TimeWait | Self::Closed)
     }
 }

@@ -169,7 +169,7 @@ pub(super) fn rewrite(
     match headers {
         Headers::Later => {}
         Headers::Error(quoted) => {
-            rewrite_quoted(frame, seen, quoted, end.other(), (address, port), addresses)
+            rewrite_quoted(frame, seen, quoted, end.other(), (address, port), addresses);
         }
         Headers::Ports { .. } => {
             let at = seen.transport + end.port();

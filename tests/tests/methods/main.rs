@@ -2,8 +2,8 @@
 //! what becomes of it when the director or a server dies.
 //!
 //! - `bed`: a VIP for each method and family, and clients behind a narrow link
-//! - `downloads`: 100 MB by curl; `names`: dig and fragments; `ftp`: curl and vsftpd; `http3`: a client that
-//!   changes its address
+//! - `downloads`: 100 MB by curl; `names`: dig and fragments; `ftp`: curl and vsftpd; `http3`: a
+//!   client that changes its address
 //! - `take_over`: the active director is killed; `dead_servers`: a server is gone
 
 mod bed;

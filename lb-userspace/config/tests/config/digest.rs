@@ -122,7 +122,7 @@ const COVERED: &[Change] = &[
     |config, material| config.groups[0].vips[0].address = material.address,
     |config, material| config.groups[0].vips[0].prefix = material.number.to_be_bytes()[0],
     |config, material| {
-        config.groups[0].nodes = (0..material.number.to_be_bytes()[0] % 4).map(NodeId).collect()
+        config.groups[0].nodes = (0..material.number.to_be_bytes()[0] % 4).map(NodeId).collect();
     },
     |config, _| config.groups[0].nodes.reverse(),
     |config, _| config.groups[0].failback = Failback::Manual,

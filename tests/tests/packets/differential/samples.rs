@@ -159,7 +159,8 @@ impl Sample {
         Self { frame, network, is_ipv4, ports, is_tcp, quote, fragment }
     }
 
-    /// The packet as one of few clients sends it to one of the services, or a server to one of them.
+    /// The packet as one of few clients sends it to one of the services, or a server to one of the
+    /// clients.
     fn of_somebody(&self, random: &mut Rng) -> Vec<u8> {
         let mut frame = self.frame.clone();
         // Few clients send fragments, so that several are of one datagram.

@@ -149,7 +149,7 @@ fn an_ordered_move_waits_until_the_peer_knows_the_connections_and_not_without_en
         assert_eq!(story.releases(), []);
         story.input(Input::Readiness(READY));
         story.pass(50);
-        assert_eq!(story.releases(), [cause.clone()]);
+        assert_eq!(story.releases(), std::slice::from_ref(&cause));
         assert_eq!(story.told().groups[0].yielded, me == 0);
 
         let mut story = Story::active(me, 2);
@@ -197,7 +197,7 @@ fn a_move_goes_to_a_node_that_knows_the_connections() {
             let mut story = Story::active(0, 3);
             story.local(|local| local.behind = behind);
             story.command(command);
-            assert_eq!(story.releases(), [cause.clone()]);
+            assert_eq!(story.releases(), std::slice::from_ref(&cause));
             story.input(Input::ReleaseDone { group: GROUP });
             assert_eq!(story.told().groups[0].offered_to, to, "{behind:#b}");
         }
