@@ -41,10 +41,19 @@ impl Sender {
 
     /// Does not wait for room in the interface's queue.
     pub fn send(&self, frame: &[u8]) -> io::Result<()> {
+        self.send_to(self.interface, frame)
+    }
+
+    /// The same by the interface of this index.
+    pub fn send_by(&self, interface: u32, frame: &[u8]) -> io::Result<()> {
+        self.send_to(i32::try_from(interface).map_err(io::Error::other)?, frame)
+    }
+
+    fn send_to(&self, interface: i32, frame: &[u8]) -> io::Result<()> {
         // SAFETY: all-zero bytes are a valid sockaddr_ll.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
-        address.sll_ifindex = self.interface;
+        address.sll_ifindex = interface;
         // SAFETY: `frame` and `address` outlive the call, and the lengths are theirs.
         let sent = unsafe {
             libc::sendto(

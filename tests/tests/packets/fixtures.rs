@@ -34,6 +34,8 @@ files! {
     "fragments.txt"
     "leases.txt"
     "masq.txt"
+    "masq-ports.txt"
+    "masq-vlan.txt"
     "source-nat.txt"
     "vlan-kept.txt"
     "vlan-added.txt"
