@@ -55,4 +55,64 @@ impl Egress {
     pub const fn admits(&self, vlan: Vlan) -> bool {
         self.from.is_as_it_came() || self.from.0 == vlan.0
     }
+
+    /// The VLAN that the server is in.
+    #[inline(always)]
+    const fn of_server(&self) -> Vlan {
+        if self.to.is_as_it_came() { self.from } else { self.to }
+    }
+
+    /// Whether what a server behind address translation sends may come from this VLAN, in by the
+    /// interface of this index; 0: the main one. Where a VLAN's tag is taken off before, by a VLAN
+    /// device that packets come in by, it comes without.
+    #[inline(always)]
+    pub const fn admits_answer(&self, vlan: Vlan, came_by: u32) -> bool {
+        match came_by == self.device {
+            true => vlan.0 == self.of_server().0,
+            false => vlan.0 == Vlan::UNTAGGED.0,
+        }
+    }
+
+    /// Whether all frames between clients and the server are untagged.
+    pub const fn is_untagged(&self) -> bool {
+        self.from.0 == Vlan::UNTAGGED.0 && self.of_server().0 == Vlan::UNTAGGED.0
+    }
+}
+
+/// TPID of the only or outer tag of a VLAN of which nobody says otherwise.
+#[inline(always)]
+pub const fn tpid(vlan: Vlan) -> u16 {
+    if vlan.tags() == 2 { OUTER_TPID } else { TPID }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_comes_from_where_its_server_is() {
+        const MAIN: u32 = 0;
+        let (ten, none, as_it_came) = (Vlan::single(10), Vlan::UNTAGGED, Vlan::AS_IT_CAME);
+        let egress = |device, from, to| Egress { device, from, to, ..Egress::UNSET };
+        for (egress, came_by, vlan, expected) in [
+            (egress(MAIN, none, ten), MAIN, ten, true),
+            (egress(MAIN, none, ten), MAIN, none, false),
+            (egress(MAIN, none, ten), MAIN, Vlan::double(10, 10), false),
+            (egress(MAIN, none, ten), 7, ten, false),
+            (egress(MAIN, ten, as_it_came), MAIN, ten, true),
+            (egress(MAIN, ten, as_it_came), MAIN, none, false),
+            (egress(MAIN, ten, none), MAIN, none, true),
+            (egress(7, none, none), 7, none, true),
+            (egress(7, none, none), 7, ten, false),
+            (egress(7, none, ten), 7, ten, true),
+            (egress(7, none, ten), 7, none, false),
+            (egress(7, none, ten), 8, none, true),
+            (egress(7, none, ten), MAIN, ten, false),
+        ] {
+            assert_eq!(egress.admits_answer(vlan, came_by), expected, "{egress:?} {vlan:?} by {came_by}");
+        }
+        assert!(egress(7, none, none).is_untagged() && !egress(7, none, ten).is_untagged());
+        assert!(!egress(MAIN, ten, as_it_came).is_untagged() && !egress(MAIN, ten, none).is_untagged());
+        assert_eq!([none, ten, Vlan::double(1, 2)].map(tpid), [TPID, TPID, OUTER_TPID]);
+    }
 }

@@ -21,6 +21,9 @@ use crate::service::Protocol;
 /// Most services that may use one port of a machine by address translation.
 pub const LONGEST_RING: u32 = 64;
 
+/// In place of a port: each packet keeps its own, because the service has several.
+pub const ANY_PORT: u16 = 0;
+
 /// Entry of the map `TRANSLATIONS`: what a server that is reached by address translation needs
 /// besides its next hop. One cache line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -31,7 +34,7 @@ pub struct Translation {
     /// Clients whose address has the server's bits under this mask reach each other without the
     /// director.
     pub subnet: V6,
-    /// The server's port, as it stands in a packet.
+    /// The server's port, as it stands in a packet, or [`ANY_PORT`].
     pub port: u16,
     /// The next server of the same address, port and protocol; its own number if there is no other
     /// one.
@@ -43,7 +46,12 @@ pub struct Translation {
     pub ring_has_pools: u16,
     /// Number of the service's protocol.
     pub protocol: u16,
-    pub reserved: [u8; 22],
+    /// Not 0: another ring has servers of this address and protocol. Those of the one have a port,
+    /// those of the other [`ANY_PORT`].
+    pub beside: u16,
+    /// Not 0: what the server sends is looked at by the slow way.
+    pub slow_answers: u16,
+    pub reserved: [u8; 18],
 }
 
 const _: () = assert!(size_of::<Translation>() == 64);
@@ -57,7 +65,9 @@ impl Translation {
         pool: 0,
         ring_has_pools: 0,
         protocol: 0,
-        reserved: [0; 22],
+        beside: 0,
+        slow_answers: 0,
+        reserved: [0; 18],
     };
 
     #[inline(always)]
@@ -65,10 +75,32 @@ impl Translation {
         self.address != V6::UNSPECIFIED
     }
 
-    /// Whether the packets of both servers come from the same address, port and protocol.
+    /// Whether a packet may come from either server: address, port and protocol are the same.
     #[inline(always)]
     pub fn is_same_backend(&self, other: &Self) -> bool {
-        self.address == other.address && self.port == other.port && self.protocol == other.protocol
+        let same_port = self.port == other.port || self.port == ANY_PORT || other.port == ANY_PORT;
+        self.address == other.address && same_port && self.protocol == other.protocol
+    }
+
+    /// The port that the server gets packets to this port of the VIP at.
+    #[inline(always)]
+    pub const fn port_of(&self, vip_port: u16) -> u16 {
+        if self.port == ANY_PORT { vip_port } else { self.port }
+    }
+
+    /// Where packets of the other ring come from, see [`Self::beside`], of those that this server
+    /// would send from `port`.
+    #[inline(always)]
+    pub const fn other_backend(&self, port: u16) -> Backend {
+        let port = if self.port == ANY_PORT { port } else { ANY_PORT };
+        Backend { address: self.address, port, protocol: self.protocol, reserved: 0 }
+    }
+
+    /// Whether a packet from its address and port can be from this server alone, and is answered as
+    /// plainly as may be.
+    #[inline(always)]
+    pub const fn is_alone(&self, number: u16) -> bool {
+        self.next == number && self.ring_has_pools | self.beside | self.slow_answers == 0
     }
 
     /// Whether clients' packets come to the server from an address of ours.
@@ -104,7 +136,7 @@ pub fn mask(address: core::net::IpAddr, length: u8) -> V6 {
 #[repr(C)]
 pub struct Backend {
     pub address: V6,
-    /// As it stands in a packet.
+    /// As it stands in a packet, or [`ANY_PORT`].
     pub port: u16,
     pub protocol: u16,
     pub reserved: u32,

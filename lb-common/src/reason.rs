@@ -52,8 +52,8 @@ reasons! {
     TruncatedIp = 0, Pass, "truncated_ip";
     /// An IPv4 header with another version number or a header length below 20 bytes.
     BadIpHeader = 1, Pass, "bad_ip_header";
-    /// A later fragment to an address of a service, and no first one is known that would tell its
-    /// ports.
+    /// A later fragment to an address of a service, or from a server that is reached by address
+    /// translation, and no first one is known that would tell its ports.
     FragmentUnknown = 2, Pass, "fragment_unknown";
     /// Too short to hold the ports.
     TruncatedPorts = 3, Pass, "truncated_ports";
@@ -125,7 +125,7 @@ reasons! {
     /// and sent in its turn, or after half a second left to the host.
     FragmentHeld = 31, Hold, "fragment_held";
     /// It came from another VLAN than its service has its clients in, and its server is in a VLAN
-    /// of its own.
+    /// of its own; or it is such a server's answer, and came from another VLAN than that.
     ForeignVlan = 32, Drop, "foreign_vlan";
     /// Its server is behind an interface that is gone.
     NoInterface = 33, Drop, "no_interface";

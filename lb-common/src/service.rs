@@ -193,6 +193,13 @@ impl ServiceInfo {
             && self.address.0[0] == wanted.address.0[0]
     }
 
+    /// The port of a connection of this service, whose servers' copy this is. `own`: that which its
+    /// packets have, for a service with several.
+    #[inline(always)]
+    pub const fn port_of(&self, own: u16) -> u16 {
+        if self.has(Self::MANY_PORTS) { own } else { self.port_and_protocol as u16 }
+    }
+
     pub const fn key(&self) -> ServiceAddress {
         ServiceAddress { address: self.address, port_and_protocol: self.port_and_protocol }
     }

@@ -90,6 +90,20 @@ extern "C" fn lb_is_foreign(context: *mut xdp_md, network: u64) -> u32 {
     (network > ETHERNET as u64 && is_other(&packet::context(context))).into()
 }
 
+/// Index of the interface that the packet came in by; 0: the main one.
+#[inline(always)]
+pub fn came_by(context: &XdpContext) -> u32 {
+    lb_came_by(context.ctx)
+}
+
+/// [`came_by`], as [`lb_is_foreign`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lb_came_by(context: *mut xdp_md) -> u32 {
+    // SAFETY: the context is the one that the kernel handed to this program.
+    if is_other(&packet::context(context)) { unsafe { (*context).ingress_ifindex } } else { 0 }
+}
+
 /// Number of the first AF_XDP socket of the interface that the packet came in by.
 #[inline(always)]
 pub fn first_socket(context: &XdpContext) -> u32 {

@@ -143,6 +143,59 @@ fn datagrams_in_fragments_arrive_byte_for_byte() {
     }
 }
 
+/// What a server behind address translation answers, its last fragment first.
+#[test]
+fn answers_that_are_translated_back_arrive_in_any_order() {
+    let talk = Talk::with_ipv6(&unique_name("fragments2")).expect("the cluster comes up");
+    let server = talk.www1.node();
+    let pairs: [[IpAddr; 3]; 2] = [
+        [VIP.into(), Ipv4Addr::new(211, 58, 250, 90).into(), server.address().into()],
+        [
+            Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 6).into(),
+            Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x90).into(),
+            server.ipv6().into(),
+        ],
+    ];
+    let services = pairs.map(|[vip, ours, server]| {
+        let vip = SocketAddr::new(vip, PORT);
+        format!(
+            "  - {{ vip: '{vip}', protocol: udp, forward: masq, source_nat: ['{ours}'], servers: [{{ name: www1, address: '{server}' }}] }}\n"
+        )
+    });
+    let vips = "['211.58.250.90/25', 'fd00::90/64'";
+    let configuration = format!(
+        "interface: eth0\nmetrics: off\ngroups: [{{ vips: {vips}, '{VIP}/25', 'fd00::6/64'] }}]\nservices:\n{}",
+        services.concat()
+    );
+    let director = Director::start(&talk.ha1, &configuration).expect("lb starts");
+    director.wait_until("www1 up", PATIENCE, |status| status.serves("www1")).expect("it is");
+    let answer: Vec<u8> = (0..9_000).map(|index| (index * 31 / 7) as u8).collect();
+    for [vip, _, own] in pairs {
+        let domain = if vip.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+        let raw = || Socket::new(domain, Type::RAW, Some(Protocol::from(nix::libc::IPPROTO_RAW)));
+        let at_server = server.run(|| (UdpSocket::bind((own, PORT)), raw())).expect("the server runs");
+        let (asked, raw) = (at_server.0.expect("a free port"), at_server.1.expect("a raw socket"));
+        asked.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        measured(&format!("answers of {vip}"), || {
+            let (client, _) = sockets(&talk, vip);
+            client.connect((vip, PORT))?;
+            client.send(b"who?")?;
+            let (_, from) = uninterrupted(|| asked.recv_from(&mut [0; 64]))?;
+            let fragments = datagram_in_fragments(SocketAddr::new(own, PORT), from, &answer);
+            for fragment in fragments.iter().rev() {
+                raw.send_to(fragment, &SocketAddr::new(from.ip(), 0).into())?;
+            }
+            let mut found = vec![0; 10_000];
+            let length = uninterrupted(|| client.recv(&mut found))?;
+            assert!(found[..length] == answer, "{length} bytes");
+            Ok(())
+        })
+        .unwrap_or_else(|error| panic!("{error:#}"));
+    }
+    let fragments = director.status().expect("a status").fragments;
+    assert!(fragments.sent >= 12, "{fragments:?}");
+}
+
 /// Fragments without their first one.
 fn left_to_host(status: &Status) -> u64 {
     let reasons = status.passes.iter().filter(|pass| pass.reason == "fragment_unknown");

@@ -305,6 +305,28 @@ fn servers_behind_another_interface_serve_clients_near_and_far() {
     echo::exchange(&connection, 1000);
 }
 
+/// Packets keep their port, and so the server listens on the service's own.
+#[test]
+fn a_service_with_several_ports_is_served_on_each() {
+    let lab = Masqueraded::new("nat5", Servers::BesideClients);
+    let vips = [IpAddr::from(VIP), VIP6.into()];
+    let service = |vip: IpAddr, server: IpAddr| {
+        let vip = SocketAddr::new(vip, WEB.1);
+        let servers = format!("[{{ name: www1, address: '{server}', check: {{ type: tcp }} }}]");
+        format!("  - {{ vip: '{vip},{}', forward: masq, servers: {servers} }}\n", ECHO.1)
+    };
+    let services = service(vips[0], SERVER.into()) + &service(vips[1], SERVER6.into());
+    let usual = configuration();
+    let (head, _) = usual.split_once("  - vip").expect("services");
+    let director = Director::start(&lab.director, &[head, &services].concat()).expect("lb starts");
+    wait_for(&director, "servers up", all_in_use);
+    for (client, vip) in lab.clients.iter().flat_map(|client| vips.map(|vip| (client, vip))) {
+        let url = format!("http://{}/index.html", SocketAddr::new(vip, WEB.1));
+        assert!(client.get(&url).expect("a page").contains("Behind address translation"), "{vip}");
+        echo::exchange(&connect(client, vip, ECHO.1).expect("it serves"), BYTES / 8);
+    }
+}
+
 fn has_program(node: &Node, interface: &str) -> bool {
     node.ip(&format!("link show dev {interface}")).expect("ip works").contains("xdp")
 }

@@ -93,16 +93,18 @@ pub struct Client {
     pub port: u16,
     /// Number of the server, which tells the service.
     pub server: u16,
-    pub reserved: u32,
+    /// Of a service with several ports that which the connection has, as it stands in a packet.
+    pub service_port: u16,
+    pub reserved: u16,
 }
 
 const _: () = assert!(size_of::<Client>() == 24);
 
 impl Client {
-    /// `port` as it stands in a packet.
+    /// `port` as it stands in a packet. `service_port`: 0 where the server tells it.
     #[inline(always)]
-    pub const fn new(address: V6, port: u16, server: u16) -> Self {
-        Self { address, port, server, reserved: 0 }
+    pub const fn new(address: V6, port: u16, server: u16, service_port: u16) -> Self {
+        Self { address, port, server, service_port, reserved: 0 }
     }
 
     /// Where the search for a port begins, mixed with the secret `keys`: the same one at all
@@ -135,12 +137,13 @@ pub struct Reply {
 const _: () = assert!(size_of::<Reply>() == 40);
 
 impl Reply {
+    /// `port`: the server's, as it stands in a packet.
     #[inline(always)]
-    pub const fn new(translation: &Translation, to: &Endpoint) -> Self {
+    pub const fn new(translation: &Translation, port: u16, to: &Endpoint) -> Self {
         Self {
             server: translation.address,
             address: to.address,
-            server_port: translation.port,
+            server_port: port,
             port: to.port,
             protocol: translation.protocol,
             reserved: 0,
@@ -197,7 +200,7 @@ mod tests {
     fn clients_begin_at_different_places() {
         let keys = [0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321];
         let hashes: BTreeSet<u64> =
-            (0..1000).map(|port| Client::new(V4(1).mapped(), port, 7).hash(keys)).collect();
+            (0..1000).map(|port| Client::new(V4(1).mapped(), port, 7, 0).hash(keys)).collect();
         assert_eq!(hashes.len(), 1000);
     }
 }

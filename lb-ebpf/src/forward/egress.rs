@@ -8,16 +8,18 @@ use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::{V4, V6};
-use lb_common::egress::{Egress, TPID};
+use lb_common::egress::{self, Egress, TPID};
 use lb_common::frame::{self, Tags};
 use lb_common::mac::Mac;
 use lb_common::reason::Reason;
 use lb_common::server::{Forwarding, ServerId};
 use lb_common::tunnel::LEAST_MTU_V6;
+use lb_common::vlan::Vlan;
 
 use super::parcel::{self, Parcel};
 use super::{Action, direct};
 use crate::maps::{CONTROL, DEVICES, EGRESSES};
+use crate::path::hold;
 use crate::sys::packet::Packet;
 use crate::{stats, trace};
 
@@ -38,6 +40,9 @@ fn send(context: &XdpContext) -> Result<Action, Reason> {
     let Some(egress) = EGRESSES.get(u32::from(parcel.server)) else { return Err(Reason::MapInconsistency) };
     let packet = Packet::new(context);
     let Some(tags) = frame::tags(&packet) else { return Err(Reason::BadLength) };
+    if parcel.is_back != 0 {
+        return send_back(context.ctx, tags, parcel, egress);
+    }
     if !egress.admits(tags.vlan) {
         return Err(Reason::ForeignVlan);
     }
@@ -48,17 +53,32 @@ fn send(context: &XdpContext) -> Result<Action, Reason> {
         0 => Action::Transmit,
         // Nothing happens before this program returns.
         device => match DEVICES.redirect(device, xdp_action::XDP_DROP.into()) {
-            Ok(_) => Action::Leave,
+            Ok(_) => {
+                hold::tell_exit(context, device);
+                Action::Leave
+            }
             Err(_) => return Err(Reason::NoInterface),
         },
     };
     if !egress.to.is_as_it_came() {
-        exchange_tags(context.ctx, tags, egress)?;
+        exchange_tags(context.ctx, tags, egress.to, egress.tpid)?;
     }
-    write_macs(context.ctx, parcel.next_hop.mac(), egress)?;
+    let own = if egress.device == 0 { own_mac()? } else { egress.mac };
+    write_macs(context.ctx, own, parcel.next_hop.mac())?;
     let bytes = usize::from(parcel.network) + parcel.length as usize;
     stats::forwarded(ServerId(parcel.server), bytes, parcel.opens != 0);
     Ok(action)
+}
+
+/// Sends what a server has sent, and what is rewritten, to its client: in the VLAN that clients are
+/// in.
+#[inline(always)]
+fn send_back(context: *mut xdp_md, tags: Tags, parcel: &Parcel, egress: &Egress) -> Result<Action, Reason> {
+    if tags.vlan != egress.from && !egress.from.is_as_it_came() {
+        exchange_tags(context, tags, egress.from, egress::tpid(egress.from).into())?;
+    }
+    write_macs(context, own_mac()?, parcel.next_hop.mac())?;
+    Ok(Action::Transmit)
 }
 
 /// Whether the packet does not fit where it leaves by another interface. What is rewritten is asked
@@ -94,12 +114,12 @@ fn check_direct(context: &XdpContext, parcel: &Parcel, egress: &Egress) -> Resul
     Ok(())
 }
 
-/// Gives the frame the tags of the server's VLAN in place of those that it has. What its MACs are
-/// is undefined then.
+/// Gives the frame the tags of this VLAN in place of those that it has, with this TPID of the only
+/// or outer one. What its MACs are is undefined then.
 #[inline(always)]
-fn exchange_tags(context: *mut xdp_md, tags: Tags, egress: &Egress) -> Result<(), Reason> {
+fn exchange_tags(context: *mut xdp_md, tags: Tags, to: Vlan, tpid: u32) -> Result<(), Reason> {
     const LENGTH: usize = 4;
-    let wanted = egress.to.tags();
+    let wanted = to.tags();
     let room = (tags.network - ETHERNET) as i32 - (wanted * LENGTH) as i32;
     // SAFETY: the context is the one that the kernel handed to this program.
     if room != 0 && unsafe { bpf_xdp_adjust_head(context, room) } != 0 {
@@ -108,27 +128,29 @@ fn exchange_tags(context: *mut xdp_md, tags: Tags, egress: &Egress) -> Result<()
     let seen = XdpContext::new(context);
     let packet = Packet::new(&seen);
     let tag = |tpid: u32, number: u16| (tpid << 16 | u32::from(tags.priority | number)).to_be();
-    let (outer, inner) = (egress.to.outer(), egress.to.inner());
+    let (outer, inner) = (to.outer(), to.inner());
     match wanted {
         0 => {}
         1 => {
             let Some(place) = packet.at::<[u32; 1]>(MACS) else { return Err(Reason::BadLength) };
             // SAFETY: bounds checked by `at`; for alignment see `Packet::read`.
-            unsafe { *place = [tag(egress.tpid, inner)] };
+            unsafe { *place = [tag(tpid, inner)] };
         }
         _ => {
             let Some(place) = packet.at::<[u32; 2]>(MACS) else { return Err(Reason::BadLength) };
             // SAFETY: as above.
-            unsafe { *place = [tag(egress.tpid, outer), tag(TPID.into(), inner)] };
+            unsafe { *place = [tag(tpid, outer), tag(TPID.into(), inner)] };
         }
     }
     Ok(())
 }
 
 #[inline(always)]
-fn write_macs(context: *mut xdp_md, to: Mac, egress: &Egress) -> Result<(), Reason> {
-    let seen = XdpContext::new(context);
-    let Some(control) = CONTROL.get(0) else { return Err(Reason::MapInconsistency) };
-    let own = if egress.device == 0 { control.mac.get() } else { egress.mac };
-    direct::write_from(&Packet::new(&seen), own, to)
+fn own_mac() -> Result<Mac, Reason> {
+    CONTROL.get(0).map(|control| control.mac.get()).ok_or(Reason::MapInconsistency)
+}
+
+#[inline(always)]
+fn write_macs(context: *mut xdp_md, own: Mac, to: Mac) -> Result<(), Reason> {
+    direct::write_from(&Packet::new(&XdpContext::new(context)), own, to)
 }

@@ -14,7 +14,7 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::addr::V6;
 use lb_common::frame::Head;
 use lb_common::mac::Mac;
-use lb_common::nat::{Hop, MOST_ROUTES, Translation};
+use lb_common::nat::{ANY_PORT, Hop, MOST_ROUTES, Translation};
 use lb_common::reason::Reason;
 use lb_common::server::ServerId;
 use lb_common::service::Protocol;
@@ -26,7 +26,8 @@ pub use self::rewrite::{forward, forward_again, forward_later};
 use super::{Action, direct, egress, parcel};
 use crate::family::Family;
 use crate::guard::peer;
-use crate::lookup::{backend, source};
+use crate::lookup::backend::{self, Ports, lb_first_beside};
+use crate::lookup::source;
 use crate::maps::{CONTROL, ROUTES, STATIONS, TRANSLATIONS};
 use crate::path::related::{QUOTE_MASK, with_forgotten};
 use crate::sys::opaque;
@@ -111,12 +112,15 @@ fn send<A: Family>(context: &XdpContext) -> Result<Action, Reason> {
         let client = head.source.mapped();
         lb_learn_station(client.0[0], client.0[1], station.word());
     }
-    let new = New { address: A::of_this(&translation.address), port: translation.port };
+    let port = translation.port_of(parcel.service_port);
+    let new = New { address: A::of_this(&translation.address), port };
     let quoted = if is_error { Some(quoted(&packet, &head).ok_or(Reason::BadLength)?) } else { None };
     if translation.has_pool() {
         // An error is about a packet to the client.
         let client = if let Some(quoted) = &quoted { quoted.destination } else { head.source };
-        if !source::find(ServerId(parcel.server), client.mapped(), parcel.client_port, !is_error) {
+        let service_port = if translation.port == ANY_PORT { parcel.service_port } else { 0 };
+        let (server, client) = (ServerId(parcel.server), client.mapped());
+        if !source::find(server, service_port, client, parcel.client_port, !is_error) {
             return Err(unlearnt(parcel.server, &packet, &head, Reason::NoSourcePort));
         }
     }
@@ -202,19 +206,29 @@ fn read_quote<A: Family>(context: *mut xdp_md, at: usize, quoted: &mut Quoted<A>
 /// service.
 #[inline(always)]
 fn clashes<A: Family>(server: u16, translation: &Translation, packet: &Packet, head: &Head<A>) -> bool {
-    if translation.next == server {
+    if translation.next == server && translation.beside == 0 {
         return false;
     }
     let Some(flow) = head.own_flow(packet) else { return false };
-    let found = backend::among(translation.next, server, flow.source.mapped(), flow.source_port);
-    found.is_some_and(|found| found.is_live)
+    let client = flow.source.mapped();
+    let service = translation.port_of(flow.destination_port);
+    let ports = Ports { client: flow.source_port, service };
+    let has = |first: u16| backend::among(first, server, client, ports).is_some_and(|found| found.is_live);
+    if translation.next != server && has(translation.next) {
+        return true;
+    }
+    match lb_first_beside(server.into(), service.into()) {
+        0 => false,
+        first => has(first as u16),
+    }
 }
 
 /// Forgets the packet's connection, because nothing can come of it. Returns the reason.
 #[inline(always)]
 fn unlearnt<A: Family>(server: u16, packet: &Packet, head: &Head<A>, reason: Reason) -> Reason {
     if let Some(flow) = head.own_flow(packet) {
-        backend::forget(ServerId(server), flow.source.mapped(), flow.source_port);
+        let ports = Ports { client: flow.source_port, service: flow.destination_port };
+        backend::forget(ServerId(server), flow.source.mapped(), ports);
     }
     reason
 }

@@ -4,6 +4,7 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::{Address, V4, V6};
 use lb_common::frame::{Flow, Frame as _};
+use lb_common::mac::Mac;
 use lb_common::reason::Reason;
 use lb_common::refusal;
 use lb_common::server::{NextHop, ServerId};
@@ -21,13 +22,17 @@ pub struct Parcel {
     pub next_hop: NextHop,
     pub hash: u32,
     pub server: u16,
-    pub is_ipv4: u16,
+    pub is_ipv4: u8,
+    /// A server has sent it, and the next hop is that to the client.
+    pub is_back: u8,
     /// Offsets in the frame.
     pub network: u16,
     pub transport: u16,
     /// Of the IP packet, bytes.
     pub length: u32,
-    pub opens: u32,
+    pub opens: u16,
+    /// The port of the VIP, as it stands in a packet.
+    pub service_port: u16,
     /// It has come by the slow way.
     pub is_slow: u16,
     /// Of the connection, as it stands in a packet.
@@ -60,13 +65,38 @@ pub fn leave<A: Address>(flow: &Flow<A>, server: ServerId, next_hop: NextHop, op
             next_hop,
             hash: tunnel::flow_hash(flow),
             server: server.0,
-            is_ipv4: u16::from(is_ipv4),
+            is_ipv4: u8::from(is_ipv4),
+            is_back: 0,
             network: flow.network as u16,
             transport: flow.transport as u16,
             length: flow.total_length as u32,
-            opens: u32::from(opens),
+            opens: u16::from(opens),
+            service_port: flow.destination_port,
             is_slow: u16::from(is_slow),
             client_port: flow.source_port,
+        };
+    }
+}
+
+/// The same of what a server has sent, on its way to the client by this MAC.
+#[inline(always)]
+pub fn leave_back(server: ServerId, to: Mac) {
+    let Some(parcel) = PARCELS.get_ptr_mut(0) else { return };
+    // SAFETY: as above.
+    unsafe {
+        *parcel = Parcel {
+            next_hop: NextHop::remote(Some(to), false),
+            hash: 0,
+            server: server.0,
+            is_ipv4: 0,
+            is_back: 1,
+            network: 0,
+            transport: 0,
+            length: 0,
+            opens: 0,
+            service_port: 0,
+            is_slow: 0,
+            client_port: 0,
         };
     }
 }

@@ -14,10 +14,12 @@ const BEGINS: u32 = 1 << 16;
 
 /// Looks for what stands in the place of this client at the server, and takes a port for it if
 /// there is nothing yet and `begins`. Whether there is something, which [`found`] returns then.
+/// `service_port`: 0 where the service has one port.
 #[inline(always)]
-pub fn find(server: ServerId, client: V6, port: u16, begins: bool) -> bool {
+pub fn find(server: ServerId, service_port: u16, client: V6, port: u16, begins: bool) -> bool {
     let port = u32::from(port) | if begins { BEGINS } else { 0 };
-    lb_source_of(server.0.into(), client.0[0], client.0[1], port) != 0
+    let server = u32::from(server.0) | u32::from(service_port) << 16;
+    lb_source_of(server, client.0[0], client.0[1], port) != 0
 }
 
 /// What [`find`] or [`lb_client_of`] has found.
@@ -35,11 +37,12 @@ fn leave(endpoint: Endpoint) -> u32 {
     1
 }
 
-/// [`find`] in numbers; global for the verifier's sake, see [`crate::schedule::lb_pick`].
+/// [`find`] in numbers, the service's port above the server's; global for the verifier's sake, see
+/// [`crate::schedule::lb_pick`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lb_source_of(server: u32, high: u64, low: u64, port: u32) -> u32 {
-    let client = Client::new(V6([high, low]), port as u16, server as u16);
+    let client = Client::new(V6([high, low]), port as u16, server as u16, (server >> 16) as u16);
     // SAFETY: what is there never changes.
     if let Some(known) = unsafe { SOURCES.get(&client) } {
         return leave(*known);
@@ -54,19 +57,19 @@ pub extern "C" fn lb_source_of(server: u32, high: u64, low: u64, port: u32) -> u
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lb_take_source(server: u32, high: u64, low: u64, port: u32) -> u32 {
-    let client = Client::new(V6([high, low]), port as u16, server as u16);
-    try_to_take(server, &client).unwrap_or(0)
+    let client = Client::new(V6([high, low]), port as u16, server as u16, (server >> 16) as u16);
+    try_to_take(&client).unwrap_or(0)
 }
 
 #[inline(always)]
-fn try_to_take(server: u32, client: &Client) -> Option<u32> {
-    let translation = TRANSLATIONS.get(server)?;
+fn try_to_take(client: &Client) -> Option<u32> {
+    let translation = TRANSLATIONS.get(client.server.into())?;
     let (pool, control) = (POOLS.get(translation.pool.into())?, CONTROL.get(0)?);
     let hash = client.hash(control.hash_keys);
     let mut attempt = 0;
     while attempt < ATTEMPTS {
         let endpoint = pool.candidate(hash, attempt)?;
-        let reply = Reply::new(translation, &endpoint);
+        let reply = Reply::new(translation, translation.port_of(client.service_port), &endpoint);
         if REPLIES.insert(&reply, client, ONLY_NEW).is_ok() {
             return Some(keep(client, endpoint, &reply));
         }
@@ -91,15 +94,16 @@ fn keep(client: &Client, endpoint: Endpoint, reply: &Reply) -> u32 {
 }
 
 /// The server that has sent a packet to this address and port of ours; the client that it is for is
-/// left for [`found`]. `first` is one of the server's ring. 0: it belongs to no connection. In
-/// numbers, as [`lb_source_of`].
+/// left for [`found`]. `first` is one of the server's ring, `ports` are this port of ours and the
+/// server's above. 0: it belongs to no connection. In numbers, as [`lb_source_of`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn lb_client_of(first: u32, high: u64, low: u64, port: u32) -> u32 {
+pub extern "C" fn lb_client_of(first: u32, high: u64, low: u64, ports: u32) -> u32 {
     let Some(translation) = TRANSLATIONS.get(first) else { return 0 };
-    let endpoint = Endpoint { address: V6([high, low]), port: port as u16, reserved: [0; 3] };
+    let endpoint = Endpoint { address: V6([high, low]), port: ports as u16, reserved: [0; 3] };
+    let reply = Reply::new(translation, (ports >> 16) as u16, &endpoint);
     // SAFETY: what is there never changes.
-    let Some(client) = (unsafe { REPLIES.get(&Reply::new(translation, &endpoint)) }) else { return 0 };
+    let Some(client) = (unsafe { REPLIES.get(&reply) }) else { return 0 };
     // The number has become another one's if the backend is not the same.
     if TRANSLATIONS.get(client.server.into()).is_none_or(|server| !server.is_same_backend(translation)) {
         return 0;

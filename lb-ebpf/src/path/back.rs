@@ -9,46 +9,59 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::addr::{V4, V6};
 use lb_common::connection::Tick;
 use lb_common::control::Control;
+use lb_common::egress::Egress;
 use lb_common::frame::{self, Flow, Head};
 use lb_common::lease::RETURNED_ANSWER_TTL;
 use lb_common::mac::Mac;
 use lb_common::reason::Reason;
 use lb_common::server::{ServerEntry, ServerId};
+use lb_common::service::Protocol;
 use lb_common::stage::Stage;
 
-use super::call_for;
-use super::related::{by_lease, check, host, with_forgotten};
+use super::related::{self, by_lease, host, with_forgotten};
 use super::slow::the_hosts;
+use super::{call, call_for};
 use crate::context::Context;
 use crate::family::Family;
-use crate::forward::Action;
 use crate::forward::nat::{self, End, New, Quoted, expired};
+use crate::forward::{Action, parcel};
 use crate::guard::{lease, neighbour};
-use crate::lookup::backend::{self, Answer};
+use crate::ingress;
+use crate::lookup::backend::{self, Answer, Ports};
 use crate::lookup::connection::{self, Decision, Found};
 use crate::lookup::fragment;
-use crate::maps::{ANSWER, ANSWER_SIZE, CONTROL, SERVERS};
+use crate::maps::{ANSWER, ANSWER_SIZE, CONTROL, EGRESSES, SERVERS};
 use crate::sys::clock::lb_now;
 use crate::sys::packet::{self, Packet};
 use crate::trace;
 
 /// A packet with ports. Returns the XDP action.
 ///
-/// Three functions, one after the other: each has the stack for itself.
+/// Functions, one after the other: each has the stack for itself.
 #[inline(always)]
 pub fn take<A: Family>(context: &XdpContext) -> u32 {
-    match locate::<A>(context.ctx) {
-        GOES_ON => {}
-        action => return action,
-    }
-    match step::<A>(context.ctx) {
-        GOES_ON => trace::finish(send_answer::<A>(context)),
+    let located = locate::<A>(context.ctx);
+    let found = if located == GOES_ON { step::<A>(context.ctx) } else { located };
+    match found {
+        GOES_ON => finish(context, send_answer::<A>(context)),
+        HOSTS => leave_to_host::<A>(context.ctx),
         action => action,
     }
 }
 
+/// What XDP does with the packet, which may go on where its VLAN changes.
+#[inline(always)]
+fn finish(context: &XdpContext, result: Result<Action, Reason>) -> u32 {
+    if matches!(result, Ok(Action::Egress)) {
+        return call(context, Stage::Egress);
+    }
+    trace::finish(result)
+}
+
 /// What [`locate`] and [`step`] return instead of an XDP action.
 const GOES_ON: u32 = u32::MAX;
+/// It belongs to no connection.
+const HOSTS: u32 = u32::MAX - 1;
 
 /// A server's packet on its way, in the per-CPU map `ANSWER`.
 #[repr(C)]
@@ -73,18 +86,31 @@ fn state<A: Family>() -> Option<&'static mut State<A>> {
 fn locate<A: Family>(context: *mut xdp_md) -> u32 {
     let context = &packet::context(context);
     let packet = Packet::new(context);
-    let (Some(link), Some(control), Some(state)) = (frame::link(&packet), CONTROL.get(0), state::<A>())
-    else {
+    let (Some(link), Some(state)) = (frame::link(&packet), state::<A>()) else {
+        return xdp_action::XDP_PASS;
+    };
+    let Some(head) = A::head(&packet, link.network()) else { return xdp_action::XDP_PASS };
+    let head = with_forgotten(head, A::TRANSPORT_MASK);
+    let Some(answer) = head.own_flow(&packet).and_then(|sent| backend::find(&sent)) else { return HOSTS };
+    (state.head, state.answer) = (head, answer);
+    GOES_ON
+}
+
+/// The packet is the host's, and so is the rest of its datagram.
+#[inline(never)]
+fn leave_to_host<A: Family>(context: *mut xdp_md) -> u32 {
+    let context = &packet::context(context);
+    let packet = Packet::new(context);
+    let (Some(link), Some(control)) = (frame::link(&packet), CONTROL.get(0)) else {
         return xdp_action::XDP_PASS;
     };
     let Some(head) = A::head(&packet, link.network()) else { return xdp_action::XDP_PASS };
     let head = with_forgotten(head, A::TRANSPORT_MASK);
     let Some(sent) = head.own_flow(&packet) else { return trace::finish(host(&packet, head.destination)) };
-    let Some(answer) = backend::find(&sent) else {
-        return trace::finish(the_hosts(&packet, control, &sent));
-    };
-    (state.head, state.answer) = (head, answer);
-    GOES_ON
+    if let Some(piece) = head.first_piece() {
+        fragment::remember(&head.key(), piece, &sent, &Decision::HOST, lb_now());
+    }
+    trace::finish(the_hosts(&packet, control, &sent))
 }
 
 /// Lets the connection take its step.
@@ -93,11 +119,21 @@ fn step<A: Family>(context: *mut xdp_md) -> u32 {
     let context = &packet::context(context);
     let (Some(control), Some(state)) = (CONTROL.get(0), state::<A>()) else { return xdp_action::XDP_PASS };
     let result = match try_step::<A>(Packet::new(context), control, state) {
-        Ok(None) => return GOES_ON,
-        Ok(Some(action)) => Ok(action),
+        Ok(Step::Sends) => return GOES_ON,
+        Ok(Step::Hosts) => return HOSTS,
+        Ok(Step::Ends(action)) => Ok(action),
         Err(reason) => Err(reason),
     };
     trace::finish(result)
+}
+
+/// What comes of a connection's step.
+enum Step {
+    /// The packet goes to its client.
+    Sends,
+    /// There is no such connection.
+    Hosts,
+    Ends(Action),
 }
 
 /// A packet that belongs to another one: an ICMP error, a later fragment. A program of its own, for
@@ -116,36 +152,35 @@ pub fn take_related<A: Family>(context: &XdpContext) -> u32 {
                 false => send_error(packet, control, head),
             };
             match result {
-                Err(Reason::FragmentUnknown) => call_for(context, Stage::Hold, Reason::FragmentUnknown),
-                result => trace::finish(result),
+                Err(reason @ (Reason::FragmentUnknown | Reason::FragmentScattered)) => {
+                    call_for(context, Stage::Hold, reason)
+                }
+                result => finish(context, result),
             }
         }
         None => xdp_action::XDP_PASS,
     }
 }
 
-/// `None`: the packet goes to its client.
 #[inline(always)]
 fn try_step<A: Family>(
     packet: Packet,
     control: &'static Control,
     state: &mut State<A>,
-) -> Result<Option<Action>, Reason> {
+) -> Result<Step, Reason> {
     let State { head, answer, to } = state;
     // The verifier knows nothing of what is read from a map.
     let head = &with_forgotten(*head, A::TRANSPORT_MASK);
     let Some(server) = SERVERS.get(u32::from(answer.server.0)) else { return Err(Reason::MapInconsistency) };
     let context = &Context { packet, control, flow: turned(answer, server, head), now_ns: lb_now() };
     let Context { packet, flow, now_ns, .. } = context;
-    let Some((found, decision)) = connection_of(context, answer.server)? else {
-        return host(packet, head.destination).map(Some);
-    };
+    let Some((found, decision)) = connection_of(context, answer.server)? else { return Ok(Step::Hosts) };
     trace::begin(packet, flow);
     trace::answered(&decision);
-    check(context)?;
+    check(context, server, answer.server)?;
     let flags = frame::check(packet, flow)?;
     if let Some(action) = by_lease(context, &found, RETURNED_ANSWER_TTL)? {
-        return Ok(Some(action));
+        return Ok(Step::Ends(action));
     }
     *to = way(packet, head, answer)?;
     found.answered(flags, lease::generation(control, found.group()), Tick::from_ns(*now_ns));
@@ -153,7 +188,7 @@ fn try_step<A: Family>(
         // The ports that the packet has: others of its datagram are looked up by them.
         fragment::remember(&head.key(), piece, &sent, &decision, *now_ns);
     }
-    Ok(None)
+    Ok(Step::Sends)
 }
 
 /// Sends a packet of a server to its client.
@@ -162,11 +197,49 @@ fn send_answer<A: Family>(context: &XdpContext) -> Result<Action, Reason> {
     let Some(State { head, answer, to }) = state::<A>() else { return Err(Reason::MapInconsistency) };
     let Some(server) = SERVERS.get(u32::from(answer.server.0)) else { return Err(Reason::MapInconsistency) };
     let packet = &Packet::new(context);
-    nat::forward(packet, head, None, End::Source, &vip(server), *to)?;
+    nat::forward(packet, head, None, End::Source, &vip(server, answer), *to)?;
     if answer.is_sourced {
         nat::forward_again(packet, head, None, End::Destination, &client(answer), *to)?;
     }
-    Ok(Action::Transmit)
+    Ok(sent(answer.server, *to))
+}
+
+/// What becomes of a packet that is rewritten. The server is looked up anew, see
+/// `forward::nat::sent`.
+#[inline(always)]
+fn sent(id: ServerId, to: Mac) -> Action {
+    let changes = |egress: &Egress| !egress.is_untagged();
+    let has_egress = SERVERS.get(u32::from(id.0)).is_some_and(|server| server.next_hop.get().has_egress());
+    if has_egress && EGRESSES.get(u32::from(id.0)).is_some_and(changes) {
+        parcel::leave_back(id, to);
+        return Action::Egress;
+    }
+    Action::Transmit
+}
+
+/// What of a packet of a server must be right.
+#[inline(always)]
+fn check<A: Family>(context: &Context<A>, server: &ServerEntry, id: ServerId) -> Result<(), Reason> {
+    if !server.next_hop.get().has_egress() {
+        return related::check(context);
+    }
+    related::check_but_vlan(context)?;
+    match lb_comes_from_its_vlan(context.packet.context().ctx, id.0.into()) {
+        0 => Err(Reason::ForeignVlan),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the packet has come from where this server is; global, so that the verifier goes on with
+/// one answer.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lb_comes_from_its_vlan(context: *mut xdp_md, server: u32) -> u32 {
+    let context = &packet::context(context);
+    let (Some(egress), Some(tags)) = (EGRESSES.get(server), frame::tags(&Packet::new(context))) else {
+        return 0;
+    };
+    egress.admits_answer(tags.vlan, ingress::came_by(context)).into()
 }
 
 /// Sends an ICMP error about a packet of a client to that client. Nothing is learnt from it,
@@ -175,18 +248,19 @@ fn send_answer<A: Family>(context: &XdpContext) -> Result<Action, Reason> {
 fn send_error<A: Family>(packet: Packet, control: &'static Control, head: Head<A>) -> Result<Action, Reason> {
     let Some((sent, quoted)) = about(&packet, &head) else { return host(&packet, head.destination) };
     let Some((answer, server)) = answer_of(&sent) else { return host(&packet, head.destination) };
-    if !backend::is_connected(answer.server, answer.client.mapped(), answer.client_port) {
+    let ports = Ports { client: answer.client_port, service: answer.server_port };
+    if !backend::is_connected(answer.server, answer.client.mapped(), ports) {
         return host(&packet, head.destination);
     }
     let context = &Context { packet, control, flow: turned(&answer, server, &head), now_ns: lb_now() };
     may_go_back(context, &head, answer.server, server)?;
     let to = way(&context.packet, &head, &answer)?;
-    nat::forward(&context.packet, &head, Some(&quoted), End::Source, &vip(server), to)?;
+    nat::forward(&context.packet, &head, Some(&quoted), End::Source, &vip(server, &answer), to)?;
     if answer.is_sourced {
         let client = client(&answer);
         nat::forward_again(&context.packet, &head, Some(&quoted), End::Destination, &client, to)?;
     }
-    Ok(Action::Transmit)
+    Ok(sent(answer.server, to))
 }
 
 /// Whether what belongs to a connection goes to the client: under the lease of the service, or
@@ -201,7 +275,7 @@ fn may_go_back<A: Family>(
     trace::begin_related(head);
     let next_hop = server.next_hop.get();
     trace::answered(&Decision { server: id, next_hop, opens: false, without_entry: false });
-    check(context)?;
+    check(context, server, id)?;
     lease::goes_on(context.control, &server.service, context.now_ns)
 }
 
@@ -246,30 +320,39 @@ fn send_fragment<A: Family>(
 ) -> Result<Action, Reason> {
     let now_ns = lb_now();
     let key = head.key();
-    // It may be for one of our services, and then its first one may still come.
-    let others = |packet: &Packet| {
-        if !control.vips.may_contain(head.destination) {
-            return host(packet, head.destination);
+    // It may be for one of our services, or an answer, and then its first one may still come.
+    let others = |packet: &Packet, may_be_awaited: bool| {
+        if control.vips.may_contain(head.destination) {
+            neighbour::host(packet, &key.destination)?;
+            return Err(Reason::FragmentUnknown);
         }
-        neighbour::host(packet, &key.destination)?;
-        Err(Reason::FragmentUnknown)
+        let action = host(packet, head.destination)?;
+        if may_be_awaited { Err(Reason::FragmentUnknown) } else { Ok(action) }
     };
-    let Some((trail, datagram)) = fragment::trail(&key, now_ns) else { return others(&packet) };
+    let Some((trail, datagram)) = fragment::trail(&key, now_ns) else {
+        // Nobody translates what has no ports.
+        return others(&packet, Protocol::from_number(head.protocol).is_some());
+    };
+    if datagram.is_hosts() {
+        // Which of them overlap is the host's affair.
+        let _ = head.piece().and_then(|piece| fragment::note(trail, piece));
+        return host(&packet, head.destination);
+    }
     let sent = head.flow_of(datagram);
-    let Some((answer, server)) = answer_of(&sent) else { return others(&packet) };
+    let Some((answer, server)) = answer_of(&sent) else { return others(&packet, false) };
     if answer.server != datagram.server() {
         // The connection is over, or the server's number has become another one's.
-        return others(&packet);
+        return others(&packet, false);
     }
     let context = &Context { packet, control, flow: sent, now_ns };
     may_go_back(context, &head, answer.server, server)?;
     fragment::note(trail, head.piece()?)?;
     let to = way(&context.packet, &head, &answer)?;
-    nat::forward_later(&context.packet, &head, End::Source, &vip(server), to, false)?;
+    nat::forward_later(&context.packet, &head, End::Source, &vip(server, &answer), to, false)?;
     if answer.is_sourced {
         nat::forward_later(&context.packet, &head, End::Destination, &client(&answer), to, true)?;
     }
-    Ok(Action::Transmit)
+    Ok(sent(answer.server, to))
 }
 
 /// Whose this packet of a server is, if the server is one that is reached by address translation.
@@ -283,7 +366,7 @@ fn answer_of<A: Family>(sent: &Flow<A>) -> Option<(Answer<A>, &'static ServerEnt
 /// of the packet that has come.
 #[inline(always)]
 fn turned<A: Family>(answer: &Answer<A>, server: &ServerEntry, head: &Head<A>) -> Flow<A> {
-    let vip = vip(server);
+    let vip = vip(server, answer);
     Flow {
         source: answer.client,
         destination: vip.address,
@@ -299,8 +382,9 @@ fn turned<A: Family>(answer: &Answer<A>, server: &ServerEntry, head: &Head<A>) -
 
 /// What becomes the source.
 #[inline(always)]
-fn vip<A: Family>(server: &ServerEntry) -> New<A> {
-    New { address: A::of_this(&server.service.address), port: server.service.port_and_protocol as u16 }
+fn vip<A: Family>(server: &ServerEntry, answer: &Answer<A>) -> New<A> {
+    let service = &server.service;
+    New { address: A::of_this(&service.address), port: service.port_of(answer.server_port) }
 }
 
 /// What becomes the destination, where that is an address of ours.

@@ -4,6 +4,7 @@
 use aya_ebpf::helpers::generated::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use aya_ebpf::programs::XdpContext;
 use lb_common::fragment::{self, AGAIN, Held, JUMBO, ORDINARY};
+use lb_common::frame;
 use lb_common::reason::Reason;
 
 use crate::forward::direct;
@@ -11,7 +12,7 @@ use crate::maps::{CONTROL, HELD, HOLDER, HOLDS};
 use crate::sys::clock::lb_now;
 use crate::sys::one_to;
 use crate::sys::packet::Packet;
-use crate::{path, trace};
+use crate::{ingress, path, trace};
 
 /// Returns the XDP action.
 #[inline(always)]
@@ -32,6 +33,11 @@ fn hold(context: &XdpContext) -> bool {
     if !taken || is_again(context) || direct::destination_mac(&Packet::new(context)) != ours {
         return false;
     }
+    // The controller has it looked at as one of the main interface.
+    let Some(link) = frame::link(&Packet::new(context)) else { return false };
+    if ingress::is_foreign(context, link.network()) {
+        return false;
+    }
     let Some(due) = HOLDS.get_ptr_mut(0) else { return false };
     // SAFETY: a per-CPU value; XDP programs do not interrupt each other on one CPU.
     if !fragment::may_hold(unsafe { &mut *due }, now_ns) {
@@ -46,12 +52,29 @@ fn hold(context: &XdpContext) -> bool {
 /// Whether the controller has had it before.
 #[inline(always)]
 fn is_again(context: &XdpContext) -> bool {
-    let before = context.metadata();
-    if before + size_of::<u64>() > context.metadata_end() {
-        return false;
+    // SAFETY: bounds checked by `mark`; for alignment see `Packet::read`.
+    mark(context).is_some_and(|mark| unsafe { *mark == AGAIN })
+}
+
+/// Tells the controller, if it has the frame looked at again, which device that leaves by: nothing
+/// is redirected then.
+#[inline(always)]
+pub fn tell_exit(context: &XdpContext, device: u32) {
+    if let Some(mark) = mark(context) {
+        // SAFETY: as above.
+        unsafe {
+            if *mark == AGAIN {
+                *mark = device.into();
+            }
+        }
     }
-    // SAFETY: bounds checked; for alignment see `Packet::read`.
-    unsafe { *(before as *const u64) == AGAIN }
+}
+
+/// What may stand before the frame.
+#[inline(always)]
+fn mark(context: &XdpContext) -> Option<*mut u64> {
+    let before = context.metadata();
+    (before + size_of::<u64>() <= context.metadata_end()).then_some(before as *mut u64)
 }
 
 /// Hands a frame of at most `N` bytes over.

@@ -102,12 +102,21 @@ pub(super) fn host<A: Family>(packet: &Packet, destination: A) -> Result<Action,
 
 /// What of a packet of a service must be right.
 #[inline(always)]
-pub(super) fn check<A: Family>(Context { packet, control, flow, .. }: &Context<A>) -> Result<(), Reason> {
+pub(super) fn check<A: Family>(context: &Context<A>) -> Result<(), Reason> {
+    check_but_vlan(context)?;
+    match ingress::is_foreign(context.packet.context(), context.flow.network) {
+        true => Err(Reason::ForeignVlan),
+        false => Ok(()),
+    }
+}
+
+/// [`check`] of a packet of which more is known than that it may come from no other VLAN.
+#[inline(always)]
+pub(super) fn check_but_vlan<A: Family>(
+    Context { packet, control, flow, .. }: &Context<A>,
+) -> Result<(), Reason> {
     if direct::destination_mac(packet) != Some(control.mac.get()) {
         return Err(Reason::NotOurMac);
-    }
-    if ingress::is_foreign(packet.context(), flow.network) {
-        return Err(Reason::ForeignVlan);
     }
     if flow.ttl == 0 {
         return Err(Reason::TtlExpired);

@@ -245,8 +245,9 @@ impl Work {
     /// Has the program look at a fragment again, and does what it says.
     fn again(&mut self, fragment: &Fragment) {
         let done = match self.programs.look(fragment.ipv6, &fragment.frame) {
-            Ok(Verdict::Send(frame)) => {
-                self.sender.send(&frame).context("cannot send a fragment").map(|()| &self.counts.sent)
+            Ok(Verdict::Send(interface, frame)) => {
+                let sent = self.sender.send_by(interface, &frame);
+                sent.context("cannot send a fragment").map(|()| &self.counts.sent)
             }
             Ok(Verdict::Pass) => {
                 // In generic mode the program on the interface sees it once more, a little later.

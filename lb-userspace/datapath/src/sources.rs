@@ -111,7 +111,7 @@ impl Sources {
         let index = usize::from(client.server);
         let service = (index < self.servers.elements()).then(|| self.servers.read(index).service)?;
         let source = K::Address::of_mapped(client.address)?;
-        let key = source.key(client.port, service.port_and_protocol as u16);
+        let key = source.key(client.port, service.port_of(client.service_port));
         let place = Place::of(&Flow::of_connection(key, &service)?, self.hash_keys, page_mask);
         let own = |entry: Entry| (entry.server().0 == client.server).then_some(());
         table::find(&pages.page(place.page as usize), &place, key, own).map(|(seen, ())| seen.entry)

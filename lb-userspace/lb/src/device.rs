@@ -116,8 +116,8 @@ fn loses(link: &Link, takes: Takes) -> Option<Finding> {
     Some(Finding { kind: Kind::RedirectsLost, subject: name.clone(), text, mend })
 }
 
-/// Has the network card leave tags in frames before the first one is forwarded, where there are
-/// VLANs: a frame without its tag would leave its VLAN.
+/// Has the network card leave tags in frames before the first one is forwarded, where frames with
+/// tags may come: one without its tag would leave its VLAN.
 pub(crate) async fn prepare(config: &Config, findings: &Findings) {
     if let Ok(links) = Links::look().await {
         keep_tags(config, &links, findings);
@@ -130,7 +130,8 @@ fn keep_tags(config: &Config, links: &Links, findings: &Findings) {
 
 fn keep_tags_on(interface: &str, config: &Config, links: &Links, findings: &Findings) {
     let Some(link) = links.named(interface) else { return };
-    if !has_vlans(config, link, links) || strips(link, links, offloads).as_deref() != Some(interface) {
+    let tags_come = has_vlans(config, link, links) || lets_tags_in(link, links, offloads);
+    if !tags_come || strips(link, links, offloads).as_deref() != Some(interface) {
         return;
     }
     match VlanOffloads::keep_tags(interface) {
@@ -156,16 +157,23 @@ pub(crate) fn findings(
         let mut tell = |kind, (text, mend)| {
             found.push(Finding { kind, subject: link.name.clone(), text, mend });
         };
-        if has_vlans(config, link, links)
-            && let Some(by) = strips(link, links, &offloads)
-        {
-            tell(Kind::VlanTagsStripped, stripped(&link.name, &by));
+        match strips(link, links, &offloads) {
+            Some(by) if has_vlans(config, link, links) => {
+                tell(Kind::VlanTagsStripped, stripped(&link.name, &by));
+            }
+            Some(by) if lets_tags_in(link, links, &offloads) => {
+                tell(Kind::InterfaceUnsuited, may_strip(&link.name, &by));
+            }
+            _ => {}
         }
         let below = link.below.and_then(|below| links.get(below)).map(|below| below.name.as_str());
         if let (links::Kind::Vlan { .. }, Some(below)) = (&link.kind, below)
             && ingresses.contains(&below)
         {
-            tell(Kind::InterfaceUnsuited, seen_below(&link.name, below));
+            // What servers of `forward: masq` send is known by its tag there.
+            if config.interfaces().any(|name| name == link.name) {
+                tell(Kind::InterfaceUnsuited, seen_below(&link.name, below));
+            }
             continue;
         }
         // What servers of `forward: masq` send comes out of their VLAN nowhere else.
@@ -209,6 +217,18 @@ fn has_vlans(config: &Config, link: &Link, links: &Links) -> bool {
     of_services || !links.vlans_on(link.index).is_empty()
 }
 
+/// Whether frames with tags may come although nobody has named a VLAN: the other end may send some,
+/// and nothing keeps them out.
+fn lets_tags_in(link: &Link, links: &Links, offloads: impl Fn(&str) -> VlanOffloads) -> bool {
+    match link.kind {
+        links::Kind::Veth => {
+            let Some(far) = link.below.and_then(|far| links.get(far)) else { return false };
+            matches!(far.master, Some((_, Master::Bridge))) || !links.vlans_on(far.index).is_empty()
+        }
+        _ => link.promiscuous || !offloads(&link.name).filter,
+    }
+}
+
 /// The interface that takes tags off frames before the program sees them.
 fn strips(link: &Link, links: &Links, offloads: impl Fn(&str) -> VlanOffloads) -> Option<String> {
     match link.kind {
@@ -232,6 +252,13 @@ fn stripped(interface: &str, by: &str) -> (String, String) {
         ),
         format!("ethtool -K {by} {offload} off"),
     )
+}
+
+/// The same where nobody has named a VLAN, and what comes with a tag is a mistake of the network.
+fn may_strip(interface: &str, by: &str) -> (String, String) {
+    let (text, mend) = stripped(interface, by);
+    let text = text.replace("packets leave", "should frames of a VLAN come, packets would leave");
+    (text, format!("{mend}; or have no VLAN's frames sent to {interface}"))
 }
 
 /// What is worth telling of the interface's kind, and what to do about it.
@@ -298,7 +325,8 @@ mod tests {
     fn link(index: u32, name: &str, kind: links::Kind) -> Link {
         let mac = Some(Mac::new([2, 0, 0, 0, 0, 5]));
         let name = name.to_owned();
-        Link { index, name, kind, mac, mtu: 1500, up: true, carrier: true, below: None, master: None }
+        let (below, master, promiscuous) = (None, None, false);
+        Link { index, name, kind, mac, mtu: 1500, up: true, carrier: true, below, master, promiscuous }
     }
 
     fn config(interface: &str, vlans: &str) -> Config {
@@ -313,7 +341,7 @@ mod tests {
     }
 
     const VLAN: links::Kind = links::Kind::Vlan { number: 120, tpid: 0x8100 };
-    const BOTH: VlanOffloads = VlanOffloads { receive: true, send: true };
+    const BOTH: VlanOffloads = VlanOffloads { receive: true, filter: true, send: true };
 
     #[test]
     fn a_card_that_takes_tags_off_matters_where_there_are_vlans() {
@@ -326,7 +354,7 @@ mod tests {
         let vlan = Link { below: Some(2), ..link(3, "eth0.120", VLAN) };
         let with_vlan: Links = [eth0(), vlan].into_iter().collect();
         assert_eq!(told(&findings(&config("eth0", ""), &with_vlan, on)), mend);
-        let off = |_: &str| VlanOffloads { receive: false, send: true };
+        let off = |_: &str| VlanOffloads { receive: false, ..BOTH };
         assert_eq!(findings(&config("eth0", ""), &with_vlan, off), []);
         // It is the far end of a veth that hands tags over beside the frames.
         let veth = Link { below: Some(7), ..link(2, "eth0", links::Kind::Veth) };
@@ -334,6 +362,38 @@ mod tests {
         let found = findings(&config("eth0", ", vlan: 120"), &[veth.clone(), far].into_iter().collect(), on);
         assert_eq!(told(&found), [(Kind::VlanTagsStripped, "ethtool -K port txvlan off")]);
         assert_eq!(findings(&config("eth0", ", vlan: 120"), &[veth].into_iter().collect(), on), []);
+    }
+
+    /// The file names no VLAN, no device is in one, and yet the other end may send frames of one.
+    #[test]
+    fn a_card_that_takes_tags_off_is_told_wherever_frames_with_tags_may_come() {
+        let eth0 = || link(2, "eth0", links::Kind::Device);
+        let told_of = |link: Link, others: Vec<Link>, offloads: VlanOffloads| {
+            let links: Links = others.into_iter().chain([link]).collect();
+            let found = findings(&config("eth0", ""), &links, |_| offloads);
+            found.into_iter().map(|finding| (finding.kind, finding.text, finding.mend)).collect::<Vec<_>>()
+        };
+        let unfiltered = VlanOffloads { filter: false, ..BOTH };
+        let found = told_of(eth0(), vec![], unfiltered);
+        let [(kind, text, mend)] = &found[..] else { panic!("{found:?}") };
+        assert_eq!(*kind, Kind::InterfaceUnsuited);
+        assert!(text.contains("should frames of a VLAN come, packets would leave without them"), "{text}");
+        assert!(mend.starts_with("ethtool -K eth0 rxvlan off; or"), "{mend}");
+        let promiscuous = Link { promiscuous: true, ..eth0() };
+        assert_eq!(told_of(promiscuous, vec![], BOTH).len(), 1, "it takes frames of every VLAN");
+        assert_eq!(told_of(eth0(), vec![], BOTH), [], "the card keeps them out");
+        assert_eq!(told_of(eth0(), vec![], VlanOffloads { receive: false, ..unfiltered }), [], "tags stay");
+        // The far end of a veth puts tags beside the frames if it has any.
+        let veth = || Link { below: Some(7), ..link(2, "eth0", links::Kind::Veth) };
+        let far = || link(7, "port", links::Kind::Veth);
+        assert_eq!(told_of(veth(), vec![far()], unfiltered), []);
+        let in_vlan = Link { below: Some(7), ..link(8, "port.5", VLAN) };
+        let of_bridge = Link { master: Some((9, Master::Bridge)), ..far() };
+        for others in [vec![far(), in_vlan], vec![of_bridge]] {
+            let found = told_of(veth(), others, unfiltered);
+            let [(_, _, mend)] = &found[..] else { panic!("{found:?}") };
+            assert!(mend.starts_with("ethtool -K port txvlan off; or"), "{mend}");
+        }
     }
 
     /// There is no better one: their packets would keep the tag.
@@ -357,6 +417,8 @@ mod tests {
         let [found] = &found[..] else { panic!("{found:?}") };
         assert_eq!((found.kind, found.subject.as_str()), (Kind::InterfaceUnsuited, "eth0.10"));
         assert!(found.text.contains("forwards none of them"), "{}", found.text);
+        // What servers send is known there by its tag.
+        assert_eq!(findings(&config("eth0", ", forward: masq, interface: eth0.10"), &links, off), []);
     }
 
     #[test]

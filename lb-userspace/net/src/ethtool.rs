@@ -34,11 +34,16 @@ const TAKES_TAGS_OFF: [&str; 2] = ["rx-vlan-hw-parse", "rx-vlan-stag-hw-parse"];
 /// without their tags.
 const PUTS_TAGS_IN: [&str; 2] = ["tx-vlan-hw-insert", "tx-vlan-stag-hw-insert"];
 
+/// Frames of VLANs that no device on the interface is in are not received.
+const FILTERS: [&str; 1] = ["rx-vlan-filter"];
+
 /// Which of an interface's offloads of VLAN tags are on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct VlanOffloads {
     /// Received frames come without their tags.
     pub receive: bool,
+    /// Frames of VLANs that no device on it is in do not come at all, unless it is promiscuous.
+    pub filter: bool,
     /// Frames that are sent leave the kernel without their tags.
     pub send: bool,
 }
@@ -50,7 +55,7 @@ impl VlanOffloads {
         let active = active(&socket, interface, names.len())?;
         let is_on =
             |wanted: &[&str]| names.iter().zip(&active).any(|(name, on)| *on && wanted.contains(&&**name));
-        Ok(Self { receive: is_on(&TAKES_TAGS_OFF), send: is_on(&PUTS_TAGS_IN) })
+        Ok(Self { receive: is_on(&TAKES_TAGS_OFF), filter: is_on(&FILTERS), send: is_on(&PUTS_TAGS_IN) })
     }
 
     /// Has received frames keep their tags.
@@ -167,10 +172,10 @@ mod tests {
     fn a_driver_that_takes_tags_off_is_told_to_keep_them() {
         let pair = VethPair::new("vlanoff");
         pair.run(0, |_| {
-            let both = VlanOffloads { receive: true, send: true };
+            let both = VlanOffloads { receive: true, filter: false, send: true };
             assert_eq!(VlanOffloads::of("eth0").expect("features"), both, "a veth begins so");
             VlanOffloads::keep_tags("eth0").expect("a veth can");
-            let sends = VlanOffloads { receive: false, send: true };
+            let sends = VlanOffloads { receive: false, filter: false, send: true };
             assert_eq!(VlanOffloads::of("eth0").expect("features"), sends);
             assert_eq!(VlanOffloads::of("lo").expect("features"), VlanOffloads::default());
             VlanOffloads::of("no-such-if").expect_err("it is not there");

@@ -55,7 +55,16 @@ impl Sender {
 
     /// Does not wait for room in the interface's queue.
     pub fn send(&self, frame: &[u8]) -> io::Result<()> {
-        self.socket.send_to_with_flags(frame, &self.address, libc::MSG_DONTWAIT).map(drop)
+        self.send_to(&self.address, frame)
+    }
+
+    /// The same by the interface of this index.
+    pub fn send_by(&self, interface: u32, frame: &[u8]) -> io::Result<()> {
+        self.send_to(&packet_address(interface, 0)?, frame)
+    }
+
+    fn send_to(&self, address: &SockAddr, frame: &[u8]) -> io::Result<()> {
+        self.socket.send_to_with_flags(frame, address, libc::MSG_DONTWAIT).map(drop)
     }
 }
 

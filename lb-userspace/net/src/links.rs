@@ -35,6 +35,8 @@ pub struct Link {
     pub below: Option<u32>,
     /// The bond, bridge or VRF that it belongs to.
     pub master: Option<(u32, Master)>,
+    /// It takes frames of every station and VLAN, because somebody asked for them.
+    pub promiscuous: bool,
 }
 
 /// What an interface is.
@@ -186,6 +188,7 @@ fn link(message: &LinkMessage) -> Option<Link> {
         carrier: message.header.flags.contains(LinkFlags::LowerUp),
         below: None,
         master: None,
+        promiscuous: false,
     };
     let mut master = Master::Other;
     let mut controller = None;
@@ -198,6 +201,7 @@ fn link(message: &LinkMessage) -> Option<Link> {
             LinkAttribute::Address(bytes) if message.header.link_layer_type == LinkLayerType::Ether => {
                 link.mac = <[u8; 6]>::try_from(&bytes[..]).ok().map(Mac::new);
             }
+            LinkAttribute::Promiscuity(users) => link.promiscuous = *users > 0,
             LinkAttribute::Link(below) => link.below = Some(*below),
             LinkAttribute::LinkNetNsId(_) => elsewhere = true,
             LinkAttribute::Controller(index) => controller = Some(*index),

@@ -365,6 +365,7 @@ mod tests {
             carrier: true,
             below: None,
             master: None,
+            promiscuous: false,
         };
         let mac = Some(lb_common::mac::Mac::new([2, 0, 0, 0, 0, 5]));
         [link(1, "lo", None), link(7, "eth0", mac), link(8, "eth1", mac)].into_iter().collect()

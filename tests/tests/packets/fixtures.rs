@@ -37,6 +37,8 @@ files! {
     "leases.txt"
     "masq.txt"
     "masq-tags.txt"
+    "masq-ports.txt"
+    "masq-vlan.txt"
     "source-nat.txt"
     "source-nat-tags.txt"
     "vlan-kept.txt"

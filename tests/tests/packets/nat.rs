@@ -1,12 +1,15 @@
 //! Servers that are reached by address translation: packets byte by byte in both directions, the
 //! checksums of all of it, states that follow both halves, ICMP errors, fragments, refusals.
 
+mod early;
 mod elsewhere;
 mod hops;
 mod moves;
 mod related;
+mod several;
 pub(crate) mod source;
 mod together;
+mod vlans;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

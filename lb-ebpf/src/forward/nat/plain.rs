@@ -35,7 +35,8 @@ pub fn send_plain<A: Family>(context: &XdpContext, server: ServerId, macs: [Mac;
     if translation.is_near(flow.source.mapped()) {
         return 0;
     }
-    let new = New { address: A::of_this(&translation.address), port: translation.port };
+    let port = translation.port_of(flow.destination_port);
+    let new = New { address: A::of_this(&translation.address), port };
     match readdress(packet, flow, End::Destination, &new, macs) {
         Some(()) => flow.total_length,
         None => 0,

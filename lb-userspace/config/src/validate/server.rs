@@ -46,18 +46,19 @@ impl Validator {
         let read = self.needed(address, values::SERVER, values::server_address);
         let (ip, own_port) = read.unwrap_or((NO_ADDRESS, None));
         let way = self.way(server, span, ip, forwarding);
-        let rewritten = matches!(way, Way::Masq | Way::Unknown);
-        if matches!(way, Way::Masq) {
-            self.masq_is_simple(server, span, forwarding, &ports);
-        }
+        let rewritten = matches!(way, Way::Unknown) || matches!(way, Way::Masq) && ports.is_one();
         let differs = |own_port: &u16| is_known && !rewritten && Ports::of_key(*own_port) != ports;
         if let Some(own_port) = own_port.filter(differs) {
             let method = match way {
                 Way::Tunnel(_) => "in a tunnel packets stay as they are",
+                Way::Masq => "packets to several ports keep theirs",
                 _ => "direct routing rewrites MAC addresses only",
             };
             let (own, mend) = match ports.is_one() {
                 true => (format!("the service's port {port} or none"), "; `forward: masq` can"),
+                false if matches!(way, Way::Masq) => {
+                    ("no port: the service has several".to_owned(), "; a service of one port can")
+                }
                 false => ("no port: the service has several".to_owned(), ""),
             };
             let wrong =

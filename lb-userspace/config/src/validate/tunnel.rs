@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use lb_model::{
-    Cluster, LEAST_MTU_V6, Ports, Protocol, Server, Service, SourcePrefix, Tunnel, TunnelKind, Via,
-};
+use lb_model::{Cluster, LEAST_MTU_V6, Protocol, Server, Service, SourcePrefix, Tunnel, TunnelKind, Via};
 
 use super::{Validator, Value};
 use crate::source_map::SourceSpan;
@@ -180,27 +178,6 @@ impl Validator {
         self.wrong_once(value, "masq", &wrong);
     }
 
-    /// What a server behind address translation cannot have, or its service.
-    pub(super) fn masq_is_simple(
-        &mut self,
-        server: &yaml::Server,
-        span: SourceSpan<'_>,
-        defaults: &Defaults<'_>,
-        ports: &Ports,
-    ) {
-        let own = Keys::of_server(server, span).forward;
-        if !ports.is_one() {
-            let value = if own.text.is_some() { own } else { defaults.keys.forward };
-            let wrong = "expected direct or a tunnel: the service has several ports, and a server of `forward: masq` has one";
-            self.wrong_once(value, "masq", wrong);
-        }
-        let vlan = Value::of(&server.vlan, "vlan", span);
-        if vlan.text.is_some() {
-            let wrong = "expected none: packets to a server of `forward: masq`, and what it sends, keep the tags that they have";
-            self.wrong(vlan, wrong);
-        }
-    }
-
     /// Keys that mean nothing with this method.
     fn surplus_keys(&mut self, keys: Keys<'_>, method: Method, lacking: &str) {
         let tunnelled = matches!(method, Method::Tunnel(_));
@@ -303,12 +280,13 @@ impl Validator {
         }
     }
 
-    /// Where packets came from is looked at only if they leave otherwise than they have come.
+    /// Routes to clients are those of the main interface itself.
     fn vlan_has_a_meaning(&mut self, given: &yaml::Service, service: &Service, span: SourceSpan<'_>) {
         let tagged = service.vlan.is_some_and(|vlan| vlan != lb_model::Vlan::UNTAGGED);
         if tagged && service.servers.iter().any(|server| server.masq) {
-            let wrong = "expected none: packets to servers of `forward: masq`, and what those send, keep the tags that they \
-                         have";
+            let wrong = "expected none: what servers of `forward: masq` send goes to clients by the routes of the main \
+                         interface, and those into its VLANs are not followed: name that VLAN's device as `interface` of the \
+                         file";
             self.wrong(Value::of(&given.vlan, "vlan", span), wrong);
         }
     }
@@ -328,14 +306,17 @@ impl Validator {
         let mut users: HashMap<(IpAddr, u16, Protocol), u32> = HashMap::new();
         for (index, service) in services.iter().enumerate() {
             for (number, server) in service.servers.iter().enumerate().filter(|(_, server)| server.masq) {
-                let key = (server.address, server.port, service.key.protocol);
+                // Packets of a service with several ports keep theirs.
+                let port = if service.ports.is_one() { server.port } else { 0 };
+                let key = (server.address, port, service.key.protocol);
                 let users = users.entry(key).or_default();
                 *users += 1;
                 if *users == most + 1 && !server.address.is_unspecified() {
                     let message = format!(
-                        "address {}: more than {most} services use its port {} by `forward: masq`, and its answers would not be \
-                         told apart: expected another port or address",
-                        server.address, server.port
+                        "address {}: more than {most} services use its {} by `forward: masq`, and its answers would not be told \
+                         apart: expected another port or address",
+                        server.address,
+                        if port == 0 { "ports, several each,".to_owned() } else { format!("port {port}") }
                     );
                     self.mistake(span.item(index).key("servers").item(number).key("address").at(), message);
                 }
@@ -365,5 +346,31 @@ impl Validator {
                 self.mistake(span.item(index).key("servers").item(number).key("address").at(), message);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn servers_of_masq_may_have_several_ports_and_vlans() {
+        let text = "
+interface: eth0
+services:
+  - vip: 192.0.2.10:21,30000-31000
+    forward: masq
+    persistence: { timeout: 5m }
+    servers: [{ address: 10.20.0.21, vlan: 120, check: { type: tcp, port: 21 } }]
+  - { vip: 192.0.2.11, forward: masq, source_nat: [192.0.2.20], servers: [{ address: 10.20.0.21 }] }
+  - { vip: '192.0.2.12:80', servers: [{ address: '10.20.0.22:8080', forward: masq, vlan: '100.200', interface: eth1 }] }
+";
+        let config = crate::parse(text, "test.yaml").unwrap_or_else(|error| panic!("{error}"));
+        let [several, all, one] = &config.services[..] else { panic!("{config:?}") };
+        assert!(!several.ports.is_one() && several.servers[0].masq);
+        assert_eq!(several.servers[0].vlan, Some(lb_model::Vlan::single(120)));
+        assert!(all.ports.is_all() && all.servers[0].masq);
+        assert_eq!(
+            (one.servers[0].port, one.servers[0].vlan),
+            (8080, Some(lb_model::Vlan::double(100, 200)))
+        );
     }
 }

@@ -7,13 +7,20 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 use lb_common::control::{Control, Vips};
+use lb_common::egress::Egress;
 use lb_common::nat::source::MOST_POOLS;
-use lb_common::nat::{Backend, LONGEST_RING, MOST_ROUTES, Route, RoutesInForce, Translation};
+use lb_common::nat::{ANY_PORT, Backend, LONGEST_RING, MOST_ROUTES, Route, RoutesInForce, Translation};
 use lb_common::server::ServerId;
 use lb_model::ServiceKey;
 
 use super::Executor;
 use crate::sources;
+
+/// Whether both are of one address and protocol, one with a port and one with any.
+fn may_meet(one: &Backend, other: &Backend) -> bool {
+    (one.address, one.protocol) == (other.address, other.protocol)
+        && (one.port == ANY_PORT) != (other.port == ANY_PORT)
+}
 
 /// Where packets of servers come from.
 #[derive(Debug, Default)]
@@ -32,6 +39,7 @@ impl Executor {
         key: &ServiceKey,
         id: ServerId,
         given: Option<Translation>,
+        egress: Option<Egress>,
     ) -> Result<()> {
         let Some(given) = given else {
             self.backends.changed |= self.backends.servers.remove(&id).is_some();
@@ -42,9 +50,15 @@ impl Executor {
         let before = self.maps.translations.read(usize::from(id.0));
         // Its place in the ring stays until that is made anew.
         let same = before.address == given.address && before.port == given.port && before.next != 0;
-        let (next, ring_has_pools) = if same { (before.next, before.ring_has_pools) } else { (id.0, 0) };
+        let Translation { next, ring_has_pools, beside, .. } = match same {
+            true => before,
+            false => Translation { next: id.0, ..Translation::UNSET },
+        };
         let protocol = key.protocol.number().into();
-        let after = Translation { next, pool, ring_has_pools, protocol, ..given };
+        // The fast way knows one port of a service, and no tags.
+        let tagged = egress.is_some_and(|egress| !egress.is_untagged());
+        let slow_answers = (given.port == ANY_PORT || tagged).into();
+        let after = Translation { next, pool, ring_has_pools, protocol, beside, slow_answers, ..given };
         self.maps.translations.write(usize::from(id.0), after);
         self.backends.changed |= self.backends.servers.insert(id, backend) != Some(backend);
         self.backends.changed |= before.pool != pool;
@@ -105,12 +119,13 @@ impl Executor {
                 "more than {LONGEST_RING} services use one port of a server"
             );
             filter.insert(backend.address);
+            let beside = rings.keys().any(|other| may_meet(backend, other)).into();
             let next = ring.iter().skip(1).chain(ring.first());
             let known: Vec<Translation> =
                 ring.iter().map(|id| self.maps.translations.read(usize::from(id.0))).collect();
             let ring_has_pools = known.iter().any(Translation::has_pool).into();
             for ((id, next), known) in ring.iter().zip(next).zip(known) {
-                let after = Translation { next: next.0, ring_has_pools, ..known };
+                let after = Translation { next: next.0, ring_has_pools, beside, ..known };
                 self.maps.translations.write(usize::from(id.0), after);
             }
         }

@@ -130,7 +130,7 @@ impl Executor {
         if let Some(tunnel) = server.tunnel {
             self.maps.tunnels.write(usize::from(id.0), tunnel);
         }
-        self.set_translation(key, id, server.translation)?;
+        self.set_translation(key, id, server.translation, egress)?;
         let thresholds = self.maps.limits.word(usize::from(id.0), offset_of!(Limits, thresholds));
         thresholds.store(server.thresholds.0, Ordering::Release);
         if server.thresholds.is_none() {

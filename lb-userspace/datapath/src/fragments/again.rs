@@ -20,6 +20,7 @@ const LIVE: u32 = 1 << 1;
 /// `enum xdp_action`.
 const XDP_PASS: u32 = 2;
 const XDP_TX: u32 = 3;
+const XDP_REDIRECT: u32 = 4;
 
 /// `struct xdp_md`, as far as the kernel takes it.
 #[repr(C)]
@@ -34,8 +35,8 @@ struct Context {
 
 /// What a program says of a frame.
 pub(super) enum Verdict {
-    /// This leaves by the interface.
-    Send(Vec<u8>),
+    /// This leaves by the interface of this index.
+    Send(u32, Vec<u8>),
     /// The frame is the host's.
     Pass,
     Drop,
@@ -81,16 +82,20 @@ impl Programs {
         let Some(program) = of[usize::from(ipv6)].get() else { return Ok(Verdict::Pass) };
         let marked = [&AGAIN.to_ne_bytes(), frame].concat();
         let mut room = vec![0; marked.len() + GROWS];
-        let begin = size_of_val(&AGAIN) as u32;
-        let context = Context::new(begin, marked.len() as u32, 0);
+        let begin = size_of_val(&AGAIN);
+        // Whatever it came in by, the program has made it a packet of the main interface.
+        let context = Context::new(begin as u32, marked.len() as u32, self.interface);
         let run = run(program, &marked, &context, |run| {
             run.data_out = room.as_mut_ptr() as u64;
             run.data_size_out = room.len() as u32;
         })?;
         room.truncate(run.data_size_out as usize);
-        Ok(match run.retval {
-            XDP_TX => Verdict::Send(room.split_off((begin as usize).min(room.len()))),
-            XDP_PASS => Verdict::Pass,
+        let frame = room.split_off(begin.min(room.len()));
+        let leaves_by = room.try_into().map_or(AGAIN, u64::from_ne_bytes);
+        Ok(match (run.retval, u32::try_from(leaves_by)) {
+            (XDP_TX, _) => Verdict::Send(self.interface, frame),
+            (XDP_REDIRECT, Ok(device)) => Verdict::Send(device, frame),
+            (XDP_PASS, _) => Verdict::Pass,
             _ => Verdict::Drop,
         })
     }

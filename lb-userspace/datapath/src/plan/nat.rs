@@ -6,8 +6,9 @@ use lb_common::addr::V6;
 use lb_common::nat::Translation;
 use lb_common::nat::source::Pool;
 
-/// What the map holds of a server that is reached by address translation. `subnet` is the mask of
-/// the addresses that reach the server without the director. The ring is the executor's.
+/// What the map holds of a server that is reached by address translation. `port` is 0 where packets
+/// keep theirs; `subnet` is the mask of the addresses that reach the server without the director.
+/// The ring is the executor's.
 pub fn translation(server: IpAddr, port: u16, subnet: V6) -> Translation {
     Translation { address: server.into(), subnet, port: port.to_be(), ..Translation::UNSET }
 }

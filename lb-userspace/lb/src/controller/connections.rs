@@ -12,7 +12,7 @@ use lb_api::wire::Reply;
 use lb_common::addr::{Address as _, V6};
 use lb_common::connection::{Entry, Key, State, TICK_SHIFT, Tick};
 use lb_common::server::{ServerEntry, ServerId};
-use lb_common::service::Protocol;
+use lb_common::service::{Protocol, ServiceInfo};
 use lb_datapath::mapped::Mapped;
 use lb_datapath::table::{Pages, Table};
 use lb_model::{ServiceKey, canonical};
@@ -233,8 +233,13 @@ impl Walk {
             vip: service.address.into(),
             port,
             server_address: named.map(|named| named.server.address),
-            // Packets of direct routing and tunnels keep their port.
-            server_port: named.map(|named| if named.server.masq { named.server.port } else { port }),
+            // Packets of direct routing and tunnels keep their port, and those of several ports.
+            server_port: named.map(|named| {
+                match named.server.masq && !service.has(ServiceInfo::MANY_PORTS) {
+                    true => named.server.port,
+                    false => port,
+                }
+            }),
             service: named.and_then(|named| self.names.service(&named.service)).map(str::to_owned),
             server: named.map_or_else(|| format!("number {}", server.0), |named| named.server.name.clone()),
             method: named.map(|named| named.method),

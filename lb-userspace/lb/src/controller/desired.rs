@@ -8,7 +8,7 @@ use lb_common::binding;
 use lb_common::egress::Egress;
 use lb_common::limits::Thresholds;
 use lb_common::mac::Mac;
-use lb_common::nat::Translation;
+use lb_common::nat::{ANY_PORT, Translation};
 use lb_common::server::GivesUp;
 use lb_common::tunnel::Tunnel;
 use lb_datapath::plan::clients::Clients;
@@ -144,7 +144,7 @@ fn draining(service: &lb_model::Service, runtime: &impl RuntimeState) -> impl It
         service.dead_server != DeadServer::Expire || !down
     };
     let servers = runtime.draining(&service.key).into_iter().filter(lives);
-    servers.map(|server| Way::to(service.vlan, &server, runtime)).map(
+    servers.map(|server| Way::to(Packets::of(service), &server, runtime)).map(
         |Way { address, mac, tunnel, translation, egress }| Server {
             target: Target::Real(address),
             weight: 0,
@@ -161,6 +161,21 @@ fn draining(service: &lb_model::Service, runtime: &impl RuntimeState) -> impl It
     )
 }
 
+/// What a service says of its packets.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Packets {
+    /// The VLAN of its clients.
+    clients: Option<Vlan>,
+    /// It has several ports, and packets keep theirs.
+    keep_ports: bool,
+}
+
+impl Packets {
+    pub(super) fn of(service: &lb_model::Service) -> Self {
+        Self { clients: service.vlan, keep_ports: !service.ports.is_one() }
+    }
+}
+
 /// The way of packets to a server.
 pub(super) struct Way {
     pub address: IpAddr,
@@ -173,17 +188,18 @@ pub(super) struct Way {
 }
 
 impl Way {
-    /// `clients`: the VLAN of the service's clients.
-    pub(super) fn to(clients: Option<Vlan>, server: &lb_model::Server, runtime: &impl RuntimeState) -> Self {
-        let address = server.address;
+    pub(super) fn to(packets: Packets, server: &lb_model::Server, runtime: &impl RuntimeState) -> Self {
+        let (Packets { clients, keep_ports }, address) = (packets, server.address);
         let mac = runtime.mac(address);
         let exit = runtime.exit(address);
         if server.masq {
             // Whoever has no way keeps its place, for what the server still sends.
-            let translation = nat::translation(address, server.port, runtime.subnet(address));
+            let port = if keep_ports { ANY_PORT } else { server.port };
+            let translation = nat::translation(address, port, runtime.subnet(address));
             let mac = mac.filter(|_| runtime.route(address).is_some());
             // By the interface of the VIPs packets leave with the tags that they came with.
-            let egress = exit.other.and_then(|_| egress(clients, None, exit));
+            let as_it_came = exit.other.is_none() && exit.vlan.is_none() && server.vlan.is_none();
+            let egress = if as_it_came { None } else { egress(clients, server.vlan, exit) };
             return Self { address, mac, tunnel: None, translation: Some(translation), egress };
         }
         let egress = egress(clients, server.vlan, exit);
@@ -204,7 +220,7 @@ fn real_server(
     server: &lb_model::Server,
     runtime: &impl RuntimeState,
 ) -> Option<Server> {
-    let Way { address, mac, tunnel, translation, egress } = Way::to(service.vlan, server, runtime);
+    let Way { address, mac, tunnel, translation, egress } = Way::to(Packets::of(service), server, runtime);
     let quorum = runtime.has_quorum(&service.key);
     let keeps = service.persistence.as_ref().is_some_and(|persistence| persistence.keeps);
     let mut binds = false;

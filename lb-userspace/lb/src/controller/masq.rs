@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use lb_api::findings::{Finding, Kind};
 use lb_common::nat::source::{FIRST_PORT, LAST_PORT};
 use lb_common::nat::{Route, mask};
-use lb_model::{Config, GroupVip, Service};
+use lb_model::{Config, GroupVip, Server, Service};
 
 use super::sources::{Own, addresses};
 
@@ -61,7 +61,8 @@ pub(crate) fn astray(config: &Config) -> Vec<Finding> {
 fn behind(config: &Config, here: &[Own], there: &[Own]) -> Vec<Finding> {
     let servers = config.services.iter().flat_map(|service| &service.servers);
     let mut told = BTreeSet::new();
-    let found = servers.filter(|server| server.masq && server.interface.is_none()).filter_map(|server| {
+    let by_its_route = |server: &&Server| server.masq && server.interface.is_none() && server.vlan.is_none();
+    let found = servers.filter(by_its_route).filter_map(|server| {
         let beside = |own: &[Own]| own.iter().copied().find(|own| own.is_beside(server.address));
         let own = beside(there).filter(|_| beside(here).is_none())?.address;
         told.insert(own).then(|| Finding {
@@ -72,7 +73,9 @@ fn behind(config: &Config, here: &[Own], there: &[Own]) -> Vec<Finding> {
                  comes in there is not translated back",
                 server.name
             ),
-            mend: "name that interface as `interface` of the server, or in `interfaces`".to_owned(),
+            mend: "name that interface as `interface` of the server, or in `interfaces`; of a VLAN device of the main interface \
+                   its `vlan` is enough"
+                .to_owned(),
         })
     });
     found.collect()

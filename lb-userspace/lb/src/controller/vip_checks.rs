@@ -11,12 +11,12 @@ use lb_api::findings::Findings;
 use lb_common::probe::{Answer, Ports};
 use lb_health::Checker;
 use lb_health::net::{Neighbour, Neighbours, Station};
-use lb_model::{Config, Protocol, Server, Service, ServiceKey, Via, Vlan};
+use lb_model::{Config, Protocol, Server, Service, ServiceKey, Via};
 use lb_net::xsk::{self, Copying};
 use nix::ifaddrs::getifaddrs;
 use socket2::SockRef;
 
-use super::desired::Way;
+use super::desired::{Packets, Way};
 use super::forwarder::Forwarder;
 use super::interface::Interface;
 use super::neighbourhood;
@@ -38,8 +38,7 @@ pub(super) struct VipChecks {
 /// A server that is checked through the VIP.
 struct Checked {
     service: ServiceKey,
-    /// The VLAN of the service's clients.
-    clients: Option<Vlan>,
+    packets: Packets,
     server: Server,
     /// This host's address that it answers to.
     own: Option<IpAddr>,
@@ -80,7 +79,7 @@ impl VipChecks {
         });
         let checked = checked.map(|(service, server)| Checked {
             service: service.key,
-            clients: service.vlan,
+            packets: Packets::of(service),
             server: server.clone(),
             own: own_address(&needs, service.key.vip, server.address),
         });
@@ -107,8 +106,8 @@ impl VipChecks {
 
     /// The checks learn where the servers are.
     pub(super) fn publish_stations(&self, checker: &Checker, needs: &Needs<'_>) {
-        let servers = self.servers.iter().map(|Checked { service, clients, server, own }| {
-            let Way { address, mac, tunnel, egress, .. } = Way::to(*clients, server, needs.runtime);
+        let servers = self.servers.iter().map(|Checked { service, packets, server, own }| {
+            let Way { address, mac, tunnel, egress, .. } = Way::to(*packets, server, needs.runtime);
             ((*service, address), Neighbour { mac, own: *own, tunnel, egress })
         });
         let neighbours = Neighbours {

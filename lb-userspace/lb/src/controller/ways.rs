@@ -109,19 +109,11 @@ impl Ways {
     /// `None` also of any other server.
     fn untranslated(&self, server: IpAddr, exit: &links::Exit) -> Option<&'static str> {
         let links::Exit { interface, device, .. } = *exit;
-        if !self.masq.contains(&server) || interface == self.main {
-            return None;
-        }
-        if !self.others.contains(&interface) {
-            return Some(
-                "leaves by an interface that lb takes no packets from yet: restart lb; if nothing names that one, name it \
-                 as `interface` of the server, or in `interfaces`",
-            );
-        }
-        // There the program sees its packets with a tag, and leaves them in their VLAN.
-        let is_tagged = device != interface && (device == self.main || self.others.contains(&device));
-        is_tagged.then_some(
-            "leaves into a VLAN of an interface that lb takes packets from, and what comes back stays in that VLAN",
+        // Of a VLAN device the program may be on the device below, and sees the tag.
+        let comes_in = device == self.main || [device, interface].iter().any(|one| self.others.contains(one));
+        (self.masq.contains(&server) && !comes_in).then_some(
+            "leaves by an interface that lb takes no packets from yet: restart lb; if nothing names that one, name it as \
+             `interface` of the server, or in `interfaces`",
         )
     }
 
@@ -415,10 +407,15 @@ mod tests {
         };
         ways.set_route(in_vlan(9, MAIN));
         let reached = |ways: &Ways, one| ways.route(address(one)).is_some();
-        assert_eq!([near, far, lost, tagged].map(|one| reached(&ways, one)), [true, true, false, false]);
+        assert_eq!([near, far, lost, tagged].map(|one| reached(&ways, one)), [true, true, false, true]);
         assert!(ways.trouble(address(lost)).is_some_and(|text| text.contains("takes no packets from")));
-        assert!(ways.trouble(address(tagged)).is_some_and(|text| text.contains("into a VLAN")));
-        assert_eq!(ways.next_hops(), hops(&[(MAIN, &[near]), (OTHER, &[far])]));
+        assert_eq!(ways.next_hops(), hops(&[(MAIN, &[near]), (OTHER, &[far]), (9, &[tagged])]));
+        let exit = ways.exit(address(tagged));
+        assert_eq!(
+            (exit.other, exit.vlan),
+            (None, Some(lb_model::Vlan(20))),
+            "by the main interface, tagged"
+        );
         assert_eq!(ways.exit(address(far)).other, Some((OTHER, MAC)));
         // On a device that has no program of its own the tag is taken off before.
         ways.set_route(in_vlan(10, ELSEWHERE));

@@ -85,6 +85,7 @@ mod tests {
             carrier: true,
             below: None,
             master: None,
+            promiscuous: false,
         };
         let level = |macs: &[u8]| {
             let macs = macs.iter().map(|last| Mac::new([2, 0, 0, 0, 0, *last])).collect();

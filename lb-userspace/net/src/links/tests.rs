@@ -134,6 +134,7 @@ fn a_vlan_is_read_from_the_kernels_own_bytes() {
         carrier: true,
         below: Some(2),
         master: None,
+        promiscuous: false,
     };
     assert_eq!(found, expected);
 }

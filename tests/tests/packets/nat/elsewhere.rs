@@ -18,11 +18,11 @@ use super::related::{cut, error};
 use super::{CLIENT_PORT, SEGMENTS, SERVER_PORT, Segment, UDP, only, services, with};
 
 /// The only interface that is there wherever tests run, and its MAC as the test has it.
-const LOOPBACK: u32 = 1;
-const OTHER: Mac = Mac::new([0x02, 0, 0, 0, 0, 0x99]);
-const THERE: Exit = Exit { other: Some((LOOPBACK, OTHER)), vlan: None, tpid: TPID, mtu: 1500 };
+pub(super) const LOOPBACK: u32 = 1;
+pub(super) const OTHER: Mac = Mac::new([0x02, 0, 0, 0, 0, 0x99]);
+pub(super) const THERE: Exit = Exit { other: Some((LOOPBACK, OTHER)), vlan: None, tpid: TPID, mtu: 1500 };
 
-fn leaving(service: Service, exit: Exit) -> Service {
+pub(super) fn leaving(service: Service, exit: Exit) -> Service {
     let egress = egress(None, None, exit);
     let servers = service.servers.iter().map(|server| Server { egress, ..*server }).collect();
     Service { servers, ..service }
@@ -35,7 +35,7 @@ fn behind(exit: Exit) -> Director {
 
 /// Packets come in by the other interface from now on, whatever program they come to: a word names
 /// the loopback as the main interface and is no index for whoever compares.
-fn with_ingress(mut director: Director) -> Director {
+pub(super) fn with_ingress(mut director: Director) -> Director {
     director.data_path.executor.set_ingresses(LOOPBACK, &[(LOOPBACK, OTHER)]).expect("room");
     let main = director.data_path.executor.maps().control.word(0, offset_of!(Control, main));
     main.store(1 << 32 | u64::from(LOOPBACK), Ordering::Release);
@@ -66,7 +66,7 @@ fn assert_comes_back(director: &mut Director, description: &str, frame: &[u8], e
     assert_eq!(outcome.frame, expected, "{description}");
 }
 
-fn here(frame: &[u8]) -> Vec<u8> {
+pub(super) fn here(frame: &[u8]) -> Vec<u8> {
     [&OTHER.octets()[..], &frame[6..]].concat()
 }
 
