@@ -3,8 +3,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::checksum;
-use crate::connection::{Key, KeyV4, KeyV6};
+use crate::packet::checksum;
+use crate::table::connection::{Key, KeyV4, KeyV6};
 
 /// An address of either family. Whatever is generic over it is compiled once for each.
 pub trait Address: Copy + PartialEq {

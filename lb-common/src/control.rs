@@ -4,10 +4,10 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::addr::Address;
+use crate::forward::nat::RoutesInForce;
 use crate::lease::{GROUPS, Lease};
 use crate::mac::Mac;
-use crate::nat::RoutesInForce;
-use crate::probe::Ports;
+use crate::program::probe::Ports;
 use crate::shared::Shared;
 
 /// What an `lb` that takes over must understand in the maps of the one before: connection table,
@@ -41,7 +41,7 @@ pub struct Control {
     pub vips: Shared<Vips>,
     /// As `page_mask_v4`, for IPv6.
     pub page_mask_v6: u32,
-    /// Which part of the map `ROUTES` is in force, see [`crate::nat::RoutesInForce`].
+    /// Which part of the map `ROUTES` is in force, see [`crate::forward::nat::RoutesInForce`].
     pub routes: Shared<RoutesInForce>,
     /// 1: some services have a range of ports, or all, see
     /// [`crate::service::ServiceAddress::of_block`].
@@ -50,7 +50,7 @@ pub struct Control {
     pub clock: Shared<Reading>,
     /// Index of the main interface, where packets come in by others, too; 0: they do not.
     pub main: Shared<u64>,
-    /// 1: some services have rules about their clients, see [`crate::admission`].
+    /// 1: some services have rules about their clients, see [`crate::service::admission`].
     pub guarded: Shared<u64>,
     pub reserved: [u64; 2],
     /// Which addresses may be those of servers whose packets are translated back.

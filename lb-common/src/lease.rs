@@ -7,10 +7,10 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::connection::{Entry, Generation};
-use crate::hairpin;
+use crate::forward::hairpin;
 use crate::mac::Mac;
 use crate::reason::Reason;
+use crate::table::connection::{Entry, Generation};
 
 /// Groups of VIPs at most, each with a lease of its own.
 pub const MAX_GROUPS: usize = 32;
@@ -61,8 +61,8 @@ impl GroupIndex {
         self.0
     }
 
-    /// Of a service with rules about its clients ([`crate::admission`]): the bits above the number
-    /// are nobody else's, and what reads the lease leaves them out anyway.
+    /// Of a service with rules about its clients ([`crate::service::admission`]): the bits above
+    /// the number are nobody else's, and what reads the lease leaves them out anyway.
     const GUARDED: u8 = 0x80;
 
     #[inline(always)]
@@ -297,8 +297,8 @@ impl Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::{State, Tick};
     use crate::server::ServerId;
+    use crate::table::connection::{State, Tick};
 
     const SECOND: u64 = 1_000_000_000;
     const NOW: u64 = 100 * SECOND;

@@ -7,10 +7,17 @@
 //!   names them by position;
 //! - levels: a full cycle of wrr is cut into runs of passes with equal membership, so that a cycle
 //!   of any length needs at most one level per distinct weight. See [`Level`];
-//! - buckets, in place of levels, for the schedulers that hash: see [`crate::buckets`].
+//! - buckets, in place of levels, for the schedulers that hash: see [`crate::schedule::buckets`].
 //!
 //! Source of the rules: the talk of December 2000 whose cluster the lab plays, and the IPVS
 //! module's documentation (ipvsadm(8), section on schedulers).
+
+pub mod buckets;
+#[cfg(not(target_arch = "bpf"))]
+pub mod compile;
+#[cfg(not(target_arch = "bpf"))]
+pub mod least;
+pub mod tournament;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -36,7 +43,7 @@ pub enum Scheduler {
     /// Never queue: an idle server, whose load is below one active connection, the one with the
     /// least load first; if there is none, sed.
     Nq = 6,
-    /// Source hashing: by the client's bucket ([`crate::buckets`]).
+    /// Source hashing: by the client's bucket ([`crate::schedule::buckets`]).
     Sh = 7,
     /// Destination hashing: by the VIP's bucket.
     Dh = 8,
@@ -160,9 +167,9 @@ pub struct Hashing {
 pub enum Walk {
     /// A cursor goes round the levels.
     Cursor,
-    /// The winner of the members' tournament ([`crate::tournament`]).
+    /// The winner of the members' tournament ([`crate::schedule::tournament`]).
     Least(Measure),
-    /// The bucket of a hash ([`crate::buckets`]).
+    /// The bucket of a hash ([`crate::schedule::buckets`]).
     Bucket(Hashed),
     /// Two random positions in the levels.
     TwoChoices,

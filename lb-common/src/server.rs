@@ -53,12 +53,13 @@ impl NextHop {
     /// The fast way is not for its packets: something has to be looked at that only the slow way
     /// looks at.
     const SLOW_WAY: u64 = 1 << 52;
-    /// Packets get there inside others, see [`crate::tunnel`]; the MAC is that of the next hop.
-    const TUNNEL: u64 = 1 << 53;
-    /// Packets get there with another destination, see [`crate::nat`]; the MAC is that of the next
+    /// Packets get there inside others, see [`crate::forward::tunnel`]; the MAC is that of the next
     /// hop.
+    const TUNNEL: u64 = 1 << 53;
+    /// Packets get there with another destination, see [`crate::forward::nat`]; the MAC is that of
+    /// the next hop.
     const MASQ: u64 = 1 << 54;
-    /// They do not leave as they have come, see [`crate::egress`].
+    /// They do not leave as they have come, see [`crate::forward::egress`].
     const EGRESS: u64 = 1 << 55;
     /// The server is down, and its TCP connections go to others.
     const MOVES: u64 = 1 << 56;
@@ -192,9 +193,9 @@ pub enum Forwarding {
     Direct,
     /// The director's own host takes them.
     Local,
-    /// Inside other packets, see [`crate::tunnel`].
+    /// Inside other packets, see [`crate::forward::tunnel`].
     Tunnel,
-    /// With another destination, see [`crate::nat`]; the server's packets come back by the
+    /// With another destination, see [`crate::forward::nat`]; the server's packets come back by the
     /// director.
     Masq,
 }

@@ -5,11 +5,16 @@
 //! lines, no pointer to follow. There are two halves; the controller fills the idle one and then
 //! switches [`crate::control::Control::half`].
 
+pub mod admission;
+pub mod binding;
+pub mod limits;
+pub mod refusal;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::addr::V6;
-use crate::connection::Timeouts;
 use crate::lease::GroupIndex;
+use crate::table::connection::Timeouts;
 
 /// Transport protocol of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -144,12 +149,13 @@ impl ServiceInfo {
     /// Flag: a TCP packet in mid-connection that no entry knows goes to the server that a hash of
     /// the client picks.
     pub const STRAY_BY_HASH: u8 = 1;
-    /// Flag: with no server to go to, clients get an answer from the VIP (see [`crate::refusal`]).
+    /// Flag: with no server to go to, clients get an answer from the VIP (see
+    /// [`crate::service::refusal`]).
     pub const REFUSES: u8 = 2;
     /// Flag, UDP: each datagram is scheduled by itself, and none gets an entry.
     pub const EACH_DATAGRAM: u8 = 4;
     /// Flag: the director's own host is one of the servers, and so may others take it (see
-    /// [`crate::peer`]).
+    /// [`crate::forward::peer`]).
     pub const HOST_SERVES: u8 = 8;
     /// Flag: a director of the cluster, this one or another, is one of the servers.
     pub const DIRECTOR_SERVES: u8 = 16;
@@ -160,7 +166,7 @@ impl ServiceInfo {
     /// [`ServiceAddress`]'s of its first one (0: of all).
     pub const MANY_PORTS: u8 = 32;
 
-    /// Flag: clients are bound to their server, see [`crate::binding`].
+    /// Flag: clients are bound to their server, see [`crate::service::binding`].
     pub const PERSISTENT: u8 = 64;
 
     #[inline(always)]

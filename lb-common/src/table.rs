@@ -4,9 +4,9 @@
 //! line four slots of 16 bytes {key, entry} for IPv4, two of 32 for IPv6. A connection has one
 //! page, and in it sixteen candidate slots: four different lines for IPv4, eight for IPv6. One page
 //! means one TLB miss at most; sixteen slots mean that at half load fewer than 1 connection in
-//! 10,000 finds them all taken (the test `at_half_load_…` holds this to it). [`crate::spills`]
-//! tells whether any stands outside its first line, so that is nearly always the only one that is
-//! looked at.
+//! 10,000 finds them all taken (the test `at_half_load_…` holds this to it).
+//! [`crate::table::spills`] tells whether any stands outside its first line, so that is nearly
+//! always the only one that is looked at.
 //!
 //! Rules of access, on which the program and the controller's sweep rely:
 //! - whoever changes a slot's entry does so by compare-and-swap and then owes the difference to the
@@ -16,10 +16,13 @@
 //!   writes the key;
 //! - a reader takes key, entry, and key again: if both keys agree the entry belonged to it.
 
+pub mod connection;
+pub mod spills;
+
 use crate::addr::Address;
-use crate::connection::{Entry, Key, State, Tick};
-use crate::frame::Flow;
-use crate::spills::{self, Pressed, Spills};
+use crate::packet::frame::Flow;
+use crate::table::connection::{Entry, Key, State, Tick};
+use crate::table::spills::{Pressed, Spills};
 
 pub const LINES_PER_PAGE: u32 = 64;
 /// Words of 8 bytes.

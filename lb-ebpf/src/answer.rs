@@ -5,10 +5,10 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::{Address as _, V4, V6};
-use lb_common::checksum::{self, halves};
-use lb_common::frame::Frame as _;
 use lb_common::mac::Mac;
-use lb_common::refusal;
+use lb_common::packet::checksum::{self, halves};
+use lb_common::packet::frame::Frame as _;
+use lb_common::service::refusal;
 
 use crate::forward::direct;
 use crate::maps::{CONTROL, REFUSALS};

@@ -1,13 +1,14 @@
 //! Frames for `lb capture`: each packet that a trace tells, as it came in and as it went out.
 //!
 //! A frame is kept as it comes, before anybody knows whether it is asked for; [`tell`] tells it
-//! with what was decided, and [`leave`] once more as it leaves. Layouts are `lb_common::capture`.
+//! with what was decided, and [`leave`] once more as it leaves. Layouts are
+//! `lb_common::program::capture`.
 
 use aya_ebpf::bindings::{BPF_RB_NO_WAKEUP, xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use aya_ebpf::programs::XdpContext;
-use lb_common::capture::{Direction, Frame, Head, MOST};
-use lb_common::trace::Event;
+use lb_common::program::capture::{Direction, Frame, Head, MOST};
+use lb_common::program::trace::Event;
 
 use crate::ingress;
 use crate::maps::{CAPTURE, CAPTURED, TRACE};

@@ -1,7 +1,7 @@
 //! What every step on the slow way knows of the packet.
 
 use lb_common::control::Control;
-use lb_common::frame::Flow;
+use lb_common::packet::frame::Flow;
 
 use crate::sys::packet::Packet;
 

@@ -5,13 +5,13 @@ mod v4;
 mod v6;
 
 use lb_common::addr::{Address, V6};
-use lb_common::checksum;
 use lb_common::control::Control;
-use lb_common::frame::{Flow, Frame, Plain, RelatedHeaders};
-use lb_common::nat::Delta;
-use lb_common::spills::RawSpills;
-use lb_common::stage::Stage;
+use lb_common::forward::nat::Delta;
+use lb_common::packet::checksum;
+use lb_common::packet::frame::{Flow, Frame, Plain, RelatedHeaders};
+use lb_common::program::stage::Stage;
 use lb_common::table::RawPage;
+use lb_common::table::spills::RawSpills;
 
 use crate::sys::packet::Packet;
 
@@ -58,10 +58,10 @@ pub trait Family: Address + RelatedHeaders + 'static {
     /// Whether other fragments may follow this packet: `false` is sure.
     fn may_be_fragment(packet: &Packet, flow: &Flow<Self>) -> bool;
 
-    /// See [`lb_common::frame::plain`].
+    /// See [`lb_common::packet::frame::plain`].
     fn plain<F: Frame>(frame: &F) -> Option<Plain<Self>>;
 
-    /// See [`lb_common::frame::of_plain`].
+    /// See [`lb_common::packet::frame::of_plain`].
     fn of_plain<F: Frame>(frame: &F) -> Option<Flow<Self>>;
 
     /// Pages of its connection table minus one.
@@ -82,7 +82,7 @@ pub trait Family: Address + RelatedHeaders + 'static {
     /// Nothing happens where the frame is too short, which [`Self::hops`] has told before.
     fn set_hops(packet: &Packet, network: usize, hops: u8);
 
-    /// The mark of `lb_common::peer`.
+    /// The mark of `lb_common::forward::peer`.
     fn is_marked(packet: &Packet, network: usize, transport: usize) -> Option<bool>;
     fn set_mark(packet: &Packet, network: usize, transport: usize, set: bool);
 }

@@ -1,12 +1,12 @@
-//! Packets that come in by another interface than the main one. `lb_common::ingress` has the idea:
-//! in between nobody knows of it.
+//! Packets that come in by another interface than the main one. `lb_common::forward::ingress` has
+//! the idea: in between nobody knows of it.
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::{V4, V6};
-use lb_common::frame;
-use lb_common::ingress::Ingress;
+use lb_common::forward::ingress::Ingress;
 use lb_common::mac::Mac;
+use lb_common::packet::frame;
 use lb_common::reason::Reason;
 
 use crate::forward::direct;

@@ -6,31 +6,31 @@ use aya_ebpf::btf_maps::{
 };
 use aya_ebpf::macros::btf_map;
 use lb_common::addr::V6;
-use lb_common::admission::{self, Account, Admission, Buckets, ClientKey, Listed, Walks};
-use lb_common::binding::{self, Binding, BoundServer, Persistence};
-use lb_common::capture::Frame;
 use lb_common::control::Control;
-use lb_common::egress::Egress;
-use lb_common::fragment::{self, Held, ORDINARY, Trail};
-use lb_common::ingress::{self, Ingress};
-use lb_common::limits::Limits;
+use lb_common::forward::egress::Egress;
+use lb_common::forward::ingress::{self, Ingress};
+use lb_common::forward::nat::source::{self, Client, Endpoint, Pool, Reply};
+use lb_common::forward::nat::{self, Backend, Route, Translation};
+use lb_common::forward::tunnel::Tunnel;
 use lb_common::mac::Mac;
-use lb_common::nat::source::{self, Client, Endpoint, Pool, Reply};
-use lb_common::nat::{self, Backend, Route, Translation};
-use lb_common::partial_checksum::Seen;
-use lb_common::probe::Answer;
-use lb_common::quic::{Encoding, EncodingKey, ServerKey};
+use lb_common::packet::fragment::{self, Held, ORDINARY, Trail};
+use lb_common::packet::partial_checksum::Seen;
+use lb_common::packet::quic::{Encoding, EncodingKey, ServerKey};
+use lb_common::program::capture::Frame;
+use lb_common::program::probe::Answer;
+use lb_common::program::stage::Stage;
+use lb_common::program::trace::{Event, Settings, Traced};
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::schedule::Schedule;
+use lb_common::schedule::tournament::Leaf;
 use lb_common::server::{ServerEntry, ServerStats};
 use lb_common::service::ServiceSlot;
+use lb_common::service::admission::{self, Account, Admission, Buckets, ClientKey, Listed, Walks};
+use lb_common::service::binding::{self, Binding, BoundServer, Persistence};
+use lb_common::service::limits::Limits;
 use lb_common::shared::Shared;
-use lb_common::spills::RawSpills;
-use lb_common::stage::Stage;
 use lb_common::table::RawPage;
-use lb_common::tournament::Leaf;
-use lb_common::trace::{Event, Settings, Traced};
-use lb_common::tunnel::Tunnel;
+use lb_common::table::spills::RawSpills;
 
 use crate::forward::parcel::Parcel;
 use crate::lookup::connection::Decision;
@@ -328,7 +328,7 @@ pub static STATS: PerCpuArray<ServerStats, 2> = PerCpuArray::new();
 #[btf_map]
 pub static SCRATCH: PerCpuArray<[u64; 65], 1> = PerCpuArray::new();
 
-/// When this CPU may answer with an ICMP error again, see `lb_common::refusal`.
+/// When this CPU may answer with an ICMP error again, see `lb_common::service::refusal`.
 #[btf_map]
 pub static REFUSALS: PerCpuArray<u64, 1> = PerCpuArray::new();
 
@@ -345,7 +345,7 @@ pub static TABLE_EVENTS: PerCpuArray<u64, { TableEvent::COUNT }> = PerCpuArray::
 pub static PARTIAL_CHECKSUM: Array<Seen, 1, SHARED> = Array::new();
 
 /// MAC of the last server that sent a packet on which it should have served; see
-/// `lb_common::hairpin`.
+/// `lb_common::forward::hairpin`.
 #[btf_map]
 pub static CAME_BACK: Array<Mac, 1, SHARED> = Array::new();
 
@@ -375,6 +375,7 @@ pub static CAPTURE: PerCpuArray<Frame, 1> = PerCpuArray::new();
 /// Bytes of `CAPTURED`, a power of two and whole pages.
 const CAPTURED_BYTES: usize = 1024 * 1024;
 
-/// Frames that were captured, for the controller: a `lb_common::capture::Head` each, and bytes.
+/// Frames that were captured, for the controller: a `lb_common::program::capture::Head` each, and
+/// bytes.
 #[btf_map]
 pub static CAPTURED: RingBuf<u8, CAPTURED_BYTES> = RingBuf::new();

@@ -15,9 +15,9 @@ pub mod slow;
 
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::{V4, V6};
-use lb_common::frame;
+use lb_common::packet::frame;
+use lb_common::program::stage::Stage;
 use lb_common::reason::Reason;
-use lb_common::stage::Stage;
 
 use crate::family::Family;
 use crate::forward::Action;

@@ -1,15 +1,15 @@
 //! Answers in the VIP's name to clients of a service that nobody serves, or whose server is dead: a
-//! TCP reset, an ICMP "port unreachable". The rules are `lb_common::refusal`; [`crate::answer`]
-//! makes the packet its own answer, which differs between IPv4 and IPv6.
+//! TCP reset, an ICMP "port unreachable". The rules are `lb_common::service::refusal`;
+//! [`crate::answer`] makes the packet its own answer, which differs between IPv4 and IPv6.
 
 mod v4;
 mod v6;
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
-use lb_common::frame::{self, Flow, Frame as _, Link};
+use lb_common::packet::frame::{self, Flow, Frame as _, Link};
 use lb_common::reason::Reason;
-use lb_common::refusal::{self, Reset};
+use lb_common::service::refusal::{self, Reset};
 use lb_common::service::{Protocol, ServiceInfo};
 
 use crate::family::Family;

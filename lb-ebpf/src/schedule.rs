@@ -1,17 +1,17 @@
 //! The pick among a service's servers: rules from `lb_common::schedule` and
-//! `lb_common::tournament`, lists from the maps.
+//! `lb_common::schedule::tournament`, lists from the maps.
 
 pub mod binding;
 pub mod tournament;
 
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 use lb_common::addr::{Address, V6};
-use lb_common::buckets;
 use lb_common::reason::Reason;
+use lb_common::schedule::buckets;
+use lb_common::schedule::tournament::winner;
 use lb_common::schedule::{self, Hashed, Measure, Member, Schedule, Walk, Words};
 use lb_common::server::{Counts, ServerId};
 use lb_common::service::ServiceId;
-use lb_common::tournament::winner;
 
 use self::tournament::{MapPairs, has_no_room};
 use crate::maps::{ACTIVE_SCHEDULES, COUNTS, CURSORS, SCHEDULE_WORDS, SCHEDULES};

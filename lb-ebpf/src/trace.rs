@@ -3,15 +3,15 @@
 //!
 //! Where nobody traces, each of these tests one word. What is done otherwise stands in global
 //! functions of numbers alone, see [`crate::schedule::lb_choose`]. Rules and layouts are
-//! `lb_common::trace`.
+//! `lb_common::program::trace`.
 
 use aya_ebpf::bindings::{BPF_RB_NO_WAKEUP, xdp_md};
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use lb_common::addr::{Address, V4, V6};
-use lb_common::frame::{Flow, Frame as _, Head};
+use lb_common::packet::frame::{Flow, Frame as _, Head};
+use lb_common::program::trace::{Event, NO_REASON, Outcome, Traced, Way};
 use lb_common::reason::Reason;
 use lb_common::service::Protocol;
-use lb_common::trace::{Event, NO_REASON, Outcome, Traced, Way};
 
 use crate::family::Family;
 use crate::forward::Action;

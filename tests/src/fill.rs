@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lb_common::addr::V4;
-use lb_common::connection::{Entry, Generation, State, Tick, ticks_from_ms};
 use lb_common::table;
+use lb_common::table::connection::{Entry, Generation, State, Tick, ticks_from_ms};
 use lb_lab::lab::Node;
 use lb_system::clock::now_ns;
 

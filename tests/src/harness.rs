@@ -15,11 +15,11 @@ use std::ops::{AddAssign as _, Deref, DerefMut};
 use std::time::Duration;
 
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
-use lb_common::connection::{KeyV4, KeyV6, Tick};
 use lb_common::mac::Mac;
 use lb_common::reason::{Fate, Reason, TableEvent};
 use lb_common::server::{Counts, ServerId, ServerStats};
 use lb_common::table::Layout as _;
+use lb_common::table::connection::{KeyV4, KeyV6, Tick};
 use lb_datapath::object::{self, INGRESS_PROGRAM, PROGRAM, Sizes};
 use lb_datapath::plan::{Service, State, Target};
 use lb_datapath::table::Census;

@@ -11,7 +11,7 @@ use std::process::Command;
 use std::thread;
 
 use aya::programs::XdpMode;
-use lb_common::vlan::Vlan;
+use lb_common::packet::vlan::Vlan;
 use lb_datapath::inherited::PinnedMaps;
 use lb_datapath::object::{self, PROGRAM};
 use lb_lab::lab::director::binary;

@@ -14,9 +14,9 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::time::Duration;
 
-use lb_common::least::Least;
 use lb_common::reason::Reason;
 use lb_common::schedule::Member;
+use lb_common::schedule::least::Least;
 use lb_common::server::{Counts, ServerId};
 use lb_datapath::plan::{Persistence, Service};
 use lb_model::{Hashing, Scheduler, ServiceKey, Timeouts};

@@ -8,10 +8,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::addr::{V4, V6};
-use crate::connection::{Generation, KeyV4, KeyV6, State};
 use crate::server::ServerId;
 use crate::service::Protocol;
-use crate::spills::{RawSpills, Settle, Walk};
+use crate::table::connection::{Generation, KeyV4, KeyV6, State};
+use crate::table::spills::{RawSpills, Settle, Walk};
 
 struct HostPage<K>(RefCell<Vec<u64>>, Cell<RawSpills>, PhantomData<K>);
 

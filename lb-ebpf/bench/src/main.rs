@@ -16,8 +16,8 @@ use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::{V4, V6};
-use lb_common::connection::tcp_flags;
-use lb_common::frame::Frame as _;
+use lb_common::packet::frame::Frame as _;
+use lb_common::table::connection::tcp_flags;
 use lb_ebpf::sys::packet::Packet;
 use lb_ebpf::{capture, path};
 

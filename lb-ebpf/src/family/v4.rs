@@ -1,12 +1,12 @@
 use lb_common::addr::{V4, V6};
-use lb_common::connection::KeyV4;
 use lb_common::control::Control;
-use lb_common::frame::{self, Flow, Frame, Plain};
-use lb_common::nat::Delta;
-use lb_common::peer::MARK;
-use lb_common::spills::RawSpills;
-use lb_common::stage::Stage;
+use lb_common::forward::nat::Delta;
+use lb_common::forward::peer::MARK;
+use lb_common::packet::frame::{self, Flow, Frame, Plain};
+use lb_common::program::stage::Stage;
 use lb_common::table::RawPage;
+use lb_common::table::connection::KeyV4;
+use lb_common::table::spills::RawSpills;
 
 use super::{Family, read_word, with_bits, write_word};
 use crate::lookup::table::lb_learn_v4;

@@ -1,12 +1,12 @@
 use lb_common::addr::V6;
-use lb_common::connection::{Key as _, KeyV6};
 use lb_common::control::Control;
-use lb_common::frame::{self, Flow, Frame, Plain};
-use lb_common::nat::Delta;
-use lb_common::peer::TCP_MARK;
-use lb_common::spills::RawSpills;
-use lb_common::stage::Stage;
+use lb_common::forward::nat::Delta;
+use lb_common::forward::peer::TCP_MARK;
+use lb_common::packet::frame::{self, Flow, Frame, Plain};
+use lb_common::program::stage::Stage;
 use lb_common::table::RawPage;
+use lb_common::table::connection::{Key as _, KeyV6};
+use lb_common::table::spills::RawSpills;
 
 use super::{Family, read_word, with_bits, write_word};
 use crate::lookup::table::lb_learn_v6;

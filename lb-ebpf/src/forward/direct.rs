@@ -3,9 +3,9 @@
 
 use aya_ebpf::bindings::xdp_md;
 use lb_common::control::Control;
-use lb_common::frame::Frame as _;
-use lb_common::hairpin;
+use lb_common::forward::hairpin;
 use lb_common::mac::Mac;
+use lb_common::packet::frame::Frame as _;
 use lb_common::reason::Reason;
 
 use super::Action;

@@ -1,5 +1,5 @@
 //! Packets that do not leave as they have come: by another interface, or with other VLAN tags. The
-//! rules are `lb_common::egress`.
+//! rules are `lb_common::forward::egress`.
 //!
 //! A program of its own, so that packets of direct routing know nothing of it. One that goes into a
 //! tunnel comes here afterwards, and so does one that is rewritten for its server.
@@ -8,13 +8,13 @@ use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::{V4, V6};
-use lb_common::egress::{self, Egress, TPID};
-use lb_common::frame::{self, Tags};
+use lb_common::forward::egress::{self, Egress, TPID};
+use lb_common::forward::tunnel::LEAST_MTU_V6;
 use lb_common::mac::Mac;
+use lb_common::packet::frame::{self, Tags};
+use lb_common::packet::vlan::Vlan;
 use lb_common::reason::Reason;
 use lb_common::server::{Forwarding, ServerId};
-use lb_common::tunnel::LEAST_MTU_V6;
-use lb_common::vlan::Vlan;
 
 use super::parcel::{self, Parcel};
 use super::{Action, direct};

@@ -13,7 +13,7 @@ use crate::stats;
 /// Makes a packet in mid-connection one for the other director of a take-over, if there is one and
 /// it decides where the packet goes. With a lease that is `over` that is whoever has relayed it.
 /// With `shared` directors are real servers, and the packet bears a mark then, see
-/// `lb_common::peer`. What goes back to its sender has at most `hops` left.
+/// `lb_common::forward::peer`. What goes back to its sender has at most `hops` left.
 #[inline(always)]
 pub fn relay<A: Family>(
     context: &Context<A>,

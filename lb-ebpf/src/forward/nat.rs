@@ -1,6 +1,6 @@
 //! Address translation: the packet goes to its server with the server's address and port as its
 //! destination; what the server sends goes to the client with the VIP and the service's port as its
-//! source ([`crate::path::back`]). The rules are `lb_common::nat`.
+//! source ([`crate::path::back`]). The rules are `lb_common::forward::nat`.
 //!
 //! Programs of their own, so that packets of direct routing know nothing of it.
 
@@ -12,13 +12,13 @@ mod rewrite;
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::V6;
-use lb_common::frame::Head;
+use lb_common::forward::nat::{ANY_PORT, Hop, MOST_ROUTES, Translation};
 use lb_common::mac::Mac;
-use lb_common::nat::{ANY_PORT, Hop, MOST_ROUTES, Translation};
+use lb_common::packet::frame::Head;
+use lb_common::program::stage::Stage;
 use lb_common::reason::Reason;
 use lb_common::server::ServerId;
 use lb_common::service::Protocol;
-use lb_common::stage::Stage;
 
 pub use self::plain::{plain_way_to, readdress, send_plain};
 use self::rewrite::OFFSET_MASK;

@@ -3,12 +3,12 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::{Address, V4, V6};
-use lb_common::frame::{Flow, Frame as _};
+use lb_common::forward::tunnel;
 use lb_common::mac::Mac;
+use lb_common::packet::frame::{Flow, Frame as _};
 use lb_common::reason::Reason;
-use lb_common::refusal;
 use lb_common::server::{NextHop, ServerId};
-use lb_common::tunnel;
+use lb_common::service::refusal;
 
 use crate::answer;
 use crate::maps::PARCELS;

@@ -1,5 +1,5 @@
 //! Tunnels: the packet goes to its server inside another one. The rules and the headers are
-//! `lb_common::tunnel`; here room is made for them.
+//! `lb_common::forward::tunnel`; here room is made for them.
 //!
 //! A program of its own, so that packets of direct routing know nothing of it.
 
@@ -7,12 +7,12 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_xdp_adjust_head;
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::V4;
-use lb_common::frame::{Flow, Frame as _};
+use lb_common::forward::tunnel::{self, Inner, Kind, MAX_WORDS, MAX_WORDS_V4, Tunnel};
 use lb_common::mac::Mac;
+use lb_common::packet::frame::{Flow, Frame as _};
+use lb_common::program::stage::Stage;
 use lb_common::reason::Reason;
 use lb_common::server::{Forwarding, ServerId};
-use lb_common::stage::Stage;
-use lb_common::tunnel::{self, Inner, Kind, MAX_WORDS, MAX_WORDS_V4, Tunnel};
 
 use super::parcel::{self, NETWORK_MASK, PLAIN_NETWORK as NETWORK, Parcel};
 use super::{Action, direct};

@@ -1,5 +1,5 @@
 //! Whether a service takes a packet of this client: lists, and limits. The rules are
-//! `lb_common::admission`.
+//! `lb_common::service::admission`.
 //!
 //! Only packets of services with such rules come here, from [`crate::path::admit`]: those that open
 //! a connection and, where a rule is for every packet, all others. What is asked stands in global
@@ -8,10 +8,10 @@
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use lb_common::addr::{Address, V6};
-use lb_common::admission::{
+use lb_common::reason::Reason;
+use lb_common::service::admission::{
     self, Account, Admission, Buckets, ClientKey, LIST_BITS, Listed, Rate, Since, number_of,
 };
-use lb_common::reason::Reason;
 
 use crate::maps::{
     ADMISSIONS, BUCKETS, CLIENT_CONNECTIONS, CLIENTS, LISTED, NEW_ACCOUNT, REFUSED_CLIENTS, WALKS,

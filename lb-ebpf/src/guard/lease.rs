@@ -2,13 +2,13 @@
 //! map.
 
 use lb_common::addr::V6;
-use lb_common::connection::{Entry, Generation};
 use lb_common::control::Control;
 use lb_common::lease::{self, GroupIndex, Lease};
 use lb_common::mac::Mac;
 use lb_common::reason::Reason;
 use lb_common::service::ServiceInfo;
 use lb_common::shared_field;
+use lb_common::table::connection::{Entry, Generation};
 
 use crate::maps::VIPS;
 

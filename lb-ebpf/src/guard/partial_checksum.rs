@@ -3,11 +3,11 @@
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_xdp_load_bytes};
-use lb_common::connection;
-use lb_common::frame::{Flow, Frame as _};
-use lb_common::partial_checksum::{LONGEST_SEGMENT, Seen, folded, offset, pseudo_sum};
+use lb_common::packet::frame::{Flow, Frame as _};
+use lb_common::packet::partial_checksum::{LONGEST_SEGMENT, Seen, folded, offset, pseudo_sum};
 use lb_common::reason::TableEvent;
 use lb_common::service::Protocol;
+use lb_common::table::connection;
 
 use crate::family::Family;
 use crate::maps::PARTIAL_CHECKSUM;

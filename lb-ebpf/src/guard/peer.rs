@@ -1,11 +1,11 @@
 //! Packets of services that directors of the cluster serve themselves: which of them another
-//! director has sent, and why. The rule is `lb_common::peer`.
+//! director has sent, and why. The rule is `lb_common::forward::peer`.
 
 use aya_ebpf::bindings::xdp_md;
+use lb_common::forward::peer::{self, Facts, Sender};
 use lb_common::lease::GroupIndex;
 use lb_common::mac::Mac;
-use lb_common::peer::{self, Facts, Sender};
-use lb_common::probe;
+use lb_common::program::probe;
 use lb_common::service::Protocol;
 
 use super::lease;

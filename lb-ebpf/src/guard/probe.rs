@@ -4,8 +4,8 @@
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use lb_common::addr::Address;
 use lb_common::control::Control;
-use lb_common::frame::Flow;
-use lb_common::probe::{Answer, Ports};
+use lb_common::packet::frame::Flow;
+use lb_common::program::probe::{Answer, Ports};
 use lb_common::reason::Reason;
 
 use crate::forward::Action;

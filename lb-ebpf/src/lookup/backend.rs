@@ -1,11 +1,11 @@
 //! Which server a packet comes from, if it is one that is reached by address translation.
 
 use lb_common::addr::{V4, V6};
-use lb_common::connection::Entry;
-use lb_common::frame::Flow;
-use lb_common::nat::{self, ANY_PORT, Backend, LONGEST_RING};
+use lb_common::forward::nat::{self, ANY_PORT, Backend, LONGEST_RING};
+use lb_common::packet::frame::Flow;
 use lb_common::server::ServerId;
 use lb_common::service::Protocol;
+use lb_common::table::connection::Entry;
 use lb_common::table::{self, Page as _, Place, Seen};
 
 use super::source;

@@ -1,15 +1,15 @@
 //! Whose a packet is, and which server it goes to: the one the table remembers, or the scheduler's
 //! pick, which the table then learns.
 
-use lb_common::connection::{self, Entry, Generation, State, Step, TICK_SHIFT, Tick};
 use lb_common::control::Control;
-use lb_common::frame::Flow;
 use lb_common::lease::GroupIndex;
-use lb_common::probe;
+use lb_common::packet::frame::Flow;
+use lb_common::program::probe;
 use lb_common::reason::Reason;
 use lb_common::server::{Forwarding, NextHop, ServerEntry, ServerId};
 use lb_common::service::{Protocol, ServiceId, ServiceInfo};
-use lb_common::spills::Spills as _;
+use lb_common::table::connection::{self, Entry, Generation, State, Step, TICK_SHIFT, Tick};
+use lb_common::table::spills::Spills as _;
 use lb_common::table::{self, NO_SLOT, Page as _, Place, Seen};
 
 use super::table::{MapPage, learn, settle_in};

@@ -1,8 +1,8 @@
 //! Fragments: where the first one of a datagram went, and what has come of it. The rules are
-//! `lb_common::fragment`.
+//! `lb_common::packet::fragment`.
 
-use lb_common::fragment::{Covered, Datagram, Key, Piece, Progress, TIMEOUT_NS, Trail};
-use lb_common::frame::Flow;
+use lb_common::packet::fragment::{Covered, Datagram, Key, Piece, Progress, TIMEOUT_NS, Trail};
+use lb_common::packet::frame::Flow;
 use lb_common::reason::Reason;
 
 use super::connection::Decision;

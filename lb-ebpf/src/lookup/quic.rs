@@ -1,4 +1,4 @@
-//! The server that a QUIC connection ID names; see [`lb_common::quic`].
+//! The server that a QUIC connection ID names; see [`lb_common::packet::quic`].
 //!
 //! A client that changes its address, or whose NAT does, sends from addresses that no entry knows,
 //! or that another connection had. The connection ID is the server's own and tells better than
@@ -6,8 +6,10 @@
 //! connection is known, and must name a server that takes new connections if it is not.
 
 use aya_ebpf::bindings::xdp_md;
-use lb_common::frame::Frame as _;
-use lb_common::quic::{BLOCK, Encoding, EncodingKey, Header, LENGTH_AT, ROTATIONS, ServerKey, rotation};
+use lb_common::packet::frame::Frame as _;
+use lb_common::packet::quic::{
+    BLOCK, Encoding, EncodingKey, Header, LENGTH_AT, ROTATIONS, ServerKey, rotation,
+};
 use lb_common::reason::TableEvent;
 use lb_common::server::ServerId;
 

@@ -1,8 +1,8 @@
 //! What stands in the place of a client at a server with `source_nat`, and the client behind it.
-//! The rules are `lb_common::nat::source`.
+//! The rules are `lb_common::forward::nat::source`.
 
 use lb_common::addr::V6;
-use lb_common::nat::source::{ATTEMPTS, Client, Endpoint, Reply};
+use lb_common::forward::nat::source::{ATTEMPTS, Client, Endpoint, Reply};
 use lb_common::server::ServerId;
 
 use crate::maps::{CONTROL, ENDPOINT, POOLS, REPLIES, SOURCES, TRANSLATIONS};

@@ -4,9 +4,9 @@
 use core::marker::PhantomData;
 
 use lb_common::addr::{V4, V6};
-use lb_common::connection::{Entry, Key as _, KeyV4, KeyV6, Tick};
 use lb_common::reason::TableEvent;
-use lb_common::spills::{Pressed, RawSpills, Spills};
+use lb_common::table::connection::{Entry, Key as _, KeyV4, KeyV6, Tick};
+use lb_common::table::spills::{Pressed, RawSpills, Spills};
 use lb_common::table::{self, Layout as _, Page, Place, RawPage, Seen, WORDS_PER_PAGE};
 
 use crate::family::Family;

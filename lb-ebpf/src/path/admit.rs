@@ -1,5 +1,6 @@
 //! What stands before the slow way where services have rules about their clients
-//! (`lb_common::admission`): does the packet's service take this client, and so much of it?
+//! (`lb_common::service::admission`): does the packet's service take this client, and so much of
+//! it?
 //!
 //! A program of its own, because the slow way of IPv6 has no stack left. Only where some service
 //! has rules it is called at all ([`super::slow_way`]); a packet of another service, or one that is
@@ -8,10 +9,10 @@
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::programs::XdpContext;
-use lb_common::admission;
-use lb_common::frame::{self, Flow};
+use lb_common::packet::frame::{self, Flow};
+use lb_common::program::stage::Stage;
 use lb_common::reason::Reason;
-use lb_common::stage::Stage;
+use lb_common::service::admission;
 
 use super::call;
 use super::slow::with_offsets_forgotten;

@@ -7,16 +7,16 @@
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::{V4, V6};
-use lb_common::connection::Tick;
 use lb_common::control::Control;
-use lb_common::egress::Egress;
-use lb_common::frame::{self, Flow, Head};
+use lb_common::forward::egress::Egress;
 use lb_common::lease::RETURNED_ANSWER_TTL;
 use lb_common::mac::Mac;
+use lb_common::packet::frame::{self, Flow, Head};
+use lb_common::program::stage::Stage;
 use lb_common::reason::Reason;
 use lb_common::server::{ServerEntry, ServerId};
 use lb_common::service::Protocol;
-use lb_common::stage::Stage;
+use lb_common::table::connection::Tick;
 
 use super::related::{self, by_lease, host, with_forgotten};
 use super::slow::the_hosts;

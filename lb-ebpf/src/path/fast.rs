@@ -10,11 +10,11 @@
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::programs::XdpContext;
-use lb_common::connection::{self, Entry, Tick};
 use lb_common::control::Control;
-use lb_common::frame::{Flow, Plain};
+use lb_common::packet::frame::{Flow, Plain};
 use lb_common::server::ServerEntry;
 use lb_common::service::Protocol;
+use lb_common::table::connection::{self, Entry, Tick};
 use lb_common::table::{self, Place};
 
 use super::{call, known, open};

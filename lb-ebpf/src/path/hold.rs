@@ -3,8 +3,8 @@
 
 use aya_ebpf::helpers::generated::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use aya_ebpf::programs::XdpContext;
-use lb_common::fragment::{self, AGAIN, Held, JUMBO, ORDINARY};
-use lb_common::frame;
+use lb_common::packet::fragment::{self, AGAIN, Held, JUMBO, ORDINARY};
+use lb_common::packet::frame;
 use lb_common::reason::Reason;
 
 use crate::forward::direct;

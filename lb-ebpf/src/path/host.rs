@@ -6,7 +6,7 @@
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::V6;
-use lb_common::frame::{self, Flow, Parsed, RelatedHeaders as _};
+use lb_common::packet::frame::{self, Flow, Parsed, RelatedHeaders as _};
 
 use super::slow::{the_hosts, with_offsets_forgotten};
 use crate::guard::neighbour;

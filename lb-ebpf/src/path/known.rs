@@ -9,13 +9,13 @@
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::programs::XdpContext;
-use lb_common::connection::Entry;
 use lb_common::control::Control;
-use lb_common::frame::Flow;
 use lb_common::mac::Mac;
+use lb_common::packet::frame::Flow;
+use lb_common::program::stage::Stage;
 use lb_common::server::{Forwarding, NextHop, ServerEntry, ServerId};
 use lb_common::service::ServiceInfo;
-use lb_common::stage::Stage;
+use lb_common::table::connection::Entry;
 use lb_common::table::{self, Place};
 
 use super::fast::needs_no_write;

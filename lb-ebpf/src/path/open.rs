@@ -6,10 +6,10 @@
 //! the service, or a plain frame, does not have.
 
 use aya_ebpf::bindings::xdp_action;
-use lb_common::connection::tcp_flags;
 use lb_common::control::Control;
-use lb_common::frame::Flow;
+use lb_common::packet::frame::Flow;
 use lb_common::service::ServiceInfo;
+use lb_common::table::connection::tcp_flags;
 
 use super::slow;
 use crate::context::Context;

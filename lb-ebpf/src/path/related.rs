@@ -5,15 +5,15 @@
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::programs::XdpContext;
-use lb_common::connection::tcp_flags;
 use lb_common::control::Control;
-use lb_common::fragment::Datagram;
-use lb_common::frame::{self, Frame as _, Head};
+use lb_common::forward::peer::Sender;
 use lb_common::lease::{Decides, RETURNED_TTL};
-use lb_common::peer::Sender;
+use lb_common::packet::fragment::Datagram;
+use lb_common::packet::frame::{self, Frame as _, Head};
+use lb_common::program::stage::Stage;
 use lb_common::reason::Reason;
 use lb_common::server::ServerEntry;
-use lb_common::stage::Stage;
+use lb_common::table::connection::tcp_flags;
 
 use crate::context::Context;
 use crate::family::Family;

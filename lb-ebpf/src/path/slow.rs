@@ -2,14 +2,14 @@
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::programs::XdpContext;
-use lb_common::connection::{Generation, first};
 use lb_common::control::Control;
-use lb_common::frame::{self, Flow, Parsed};
+use lb_common::forward::peer::Sender;
 use lb_common::lease::{Decides, RETURNED_TTL};
-use lb_common::peer::Sender;
+use lb_common::packet::frame::{self, Flow, Parsed};
+use lb_common::program::stage::Stage;
 use lb_common::reason::Reason;
 use lb_common::service::Protocol;
-use lb_common::stage::Stage;
+use lb_common::table::connection::{Generation, first};
 
 use super::host::to_host;
 use super::{call, call_for};

@@ -3,10 +3,10 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::V4;
-use lb_common::checksum;
-use lb_common::frame::{self, Flow, Link};
-use lb_common::refusal;
+use lb_common::packet::checksum;
+use lb_common::packet::frame::{self, Flow, Link};
 use lb_common::service::Protocol;
+use lb_common::service::refusal;
 
 use super::{Refuses, TCP, reset_for};
 use crate::answer::{self, From, ICMP, IP, cut, host_halves};

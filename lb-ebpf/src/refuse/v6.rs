@@ -3,10 +3,10 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::V6;
-use lb_common::checksum::{self, halves};
-use lb_common::frame::{self, Flow, Link};
-use lb_common::refusal;
+use lb_common::packet::checksum::{self, halves};
+use lb_common::packet::frame::{self, Flow, Link};
 use lb_common::service::Protocol;
+use lb_common::service::refusal;
 
 use super::{Refuses, TCP, reset_for};
 use crate::answer::{self, FromV6, ICMP, IPV6, cut};

@@ -1,9 +1,9 @@
-//! Persistence: the server that a client is bound to; see `lb_common::binding`. Global functions of
-//! numbers, see [`super::lb_choose`].
+//! Persistence: the server that a client is bound to; see `lb_common::service::binding`. Global
+//! functions of numbers, see [`super::lb_choose`].
 
 use lb_common::addr::V6;
-use lb_common::binding::{Binding, BoundServer, Persistence};
 use lb_common::service::ServiceInfo;
+use lb_common::service::binding::{Binding, BoundServer, Persistence};
 
 use super::{NO_SERVER, UNKNOWN_SCHEDULER, lb_choose};
 use crate::maps::{BINDINGS, BOUND_SERVERS, PERSISTENCE, SERVERS, TARGETS, TENTATIVE};

@@ -1,9 +1,9 @@
 //! The servers' connections now, and the tournaments: whoever changes the ones settles the
 //! others.
 
-use lb_common::limits::{Standing, Thresholds};
+use lb_common::schedule::tournament::{self, Contestant, Leaf, Pair, Pairs};
 use lb_common::server::{Counts, ServerId};
-use lb_common::tournament::{self, Contestant, Leaf, Pair, Pairs};
+use lb_common::service::limits::{Standing, Thresholds};
 
 use crate::maps::{COUNTS, LEAVES, LIMITS, PAIRS};
 use crate::sys::atomic;

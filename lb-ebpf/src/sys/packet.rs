@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
-use lb_common::frame::{Frame, Header, Upper};
+use lb_common::packet::frame::{Frame, Header, Upper};
 
 use super::opaque;
 

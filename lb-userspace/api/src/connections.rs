@@ -18,7 +18,7 @@ pub struct Filter {
     /// Name or address, with or without port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
-    /// Names of `lb_common::connection::State`; none: any state.
+    /// Names of `lb_common::table::connection::State`; none: any state.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub states: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,7 +70,7 @@ pub struct Connection {
     pub server: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<Forwarding>,
-    /// A name of `lb_common::connection::State`.
+    /// A name of `lb_common::table::connection::State`.
     pub state: String,
     /// Until the entry goes, if no packet comes.
     pub expires_in_s: u64,

@@ -1,5 +1,5 @@
 //! The clients that are bound to servers, as the controller sees them: counted, listed, copied. The
-//! rules are `lb_common::binding`.
+//! rules are `lb_common::service::binding`.
 //!
 //! - `keeper`: a binding lives as long as the client's connections
 
@@ -11,7 +11,7 @@ use std::os::fd::AsFd as _;
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{Map, MapData};
 use aya_obj::generated::bpf_cmd;
-use lb_common::binding::{Binding, Key};
+use lb_common::service::binding::{Binding, Key};
 
 pub use self::keeper::{Due, Keeper};
 use super::bpf;

@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, Map, MapData, RingBuf};
-use lb_common::fragment::{self, Covered, Datagram, HOLDER_NS, Key, Progress, Trail};
-use lb_common::refusal;
+use lb_common::packet::fragment::{self, Covered, Datagram, HOLDER_NS, Key, Progress, Trail};
+use lb_common::service::refusal;
 use lb_net::link::Sender;
 use lb_system::clock::now_ns;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

@@ -17,14 +17,14 @@ use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Map, MapData, MapInfo};
 use lb_common::addr::V6;
 use lb_common::control::{Control, LAYOUT};
-use lb_common::egress::Egress;
+use lb_common::forward::egress::Egress;
+use lb_common::forward::nat::Translation;
+use lb_common::forward::nat::source::Pool;
+use lb_common::forward::tunnel::Tunnel;
 use lb_common::mac::Mac;
-use lb_common::nat::Translation;
-use lb_common::nat::source::Pool;
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::server::{Forwarding, ServerEntry, ServerId};
 use lb_common::service::{Protocol, ServiceId, ServiceInfo};
-use lb_common::tunnel::Tunnel;
 use lb_model::{Ports, Service, ServiceKey, Vlan};
 use lb_net::link;
 

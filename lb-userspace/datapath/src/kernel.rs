@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use anyhow::{Error, Result, anyhow, bail};
 use aya::programs::ProgramError;
 use aya_obj::generated::{BPF_F_XDP_HAS_FRAGS, bpf_cmd, bpf_insn, bpf_prog_type};
-use lb_common::kernel::{MINIMUM, too_old};
+use lb_common::program::kernel::{MINIMUM, too_old};
 
 use super::bpf;
 

@@ -54,8 +54,8 @@ use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use lb_common::control::Control;
 use lb_common::mac::Mac;
+use lb_common::program::stage::{HOST_IPV6, Stage};
 use lb_common::server::ServerId;
-use lb_common::stage::{HOST_IPV6, Stage};
 use lb_model::ServiceKey;
 use lb_model::lease::{Leases, Memory};
 

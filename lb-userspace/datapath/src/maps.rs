@@ -7,19 +7,19 @@ use anyhow::{Context as _, Result, bail};
 use aya::maps::{DevMapHash, HashMap, Map, MapData, PerCpuArray, ProgramArray, XskMap};
 use aya::{Ebpf, Pod};
 use lb_common::addr::V6;
-use lb_common::admission::{Admission, Buckets};
-use lb_common::binding::Persistence;
 use lb_common::control::Control;
-use lb_common::egress::Egress;
-use lb_common::limits::Limits;
+use lb_common::forward::egress::Egress;
+use lb_common::forward::nat::source::Pool;
+use lb_common::forward::nat::{Route, Translation};
+use lb_common::forward::tunnel::Tunnel;
 use lb_common::mac::Mac;
-use lb_common::nat::source::Pool;
-use lb_common::nat::{Route, Translation};
-use lb_common::partial_checksum::Seen;
+use lb_common::packet::partial_checksum::Seen;
 use lb_common::schedule::Schedule;
 use lb_common::server::{ServerEntry, ServerId};
 use lb_common::service::ServiceSlot;
-use lb_common::tunnel::Tunnel;
+use lb_common::service::admission::{Admission, Buckets};
+use lb_common::service::binding::Persistence;
+use lb_common::service::limits::Limits;
 use lb_model::Totals;
 
 use super::bindings::{Bindings, Keeper};
@@ -40,7 +40,7 @@ pub struct Maps {
     pub control: Arc<Mapped<Control>>,
     /// The VIPs of the groups, and which lease each is under.
     pub vips: Synced<[u64; 2], u32>,
-    /// By [`lb_common::probe::Answer`].
+    /// By [`lb_common::program::probe::Answer`].
     pub answers: Synced<[u32; 10], u32>,
     /// Other interfaces that packets come in by, by their indices.
     pub ingresses: Synced<u32, [u64; 2]>,
@@ -60,7 +60,8 @@ pub struct Maps {
     /// How services bind clients.
     pub persistence: Arc<Mapped<Persistence>>,
     pub bindings: Bindings,
-    /// Numbers of the servers that bound clients may go to, by [`lb_common::binding::BoundServer`].
+    /// Numbers of the servers that bound clients may go to, by
+    /// [`lb_common::service::binding::BoundServer`].
     pub bound_servers: Synced<[u64; 3], u32>,
     /// Thresholds of servers. Shared with the threads of the sweep.
     pub limits: Arc<Mapped<Limits>>,
@@ -71,7 +72,7 @@ pub struct Maps {
     pub targets: Arc<Mapped<V6>>,
     pub tunnels: Mapped<Tunnel>,
     pub translations: Mapped<Translation>,
-    /// By [`lb_common::nat::Backend`].
+    /// By [`lb_common::forward::nat::Backend`].
     pub backends: Synced<[u64; 3], u32>,
     pub routes: Mapped<Route>,
     /// Addresses that stand in the place of clients.

@@ -5,10 +5,10 @@ use std::thread;
 use anyhow::{Context as _, Result, anyhow};
 use aya::Ebpf;
 use aya::programs::Xdp;
-use lb_common::buckets;
-use lb_common::connection::{KeyV4, KeyV6};
+use lb_common::schedule::buckets;
 use lb_common::server::ServerId;
 use lb_common::table::Layout as _;
+use lb_common::table::connection::{KeyV4, KeyV6};
 use lb_model::{MAX_INTERFACES, MAX_VIPS};
 use lb_net::xsk::MAX_QUEUES;
 

@@ -17,15 +17,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_common::addr::V6;
-use lb_common::compile::{Candidate, Holding};
-use lb_common::egress::Egress;
-use lb_common::limits::Thresholds;
+use lb_common::forward::egress::Egress;
+use lb_common::forward::nat::Translation;
+use lb_common::forward::nat::source::Pool;
+use lb_common::forward::tunnel::Tunnel;
 use lb_common::mac::Mac;
-use lb_common::nat::Translation;
-use lb_common::nat::source::Pool;
+use lb_common::program::stage::Stage;
+use lb_common::schedule::compile::{Candidate, Holding};
 use lb_common::server::GivesUp;
-use lb_common::stage::Stage;
-use lb_common::tunnel::Tunnel;
+use lb_common::service::limits::Thresholds;
 use lb_model::ids::GroupNumber;
 use lb_model::{ClientLists, Forwarding, Hashing, Ports, Scheduler, ServiceKey, Stray, Timeouts};
 
@@ -100,7 +100,7 @@ pub struct Settings {
 /// How clients are bound to their server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Persistence {
-    /// Services with the same number share bindings ([`lb_common::binding::group`]).
+    /// Services with the same number share bindings ([`lb_common::service::binding::group`]).
     pub group: u64,
     /// Bits of an address that tell clients apart.
     pub prefix: u8,

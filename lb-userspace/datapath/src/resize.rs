@@ -5,10 +5,10 @@
 //! mid-connection that nobody knows wait (they are dropped, and TCP sends them again), because the
 //! host would reset their connections.
 
-use lb_common::connection::{Key, Tick};
 use lb_common::control::Control;
-use lb_common::frame::Flow;
+use lb_common::packet::frame::Flow;
 use lb_common::server::{ServerEntry, ServerId};
+use lb_common::table::connection::{Key, Tick};
 use lb_common::table::{self, Page as _, Place};
 use lb_system::clock::now_ns;
 

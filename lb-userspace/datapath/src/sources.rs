@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, Map, MapData};
 use lb_common::addr::Address as _;
-use lb_common::connection::{Entry, Key};
-use lb_common::frame::Flow;
-use lb_common::nat::source::{Client, Reply};
+use lb_common::forward::nat::source::{Client, Reply};
+use lb_common::packet::frame::Flow;
 use lb_common::server::ServerEntry;
+use lb_common::table::connection::{Entry, Key};
 use lb_common::table::{self, Place};
 
 use super::mapped::Mapped;

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use lb_common::connection::Tick;
 use lb_common::server::ServerId;
+use lb_common::table::connection::Tick;
 use lb_system::clock::now_ns;
 use lb_system::vital_signs::{Pulse, RHYTHM};
 

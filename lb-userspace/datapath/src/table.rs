@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lb_common::addr::Address as _;
-use lb_common::connection::{Entry, Key, KeyV4, KeyV6, State, Tick};
 use lb_common::server::{Counts, ServerId};
-use lb_common::spills::{Pressed, RawSpills, Settle, Spills, Walk};
+use lb_common::table::connection::{Entry, Key, KeyV4, KeyV6, State, Tick};
+use lb_common::table::spills::{Pressed, RawSpills, Settle, Spills, Walk};
 use lb_common::table::{Layout as _, Page, RawPage};
 
 use super::bindings::Due;

@@ -1,5 +1,5 @@
 //! How many connections each client has, where services limit that: counted by each walk over the
-//! connection table, and told to the program. The rules are `lb_common::admission`.
+//! connection table, and told to the program. The rules are `lb_common::service::admission`.
 
 use std::collections::HashMap;
 use std::io;
@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aya::maps::MapData;
 use lb_common::addr::V6;
-use lb_common::admission::{self, Admission, ClientKey};
-use lb_common::connection::Entry;
 use lb_common::server::ServerEntry;
+use lb_common::service::admission::{self, Admission, ClientKey};
+use lb_common::table::connection::Entry;
 
 use super::bpf;
 use super::mapped::Mapped;

@@ -1,16 +1,16 @@
 //! The tournaments that schedulers pick by, as the controller sees them: planted with a schedule,
-//! mended while it is in force. The rules are `lb_common::tournament`.
+//! mended while it is in force. The rules are `lb_common::schedule::tournament`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::offset_of;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lb_common::limits::{Limits, Standing};
 use lb_common::schedule::Member;
+use lb_common::schedule::tournament::{Contestant, Leaf, MendablePair, Pair, Pairs, Tree, mend, plant};
 use lb_common::server::{Counts, ServerId};
 use lb_common::service::ServiceId;
-use lb_common::tournament::{Contestant, Leaf, MendablePair, Pair, Pairs, Tree, mend, plant};
+use lb_common::service::limits::{Limits, Standing};
 
 use super::mapped::Mapped;
 

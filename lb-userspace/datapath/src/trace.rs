@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
-use lb_common::capture::Head;
-use lb_common::trace::{Event, Settings, Traced};
+use lb_common::program::capture::Head;
+use lb_common::program::trace::{Event, Settings, Traced};
 use lb_system::clock::now_ns;
 use zerocopy::FromBytes as _;
 

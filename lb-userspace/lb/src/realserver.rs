@@ -135,7 +135,7 @@ fn found(on_loopback: Vec<IpAddr>, is_up: impl Fn(&str) -> bool, gue: Option<u16
         Some(_) => vec![Tunnel::Gue],
         None => ends.map(|(tunnel, _)| tunnel).collect(),
     };
-    Some(Wanted { vips, tunnels, gue_port: gue.unwrap_or(lb_common::tunnel::GUE_PORT) })
+    Some(Wanted { vips, tunnels, gue_port: gue.unwrap_or(lb_common::forward::tunnel::GUE_PORT) })
 }
 
 /// Takes back what [`setup`] has done, last things first. Returns whether there was anything.
@@ -193,8 +193,8 @@ mod tests {
         let of = |tunnels: &[Tunnel], gue_port: u16| {
             Some(Wanted { vips: addresses(&vips), tunnels: tunnels.to_vec(), gue_port })
         };
-        assert_eq!(found(all.clone(), |_| false, None), of(&[], lb_common::tunnel::GUE_PORT));
-        let both = of(&[Tunnel::Ipip, Tunnel::Gre], lb_common::tunnel::GUE_PORT);
+        assert_eq!(found(all.clone(), |_| false, None), of(&[], lb_common::forward::tunnel::GUE_PORT));
+        let both = of(&[Tunnel::Ipip, Tunnel::Gre], lb_common::forward::tunnel::GUE_PORT);
         assert_eq!(found(all.clone(), |device| ["sit0", "gre0"].contains(&device), None), both);
         assert_eq!(found(all, |device| device == "tunl0", Some(7000)), of(&[Tunnel::Gue], 7000));
     }

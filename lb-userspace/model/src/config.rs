@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use lb_common::limits::Thresholds;
 pub use lb_common::schedule::{Hashing, Scheduler};
 pub use lb_common::service::Protocol;
+pub use lb_common::service::limits::Thresholds;
 
 use crate::alerts::Alerts;
 use crate::check::Check;
@@ -24,7 +24,7 @@ use crate::ports::Ports;
 use crate::quic::{QuicEncoding, QuicServerIds};
 use crate::tunnel::Tunnel;
 use crate::web::Web;
-use lb_common::vlan::Vlan;
+use lb_common::packet::vlan::Vlan;
 
 /// The configuration of one `lb run`.
 #[derive(Debug, Clone, PartialEq, Eq)]

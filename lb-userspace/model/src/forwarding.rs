@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use lb_common::limits::Thresholds;
-use lb_common::mac::Mac;
 /// Most services that may use one port of a machine by address translation.
-pub use lb_common::nat::LONGEST_RING as MOST_OF_A_BACKEND;
+pub use lb_common::forward::nat::LONGEST_RING as MOST_OF_A_BACKEND;
 /// Most addresses that a service's `source_nat` may have.
-pub use lb_common::nat::source::MOST_ADDRESSES as MOST_SOURCES;
+pub use lb_common::forward::nat::source::MOST_ADDRESSES as MOST_SOURCES;
+use lb_common::mac::Mac;
+use lb_common::service::limits::Thresholds;
 /// Most different lists of `source_nat` that all services together may have.
-pub const MOST_SOURCE_LISTS: usize = lb_common::nat::source::MOST_POOLS as usize / 2;
+pub const MOST_SOURCE_LISTS: usize = lb_common::forward::nat::source::MOST_POOLS as usize / 2;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

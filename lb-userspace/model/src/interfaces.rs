@@ -4,7 +4,7 @@
 use crate::config::{Config, Group};
 
 /// Maximum number of interfaces that packets come in by.
-pub const MAX_INTERFACES: usize = lb_common::ingress::MOST as usize + 1;
+pub const MAX_INTERFACES: usize = lb_common::forward::ingress::MOST as usize + 1;
 
 impl Config {
     /// All interfaces that receive the VIPs' packets, the main one first.

@@ -17,10 +17,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lb_common::connection::Generation;
 use lb_common::control::Control;
 use lb_common::lease::Lease;
 use lb_common::mac::Mac;
+use lb_common::table::connection::Generation;
 
 use crate::ids::GroupNumber;
 

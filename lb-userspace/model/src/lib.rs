@@ -54,4 +54,4 @@ pub use self::ports::{PortKey, PortRange, Ports};
 pub use self::quic::*;
 pub use self::tunnel::*;
 pub use self::web::{Web, WebTls};
-pub use lb_common::vlan::Vlan;
+pub use lb_common::packet::vlan::Vlan;

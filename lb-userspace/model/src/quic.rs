@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-pub use lb_common::quic::{
+pub use lb_common::packet::quic::{
     BLOCK as QUIC_BLOCK, MAX_NONCE as QUIC_MAX_NONCE, MAX_SERVER_ID as QUIC_MAX_SERVER_ID,
     MAX_SUM as QUIC_MAX_SUM, MIN_NONCE as QUIC_MIN_NONCE, ROTATIONS as QUIC_ROTATIONS,
 };

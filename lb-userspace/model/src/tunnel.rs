@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-pub use lb_common::tunnel::{GUE_PORT, Kind as TunnelKind, LEAST_MTU_V6};
+pub use lb_common::forward::tunnel::{GUE_PORT, Kind as TunnelKind, LEAST_MTU_V6};
 
 /// The tunnel to a server; its other end is the server's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, Result};
 use lb_common::mac::Mac;
-use lb_common::numbers::{ethertype, icmpv6, protocol};
+use lb_common::packet::numbers::{ethertype, icmpv6, protocol};
 
 use super::link::Sender;
 

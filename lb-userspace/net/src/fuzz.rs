@@ -1,6 +1,6 @@
 //! Fuzz target for Ethernet frames: no parser reads beyond their end.
 
-use lb_common::frame::{self, Parsed, Plain};
+use lb_common::packet::frame::{self, Parsed, Plain};
 use lb_fuzz::{Failed, bytes, hold, targets};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};

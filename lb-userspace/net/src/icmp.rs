@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
-use lb_common::numbers::{icmp, icmpv6};
+use lb_common::packet::numbers::{icmp, icmpv6};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::RcvBufForce;
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use futures::TryStreamExt as _;
-use lb_common::egress::TPID;
+use lb_common::forward::egress::TPID;
 use lb_common::mac::Mac;
-use lb_common::vlan::Vlan;
+use lb_common::packet::vlan::Vlan;
 use rtnetlink::packet_route::link::{
     BondMode, BondXmitHashPolicy, InfoBond, InfoData, InfoKind, InfoPortKind, InfoVlan, LinkAttribute,
     LinkFlags, LinkInfo, LinkLayerType, LinkMessage,

@@ -86,7 +86,7 @@ impl Regions {
 
 #[cfg(test)]
 mod tests {
-    use lb_common::connection::{State, Tick};
+    use lb_common::table::connection::{State, Tick};
 
     use super::*;
     use crate::mirror::Identity;

@@ -21,9 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_cluster::auth::{ClusterId, Keys};
-use lb_common::connection::{KeyV4, KeyV6};
 use lb_common::lease::GROUPS;
 use lb_common::table::Layout as _;
+use lb_common::table::connection::{KeyV4, KeyV6};
 use lb_model::ids::{GroupNumber, NodeId};
 
 use self::bindings::Bindings;

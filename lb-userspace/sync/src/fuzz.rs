@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use lb_cluster::auth::ClusterId;
 use lb_common::addr::V4;
-use lb_common::connection::{KeyV4, State};
 use lb_common::server::ServerId;
+use lb_common::table::connection::{KeyV4, State};
 use lb_fuzz::{Failed, bytes, hold, targets};
 use lb_model::ids::GroupId;
 use proptest::collection::vec;

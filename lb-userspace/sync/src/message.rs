@@ -27,10 +27,10 @@
 use std::time::Duration;
 
 use lb_common::addr::{Address, V4, V6};
-use lb_common::binding;
-use lb_common::connection::{Key, KeyV4, KeyV6, State};
 use lb_common::server::ServerId;
 use lb_common::service::Protocol;
+use lb_common::service::binding;
+use lb_common::table::connection::{Key, KeyV4, KeyV6, State};
 use lb_model::ids::GroupId;
 
 use crate::backend::Backend;

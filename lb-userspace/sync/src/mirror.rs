@@ -1,8 +1,8 @@
 //! What was last seen of each slot of the connection table, in one word a slot. What a slot holds
 //! now and this does not say has to be told.
 
-use lb_common::connection::{State, Tick};
 use lb_common::lease::GROUPS;
+use lb_common::table::connection::{State, Tick};
 use lb_model::ids::{GroupNumber, NodeId};
 
 use crate::backend::mixed;

@@ -16,8 +16,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use lb_cluster::auth::{ClusterId, KeyId, Keys};
 use lb_common::addr::{Address as _, V4, V6};
-use lb_common::connection::{Entry, KeyV4, KeyV6, State};
 use lb_common::service::Protocol;
+use lb_common::table::connection::{Entry, KeyV4, KeyV6, State};
 use lb_model::ids::{GroupId, GroupNumber, NodeId};
 
 pub use self::director::{Director, Traffic};

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use lb_common::addr::V6;
-use lb_common::binding;
-use lb_common::connection::{Entry, Generation, Key, KeyV4, KeyV6, Tick};
 use lb_common::server::ServerId;
 use lb_common::service::ServiceInfo;
+use lb_common::service::binding;
 use lb_common::table::Page;
+use lb_common::table::connection::{Entry, Generation, Key, KeyV4, KeyV6, Tick};
 use lb_model::ids::GroupNumber;
 
 /// The pages of connections of one family. Packets change them at the same time.

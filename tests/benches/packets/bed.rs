@@ -6,9 +6,9 @@ use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
-use lb_common::connection::Tick;
 use lb_common::mac::Mac;
-use lb_common::stage::Stage;
+use lb_common::program::stage::Stage;
+use lb_common::table::connection::Tick;
 use lb_datapath::DataPath;
 use lb_datapath::lease::Start;
 use lb_datapath::mapped::Mapped;
@@ -273,7 +273,7 @@ pub(crate) fn service(scheduler: Scheduler, servers: u16) -> Service {
             usable: true,
             gives_up: None,
             binds: true,
-            thresholds: lb_common::limits::Thresholds::NONE,
+            thresholds: lb_common::service::limits::Thresholds::NONE,
         }
     };
     Service {

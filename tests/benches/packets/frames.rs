@@ -1,8 +1,8 @@
 //! The packets of the benchmark: 60 bytes, the least that Ethernet carries, as load tests of
 //! balancers count.
 
-use lb_common::connection::tcp_flags;
 use lb_common::mac::Mac;
+use lb_common::table::connection::tcp_flags;
 
 pub(crate) const DIRECTOR_MAC: Mac = Mac::new([2, 0, 0, 0, 0, 5]);
 const CLIENT_MAC: Mac = Mac::new([2, 0, 0, 0, 0, 100]);

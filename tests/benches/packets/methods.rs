@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, Result};
 use lb_common::addr::V6;
+use lb_common::forward::nat::{Hop, Route};
 use lb_common::mac::Mac;
-use lb_common::nat::{Hop, Route};
 use lb_datapath::plan::{Service, Target, nat, tunnel};
 use lb_model::{Protocol, Scheduler, ServiceKey, Tunnel, TunnelKind};
 
@@ -192,7 +192,7 @@ pub(crate) fn services() -> impl Iterator<Item = (ServiceKey, Service)> {
 pub(crate) fn routes() -> [Route; 2] {
     let by_router = |prefix: IpAddr| Route {
         prefix: prefix.into(),
-        mask: lb_common::nat::mask(prefix, 0),
+        mask: lb_common::forward::nat::mask(prefix, 0),
         hop: Hop::by(outcome::ROUTER),
     };
     [by_router(Ipv4Addr::UNSPECIFIED.into()), by_router(Ipv6Addr::UNSPECIFIED.into())]

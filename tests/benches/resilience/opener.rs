@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use lb_common::addr::V4;
-use lb_common::frame::Flow;
+use lb_common::packet::frame::Flow;
 use lb_lab::scenario::several::Several;
 use lb_tests::harness::{Client, Packet};
 use lb_tests::pinned::Pinned;

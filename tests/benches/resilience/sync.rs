@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use lb_api::status::{Status, SyncPeer};
 use lb_common::addr::V4;
-use lb_common::frame::Flow;
+use lb_common::packet::frame::Flow;
 use lb_lab::cluster::pair::{PATIENCE, Pair};
 use lb_lab::scenario::several::Several;
 use lb_lab::statistics::round_to;

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use lb_common::connection::{KeyV4, KeyV6};
 use lb_common::table::Layout as _;
+use lb_common::table::connection::{KeyV4, KeyV6};
 use lb_sync::engine::Footprint;
 use lb_sync::simulation::{Director, MOST_DIRECTORS, Network, REST, Setting, World};
 

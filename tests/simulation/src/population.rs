@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use fastrand::Rng;
-use lb_common::connection::State;
+use lb_common::table::connection::State;
 use lb_sync::simulation::World;
 
 /// How long a connection lasts that ends.

@@ -85,7 +85,7 @@ pub fn server(number: u16, weight: u16) -> Server {
         usable: true,
         gives_up: None,
         binds: true,
-        thresholds: lb_common::limits::Thresholds::NONE,
+        thresholds: lb_common::service::limits::Thresholds::NONE,
     }
 }
 
@@ -102,6 +102,6 @@ pub fn local(usable: bool) -> Server {
         usable,
         gives_up: None,
         binds: false,
-        thresholds: lb_common::limits::Thresholds::NONE,
+        thresholds: lb_common::service::limits::Thresholds::NONE,
     }
 }

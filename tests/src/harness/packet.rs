@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use lb_common::mac::Mac;
 
-pub use lb_common::connection::tcp_flags::{ACK, FIN, RST, SYN};
+pub use lb_common::table::connection::tcp_flags::{ACK, FIN, RST, SYN};
 
 use super::{MAC, PORT, VIP};
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use aya::maps::{MapData, PerCpuArray, PerCpuValues};
-use lb_common::admission::Buckets;
-use lb_common::fragment::Trail;
 use lb_common::lease::MAX_GROUPS;
+use lb_common::packet::fragment::Trail;
 use lb_common::server::ServerId;
-use lb_common::spills::{Pressed, Spills as _};
+use lb_common::service::admission::Buckets;
+use lb_common::table::spills::{Pressed, Spills as _};
 use lb_datapath::DataPath;
 use lb_datapath::bindings::Bindings;
 use lb_datapath::fragments;

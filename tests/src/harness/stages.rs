@@ -1,6 +1,6 @@
 //! Which program a stage goes on in.
 
-use lb_common::stage::{HOST_IPV6, Stage};
+use lb_common::program::stage::{HOST_IPV6, Stage};
 use lb_datapath::object;
 
 use super::Director;

@@ -3,8 +3,8 @@
 use aya::maps::{PerCpuArray, PerCpuValues};
 use std::time::Duration;
 
-use lb_common::stage::Stage;
-use lb_common::trace::{Event, Settings};
+use lb_common::program::stage::Stage;
+use lb_common::program::trace::{Event, Settings};
 use lb_datapath::object::{self, TRACE_PROGRAM};
 use lb_datapath::trace::Captured;
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use lb_common::addr::V6;
-use lb_common::binding::{Persistence, mask};
+use lb_common::service::binding::{Persistence, mask};
 use lb_datapath::plan::Target;
 
 use super::Model;

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use lb_common::addr::{Address as _, V4, V6};
-use lb_common::frame::Flow;
+use lb_common::forward::tunnel::{Kind, Tunnel, flow_hash, inner_sum};
 use lb_common::mac::Mac;
+use lb_common::packet::frame::Flow;
 use lb_common::reason::Reason;
-use lb_common::refusal::{may_answer, may_answer_v6};
-use lb_common::tunnel::{Kind, Tunnel, flow_hash, inner_sum};
+use lb_common::service::refusal::{may_answer, may_answer_v6};
 use lb_model::Protocol;
 
 use super::walk::Seen;

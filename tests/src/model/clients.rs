@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use lb_common::addr::V6;
-use lb_common::admission::Rate;
 use lb_common::reason::Reason;
+use lb_common::service::admission::Rate;
 use lb_model::ClientPrefix;
 
 use super::Model;

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use lb_common::addr::V6;
-use lb_common::connection::tcp_flags::DATA;
-use lb_common::connection::{Entry, Generation, State, Tick};
 use lb_common::server::ServerId;
+use lb_common::table::connection::tcp_flags::DATA;
+use lb_common::table::connection::{Entry, Generation, State, Tick};
 use lb_model::Protocol;
 
 use super::setting::Setting;

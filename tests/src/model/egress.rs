@@ -1,8 +1,8 @@
 //! Packets that leave with other tags than they have come with.
 
-use lb_common::egress::{Egress, TPID};
-use lb_common::frame::{self, Tags};
+use lb_common::forward::egress::{Egress, TPID};
 use lb_common::mac::Mac;
+use lb_common::packet::frame::{self, Tags};
 use lb_common::reason::Reason;
 
 use super::bytes;

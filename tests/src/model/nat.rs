@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use lb_common::addr::V6;
-use lb_common::connection::Generation;
+use lb_common::forward::nat::Translation;
+use lb_common::forward::nat::source::Pool;
 use lb_common::lease::RETURNED_ANSWER_TTL;
 use lb_common::mac::Mac;
-use lb_common::nat::Translation;
-use lb_common::nat::source::Pool;
 use lb_common::reason::Reason;
+use lb_common::table::connection::Generation;
 use lb_model::Protocol;
 
 use super::connections::{Connection, Key};

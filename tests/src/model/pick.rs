@@ -1,9 +1,10 @@
 //! Which server takes a connection.
 
 use lb_common::reason::Reason;
+use lb_common::schedule;
 use lb_common::schedule::Schedule;
+use lb_common::schedule::buckets;
 use lb_common::server::ServerId;
-use lb_common::{buckets, schedule};
 use lb_model::Scheduler;
 
 use super::Model;

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use lb_common::addr::{V4, V6};
-use lb_common::connection::Generation;
-use lb_common::fragment;
-use lb_common::frame::{self, Head, RelatedHeaders};
+use lb_common::forward::peer::Sender;
 use lb_common::lease::{Decides, RETURNED_TTL};
-use lb_common::peer::Sender;
+use lb_common::packet::fragment;
+use lb_common::packet::frame::{self, Head, RelatedHeaders};
 use lb_common::reason::Reason;
+use lb_common::table::connection::Generation;
 use lb_model::Protocol;
 
 use super::Model;

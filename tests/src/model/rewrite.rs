@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use lb_common::addr::{V4, V6};
-use lb_common::frame::{Head, RelatedHeaders};
+use lb_common::packet::frame::{Head, RelatedHeaders};
 use lb_model::Protocol;
 
 use super::bytes::{has_sum_of_pseudo_header, put, sum, word};

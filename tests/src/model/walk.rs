@@ -3,14 +3,14 @@
 use std::ops::ControlFlow;
 
 use lb_common::addr::{Address, V6};
-use lb_common::connection::tcp_flags::DATA;
-use lb_common::connection::{Generation, State};
-use lb_common::frame::{self, Flow, Parsed};
+use lb_common::forward::peer::{self, Facts, Sender};
 use lb_common::lease::{Decides, RETURNED_TTL, returned};
 use lb_common::mac::Mac;
-use lb_common::peer::{self, Facts, Sender};
+use lb_common::packet::frame::{self, Flow, Parsed};
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::server::GivesUp;
+use lb_common::table::connection::tcp_flags::DATA;
+use lb_common::table::connection::{Generation, State};
 use lb_datapath::plan::Target;
 use lb_model::{Forwarding, Protocol, Stray};
 

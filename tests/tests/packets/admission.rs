@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use lb_common::addr::V6;
-use lb_common::admission::{Admission, CLIENT_CONNECTIONS, ClientKey, PREFIXES, Rate, SHIFT};
-use lb_common::binding::mask;
-use lb_common::connection::Tick;
+use lb_common::program::stage::Stage;
 use lb_common::reason::Reason;
-use lb_common::stage::Stage;
+use lb_common::service::admission::{Admission, CLIENT_CONNECTIONS, ClientKey, PREFIXES, Rate, SHIFT};
+use lb_common::service::binding::mask;
+use lb_common::table::connection::Tick;
 use lb_datapath::plan::Service;
 use lb_datapath::plan::clients::Clients;
 use lb_lab::busy;

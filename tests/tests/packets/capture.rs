@@ -1,9 +1,9 @@
 //! Frames told as they came in and as they went out, while somebody captures.
 
-use lb_common::capture::{Direction, MOST};
+use lb_common::program::capture::{Direction, MOST};
+use lb_common::program::trace::{Outcome as Became, Settings};
 use lb_common::reason::Reason;
 use lb_common::shared::Shared;
-use lb_common::trace::{Outcome as Became, Settings};
 use lb_datapath::trace::Captured;
 use lb_tests::harness::*;
 

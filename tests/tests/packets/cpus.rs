@@ -4,11 +4,11 @@ use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::ensure;
-use lb_common::least::Least;
-use lb_common::limits::Thresholds;
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::schedule::Member;
+use lb_common::schedule::least::Least;
 use lb_common::server::{Counts, ServerId};
+use lb_common::service::limits::Thresholds;
 use lb_datapath::object::Sizes;
 use lb_datapath::sweep::Sweeper;
 use lb_lab::busy::measured;

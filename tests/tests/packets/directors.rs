@@ -173,8 +173,13 @@ fn b8_a_director_that_is_no_server_balances_whatever_comes() {
 #[test]
 fn b8_another_directors_check_of_this_host_is_not_balanced() {
     let mut director = machine([(WEB, both_machines(false))]);
-    let vip =
-        lb_common::probe::Answer { vip: V6([0, 1]), own: V6([0, 2]), port: 3, protocol: 6, reserved: 0 };
+    let vip = lb_common::program::probe::Answer {
+        vip: V6([0, 1]),
+        own: V6([0, 2]),
+        port: 3,
+        protocol: 6,
+        reserved: 0,
+    };
     director.data_path.executor.set_answers(&BTreeSet::from([vip])).unwrap();
     let probe = |source, ttl, port| {
         let from = Client::new("211.58.250.7".parse().unwrap(), port);

@@ -1,7 +1,7 @@
 //! Packets that leave by another interface, or with other VLAN tags; and that none leaves its VLAN
 //! unless the configuration says so.
 
-use lb_common::egress::{Egress, TPID};
+use lb_common::forward::egress::{Egress, TPID};
 use lb_common::mac::Mac;
 use lb_common::reason::Reason;
 use lb_datapath::plan::egress::{Exit, egress};

@@ -293,11 +293,11 @@ fn there_is_room_for_thousands_of_datagrams() {
     let director = director();
     let first = |number: u32| fragment(&datagram(client(number)), 1, 0..100);
     on_cpus(1, |_| {
-        for number in 0..2 * lb_common::fragment::TRAILS {
+        for number in 0..2 * lb_common::packet::fragment::TRAILS {
             director.send_bytes(&first(number)).server();
         }
     });
-    let newest = 2 * lb_common::fragment::TRAILS - 1;
+    let newest = 2 * lb_common::packet::fragment::TRAILS - 1;
     let server = director.send_bytes(&first(newest)).server();
     assert_goes_to(&director, "newest", &fragment(&datagram(client(newest)), 1, 100..200), server);
     let oldest = fragment(&datagram(client(0)), 1, 100..200);

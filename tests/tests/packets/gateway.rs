@@ -1,6 +1,6 @@
 //! A real server that is also the gateway of clients: packets go back to where they came from.
 
-use lb_common::hairpin;
+use lb_common::forward::hairpin;
 use lb_common::reason::Reason;
 use lb_tests::harness::*;
 

@@ -1,8 +1,8 @@
 //! ICMP errors go where the packets of the connection go that they are about, and change nothing.
 
-use lb_common::connection::Entry;
-use lb_common::hairpin;
+use lb_common::forward::hairpin;
 use lb_common::reason::{Reason, TableEvent};
+use lb_common::table::connection::Entry;
 use lb_tests::harness::*;
 
 const UDP: u8 = 17;

@@ -5,7 +5,7 @@ use std::mem::offset_of;
 use std::sync::atomic::Ordering;
 
 use lb_common::control::Control;
-use lb_common::egress::TPID;
+use lb_common::forward::egress::TPID;
 use lb_common::mac::Mac;
 use lb_common::reason::Reason;
 use lb_datapath::plan::Service;

@@ -123,7 +123,7 @@ fn a_gateway_that_is_the_server_gets_its_packets_back_once() {
     let mut frame = tcp6(1, SYN);
     frame[6..12].copy_from_slice(&mac(1).octets());
     let outcome = director.send_bytes(&frame);
-    assert_eq!((outcome.server(), outcome.frame[IP + 7]), (1, lb_common::hairpin::TTL));
+    assert_eq!((outcome.server(), outcome.frame[IP + 7]), (1, lb_common::forward::hairpin::TTL));
 }
 
 #[test]

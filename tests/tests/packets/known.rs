@@ -2,7 +2,7 @@
 //! way alone. What becomes of them byte by byte is the affair of [`crate::tunnels`] and
 //! [`crate::nat`]; here all other ways are made impassable.
 
-use lb_common::stage::Stage;
+use lb_common::program::stage::Stage;
 use lb_model::{Tunnel, TunnelKind};
 use lb_tests::harness::*;
 

@@ -1,11 +1,11 @@
 //! Arbitrary bytes and damaged packets: what the program does in the kernel is what
-//! `lb_common::frame` says on the host.
+//! `lb_common::packet::frame` says on the host.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use lb_common::addr::{Address as _, V4, V6};
-use lb_common::frame::{self, Flow, Parsed, RelatedHeaders as _};
+use lb_common::packet::frame::{self, Flow, Parsed, RelatedHeaders as _};
 use lb_common::reason::{Fate, Reason};
 use lb_common::service::Protocol;
 use lb_model::Stray;

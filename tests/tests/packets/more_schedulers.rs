@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use lb_common::least::Least;
 use lb_common::reason::Reason;
 use lb_common::schedule::Member;
+use lb_common::schedule::least::Least;
 use lb_common::server::{Counts, ServerId};
 use lb_datapath::plan::{Server, Service};
 use lb_model::{Hashing, Scheduler, Stray};

@@ -13,8 +13,8 @@ mod vlans;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use lb_common::forward::nat::{Hop, Route, mask};
 use lb_common::mac::Mac;
-use lb_common::nat::{Hop, Route, mask};
 use lb_common::reason::Reason;
 use lb_datapath::plan::{Server, Service, Target, nat};
 use lb_model::{Protocol, ServiceKey};

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use lb_common::binding::{Binding, Key, TENTATIVE};
-use lb_common::connection::Tick;
+use lb_common::service::binding::{Binding, Key, TENTATIVE};
+use lb_common::table::connection::Tick;
 use lb_datapath::object::Sizes;
 use lb_datapath::plan::{Persistence, Service};
 use lb_model::{Ports, Scheduler, ServiceKey};

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use lb_common::addr::V4;
 use lb_common::control::Vips;
-use lb_common::probe::Answer;
+use lb_common::program::probe::Answer;
 use lb_common::reason::Reason;
 use lb_common::shared::Shared;
 use lb_model::Protocol;

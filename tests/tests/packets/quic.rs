@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use aes::Aes128;
 use aes::cipher::{BlockEncrypt as _, KeyInit as _};
-use lb_common::nat::mask;
+use lb_common::forward::nat::mask;
 use lb_common::reason::TableEvent;
 use lb_datapath::plan::quic::Quic;
 use lb_datapath::plan::{Service, Target, nat::translation};

@@ -6,12 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::Ordering;
 
 use lb_common::addr::V6;
-use lb_common::admission::Admission;
 use lb_common::control::{Control, Vips};
 use lb_common::mac::Mac;
+use lb_common::program::stage::Stage;
+use lb_common::program::trace::Settings;
+use lb_common::service::admission::Admission;
 use lb_common::shared::Shared;
-use lb_common::stage::Stage;
-use lb_common::trace::Settings;
 use lb_datapath::plan::Service;
 use lb_tests::harness::*;
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lb_common::connection::{KeyV4, State};
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::table::Layout as _;
+use lb_common::table::connection::{KeyV4, State};
 use lb_datapath::object::Sizes;
 use lb_tests::harness::*;
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lb_common::connection::tcp_flags::DATA;
-use lb_common::connection::{Key as _, KeyV4, State};
 use lb_common::reason::TableEvent;
 use lb_common::server::ServerId;
+use lb_common::table::connection::tcp_flags::DATA;
+use lb_common::table::connection::{Key as _, KeyV4, State};
 use lb_model::{Protocol, Timeouts};
 use lb_tests::harness::*;
 use proptest::prelude::*;

@@ -1,7 +1,7 @@
 //! Thresholds: servers that are full.
 
-use lb_common::limits::Thresholds;
 use lb_common::reason::Reason;
+use lb_common::service::limits::Thresholds;
 use lb_datapath::plan::{Server, Service};
 use lb_model::Scheduler;
 use lb_tests::harness::*;

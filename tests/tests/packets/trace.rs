@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use lb_common::addr::V6;
+use lb_common::program::stage::Stage;
+use lb_common::program::trace::{Event, Outcome as Became, Settings, Way};
 use lb_common::reason::{Fate, Reason};
 use lb_common::shared::Shared;
-use lb_common::stage::Stage;
-use lb_common::trace::{Event, Outcome as Became, Settings, Way};
 use lb_model::Stray;
 use lb_tests::harness::*;
 

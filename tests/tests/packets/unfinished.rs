@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use lb_common::addr::{Address as _, V4};
-use lb_common::partial_checksum::{Seen, folded, offset, pseudo_sum};
+use lb_common::packet::partial_checksum::{Seen, folded, offset, pseudo_sum};
 use lb_common::reason::TableEvent;
 use lb_common::service::Protocol;
 use lb_tests::harness::*;

@@ -2,9 +2,9 @@
 
 use aya_obj::Object;
 use caps::CapSet;
-use lb_common::admission::Admission;
 use lb_common::mac::Mac;
-use lb_common::stage::{HOST_IPV6, Stage};
+use lb_common::program::stage::{HOST_IPV6, Stage};
+use lb_common::service::admission::Admission;
 use lb_datapath::DataPath;
 use lb_datapath::inherited::PinnedMaps;
 use lb_datapath::lease::Start;

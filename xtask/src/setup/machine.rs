@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use lb_common::kernel;
+use lb_common::program::kernel;
 use lb_lab::lab::{bpf_file_system, xdp_pass};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statvfs::{FsFlags, statvfs};

@@ -3,10 +3,10 @@
 
 use aya_ebpf::bindings::xdp_md;
 use lb_common::addr::{V4, V6};
-use lb_common::frame::Head;
+use lb_common::packet::frame::Head;
 use lb_common::reason::Reason;
-use lb_common::refusal;
 use lb_common::server::ServerId;
+use lb_common::service::refusal;
 
 use crate::answer::{self, From, FromV6, ICMP, IP, IPV6};
 use crate::family::Family;

@@ -3,7 +3,7 @@
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_xdp_load_bytes};
-use lb_common::partial_checksum::{folded, offset, pseudo_sum};
+use lb_common::packet::partial_checksum::{folded, offset, pseudo_sum};
 
 use super::rewrite::{Shape, place};
 use crate::family::Family;

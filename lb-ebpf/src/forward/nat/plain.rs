@@ -3,10 +3,10 @@
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::V6;
 use lb_common::control::Control;
-use lb_common::frame::Flow;
+use lb_common::forward::nat::{Delta, Hop};
 use lb_common::mac::Mac;
-use lb_common::nat::{Delta, Hop};
-use lb_common::partial_checksum::pseudo_sum;
+use lb_common::packet::frame::Flow;
+use lb_common::packet::partial_checksum::pseudo_sum;
 use lb_common::server::ServerId;
 use lb_common::service::Protocol;
 

@@ -3,10 +3,10 @@
 
 use aya_ebpf::bindings::xdp_md;
 use lb_common::addr::{V4, V6};
-use lb_common::frame::Head;
+use lb_common::forward::nat::Delta;
 use lb_common::mac::Mac;
-use lb_common::nat::Delta;
-use lb_common::partial_checksum::offset;
+use lb_common::packet::frame::Head;
+use lb_common::packet::partial_checksum::offset;
 use lb_common::reason::Reason;
 use lb_common::service::Protocol;
 

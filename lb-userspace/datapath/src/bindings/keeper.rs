@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use lb_common::addr::V6;
-use lb_common::binding::{Binding, Key, Persistence};
 use lb_common::server::{ServerEntry, ServerId};
+use lb_common::service::binding::{Binding, Key, Persistence};
 
 use super::Bindings;
 use crate::mapped::Mapped;

@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 use lb_common::control::{Control, Vips};
-use lb_common::egress::Egress;
-use lb_common::nat::source::MOST_POOLS;
-use lb_common::nat::{ANY_PORT, Backend, LONGEST_RING, MOST_ROUTES, Route, RoutesInForce, Translation};
+use lb_common::forward::egress::Egress;
+use lb_common::forward::nat::source::MOST_POOLS;
+use lb_common::forward::nat::{
+    ANY_PORT, Backend, LONGEST_RING, MOST_ROUTES, Route, RoutesInForce, Translation,
+};
 use lb_common::server::ServerId;
 use lb_model::ServiceKey;
 

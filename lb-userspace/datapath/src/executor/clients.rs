@@ -11,10 +11,12 @@ use anyhow::{Context as _, Result};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{MapData, MapError};
 use lb_common::addr::V6;
-use lb_common::admission::{self, Account, Admission, Buckets, ClientKey, EVERY_SERVICE, LIST_BITS, Listed};
 use lb_common::control::Control;
+use lb_common::program::stage::Stage;
 use lb_common::service::ServiceId;
-use lb_common::stage::Stage;
+use lb_common::service::admission::{
+    self, Account, Admission, Buckets, ClientKey, EVERY_SERVICE, LIST_BITS, Listed,
+};
 use lb_model::{ClientLists, ClientPrefix, ServiceKey};
 use zerocopy::IntoBytes as _;
 
@@ -262,7 +264,7 @@ mod tests {
     #[test]
     fn a_client_has_as_many_bits_as_tell_clients_apart() {
         let shown = |address: &str, is_ipv4, bits| {
-            let mask = lb_common::binding::mask(is_ipv4, bits).0;
+            let mask = lb_common::service::binding::mask(is_ipv4, bits).0;
             let admission = Admission { mask, ..Admission::default() };
             let address: IpAddr = address.parse().unwrap();
             client_prefix(admission.client(1, address.into()).address, &admission).to_string()

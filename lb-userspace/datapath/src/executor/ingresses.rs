@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result};
 use lb_common::control::Control;
-use lb_common::ingress::Ingress;
+use lb_common::forward::ingress::Ingress;
 use lb_common::mac::Mac;
 use lb_net::xsk::MAX_QUEUES;
 

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use aya::Pod;
 use aya::maps::{HashMap, MapData};
-use lb_common::quic::{Encoding, EncodingKey, ServerKey};
+use lb_common::packet::quic::{Encoding, EncodingKey, ServerKey};
 use lb_model::ServiceKey;
 use zerocopy::{Immutable, IntoBytes};
 

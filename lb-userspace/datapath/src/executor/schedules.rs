@@ -3,9 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result, bail};
-use lb_common::compile::{Candidate, Compiled, compile};
 use lb_common::schedule::Schedule;
-use lb_common::tournament::Tree;
+use lb_common::schedule::compile::{Candidate, Compiled, compile};
+use lb_common::schedule::tournament::Tree;
 use lb_model::{Hashing, Scheduler, ServiceKey};
 
 use super::Executor;

@@ -4,9 +4,9 @@ use std::mem::offset_of;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result};
-use lb_common::limits::Limits;
 use lb_common::mac::Mac;
 use lb_common::server::{NextHop, ServerEntry, ServerId};
+use lb_common::service::limits::Limits;
 use lb_common::shared::Shared;
 use lb_model::{Forwarding, ServiceKey};
 

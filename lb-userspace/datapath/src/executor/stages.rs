@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use aya::programs::ProgramFd;
-use lb_common::stage::{HOST_IPV6, Stage};
+use lb_common::program::stage::{HOST_IPV6, Stage};
 
 use super::Executor;
 

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use lb_common::binding::{Persistence, mask};
-use lb_common::connection::{State, TICK_SHIFT, Timeouts, slack, ticks_from_ms};
 use lb_common::lease::GroupIndex;
+use lb_common::service::binding::{Persistence, mask};
 use lb_common::service::{ServiceAddress, ServiceInfo};
+use lb_common::table::connection::{State, TICK_SHIFT, Timeouts, slack, ticks_from_ms};
 use lb_model::ids::GroupNumber;
 use lb_model::{PortKey, Ports, Protocol, ServiceKey, Stray};
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Context as _, Result};
 use aya::programs::ProgramFd;
 use aya_obj::generated::{bpf_attr__bindgen_ty_7 as Run, bpf_cmd};
-use lb_common::fragment::AGAIN;
-use lb_common::stage::Stage;
+use lb_common::packet::fragment::AGAIN;
+use lb_common::program::stage::Stage;
 
 use crate::{bpf, kernel};
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lb_common::addr::{V4, V6};
-use lb_common::fragment::{Covered, HOLD_NS, Key, Piece};
-use lb_common::frame::{self, Head, RelatedHeaders};
+use lb_common::packet::fragment::{Covered, HOLD_NS, Key, Piece};
+use lb_common::packet::frame::{self, Head, RelatedHeaders};
 use lb_common::reason::Reason;
 
 /// Fragments, and bytes of them, that are held at most.

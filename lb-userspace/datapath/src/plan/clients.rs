@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use lb_common::admission::{self, Admission};
-use lb_common::binding;
+use lb_common::service::admission::{self, Admission};
+use lb_common::service::binding;
 use lb_model::{ClientLists, Rates};
 
 /// A service's rules. The default has none, and is what is left of a service that goes. Lists are

@@ -103,8 +103,8 @@ mod tests {
 
     use super::super::Settings;
     use super::*;
-    use lb_common::compile::Candidate;
     use lb_common::mac::Mac;
+    use lb_common::schedule::compile::Candidate;
     use lb_model::{
         ClientLists, ClientPrefix, Hashing, Protocol, QuicEncoding, QuicServerIds, Scheduler, Stray, Timeouts,
     };
@@ -189,7 +189,7 @@ mod tests {
                 usable,
                 gives_up: None,
                 binds: usable,
-                thresholds: lb_common::limits::Thresholds::new(u32::from(share), 0),
+                thresholds: lb_common::service::limits::Thresholds::new(u32::from(share), 0),
             },
         )
     }
@@ -229,7 +229,7 @@ mod tests {
     }
 
     fn limited() -> Clients {
-        let connections = lb_common::admission::Admission { connections: 1, ..Default::default() };
+        let connections = lb_common::service::admission::Admission { connections: 1, ..Default::default() };
         Clients { admission: connections, ..Clients::default() }
     }
 

@@ -1,8 +1,8 @@
 //! How packets leave to a server, between the configuration's words and the map's.
 
-use lb_common::egress::{Egress, TPID};
+use lb_common::forward::egress::{Egress, TPID};
 use lb_common::mac::Mac;
-use lb_common::vlan::Vlan;
+use lb_common::packet::vlan::Vlan;
 
 /// The interface that a server is behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub fn egress(clients: Option<Vlan>, server: Option<Vlan>, exit: Exit) -> Option
     };
     let to = to.unwrap_or(Vlan::AS_IT_CAME);
     let tpid = match to.tags() {
-        2 if exit.vlan != Some(to) => lb_common::egress::OUTER_TPID,
+        2 if exit.vlan != Some(to) => lb_common::forward::egress::OUTER_TPID,
         1 if exit.vlan != Some(to) => TPID,
         _ => exit.tpid,
     };

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use lb_common::addr::V6;
-use lb_common::nat::Translation;
-use lb_common::nat::source::Pool;
+use lb_common::forward::nat::Translation;
+use lb_common::forward::nat::source::Pool;
 
 /// What the map holds of a server that is reached by address translation. `port` is 0 where packets
 /// keep theirs; `subnet` is the mask of the addresses that reach the server without the director.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use lb_common::quic::aes::RoundKeys;
-use lb_common::quic::{Encoding, id_words};
+use lb_common::packet::quic::aes::RoundKeys;
+use lb_common::packet::quic::{Encoding, id_words};
 use lb_model::{QuicEncoding, QuicServerIds};
 
 use super::Target;

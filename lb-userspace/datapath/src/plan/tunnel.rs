@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use lb_common::tunnel::{Kind, Tunnel};
+use lb_common::forward::tunnel::{Kind, Tunnel};
 use lb_model::SourcePrefix;
 
 /// What the map holds of the tunnel to the server at `server`; `source` is this director's address

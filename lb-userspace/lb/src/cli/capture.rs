@@ -45,7 +45,7 @@ pub(super) struct Options {
 }
 
 /// Of a jumbo frame.
-const MOST: u32 = lb_common::capture::MOST as u32;
+const MOST: u32 = lb_common::program::capture::MOST as u32;
 
 pub(super) fn run(options: Options) -> Result<()> {
     let Options { which, write, count, seconds, sample, snaplen, director } = options;

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use lb_api::client::list_connections;
 use lb_api::connections::{self, Bounds, Connection, Filter};
 use lb_api::schema;
-use lb_common::connection::State;
+use lb_common::table::connection::State;
 use lb_model::Forwarding;
 
 use super::output::{Director, go_on, json_line};

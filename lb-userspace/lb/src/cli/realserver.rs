@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
-use lb_common::tunnel::GUE_PORT;
+use lb_common::forward::tunnel::GUE_PORT;
 
 use super::output::Usage;
 use crate::realserver::{self, State, Tunnel, Unit, Wanted};

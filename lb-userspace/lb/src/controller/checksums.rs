@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use lb_api::findings::{Finding, Findings, Kind};
-use lb_common::partial_checksum::Seen;
+use lb_common::packet::partial_checksum::Seen;
 use lb_common::reason::TableEvent;
 use lb_datapath::attach::Mode;
 use lb_model::Config;

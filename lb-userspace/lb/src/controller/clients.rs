@@ -13,8 +13,8 @@ use std::net::IpAddr;
 
 use lb_api::findings::{Finding, Kind};
 use lb_common::addr::V6;
+use lb_common::forward::nat::{Hop, MOST_ROUTES, Route, mask};
 use lb_common::mac::Mac;
-use lb_common::nat::{Hop, MOST_ROUTES, Route, mask};
 use lb_model::Config;
 use lb_net::routes::{Table, TableRoute};
 

@@ -4,13 +4,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use lb_common::addr::V6;
-use lb_common::binding;
-use lb_common::egress::Egress;
-use lb_common::limits::Thresholds;
+use lb_common::forward::egress::Egress;
+use lb_common::forward::nat::{ANY_PORT, Translation};
+use lb_common::forward::tunnel::Tunnel;
 use lb_common::mac::Mac;
-use lb_common::nat::{ANY_PORT, Translation};
 use lb_common::server::GivesUp;
-use lb_common::tunnel::Tunnel;
+use lb_common::service::binding;
+use lb_common::service::limits::Thresholds;
 use lb_datapath::plan::clients::Clients;
 use lb_datapath::plan::egress::{Exit, egress};
 use lb_datapath::plan::quic::Quic;

@@ -9,7 +9,7 @@ use lb_api::events::Record;
 use lb_api::findings::{Finding, Findings, Kind};
 use lb_api::status::InterfaceStatus;
 use lb_cluster::takeover::segments::Station;
-use lb_common::egress::Egress;
+use lb_common::forward::egress::Egress;
 use lb_common::mac::Mac;
 use lb_datapath::attach::pins::Pins;
 use lb_datapath::attach::{self, Mode};

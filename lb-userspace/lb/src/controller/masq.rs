@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use lb_api::findings::{Finding, Kind};
-use lb_common::nat::source::{FIRST_PORT, LAST_PORT};
-use lb_common::nat::{Route, mask};
+use lb_common::forward::nat::source::{FIRST_PORT, LAST_PORT};
+use lb_common::forward::nat::{Route, mask};
 use lb_model::{Config, GroupVip, Server, Service};
 
 use super::sources::{Own, addresses};
@@ -40,7 +40,7 @@ fn near_vips(config: &Config) -> impl Iterator<Item = Finding> {
 
 fn is_beside(vip: &GroupVip, address: IpAddr) -> bool {
     let mask = mask(vip.address, vip.prefix);
-    let route = Route { prefix: vip.address.into(), mask, hop: lb_common::nat::Hop::NONE };
+    let route = Route { prefix: vip.address.into(), mask, hop: lb_common::forward::nat::Hop::NONE };
     vip.address.is_ipv4() == address.is_ipv4() && route.leads_to(address.into())
 }
 

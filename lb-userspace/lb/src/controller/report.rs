@@ -173,7 +173,7 @@ services:
             usable: true,
             gives_up: None,
             binds: true,
-            thresholds: lb_common::limits::Thresholds::NONE,
+            thresholds: lb_common::service::limits::Thresholds::NONE,
         };
         let settings = Settings {
             ports: None,

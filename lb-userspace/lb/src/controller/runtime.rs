@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use lb_common::addr::V6;
+use lb_common::forward::nat::mask;
 use lb_common::mac::Mac;
-use lb_common::nat::mask;
 use lb_datapath::plan::egress::Exit;
 use lb_health::Verdict;
 use lb_health::machine::State;

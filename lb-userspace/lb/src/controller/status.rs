@@ -8,8 +8,8 @@ use lb_api::status::{
     BoundClient, CheckStatus, Count, FragmentsStatus, HashStatus, PersistenceStatus, QuorumStatus,
     ServerStatus, ServiceStatus, Status, TableStatus, TimeoutsStatus, Transitions,
 };
-use lb_common::binding::{Binding, Key};
 use lb_common::reason::{Fate, Reason, TableEvent};
+use lb_common::service::binding::{Binding, Key};
 use lb_datapath::attach::Mode;
 use lb_datapath::plan::Target;
 use lb_health::Outcomes;

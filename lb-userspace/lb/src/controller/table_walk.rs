@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lb_common::connection::{Entry, Key};
+use lb_common::table::connection::{Entry, Key};
 use lb_common::table::{Layout as _, Page as _};
 use lb_datapath::table::Pages;
 

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use lb_api::top::TopClient;
 use lb_common::addr::{Address as _, V6};
-use lb_common::admission::{Admission, ClientKey};
-use lb_common::connection::Key;
 use lb_common::server::ServerEntry;
+use lb_common::service::admission::{Admission, ClientKey};
+use lb_common::table::connection::Key;
 use lb_datapath::executor::clients::{ClientAccounts, Done, client_prefix};
 use lb_datapath::mapped::Mapped;
 use lb_datapath::table::{Pages, Table};
@@ -179,8 +179,8 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
-    use lb_common::admission::Rate;
-    use lb_common::binding::mask;
+    use lb_common::service::admission::Rate;
+    use lb_common::service::binding::mask;
 
     use super::*;
 

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use lb_api::client::Traced;
 use lb_api::trace::{Bounds, Direction, End, Filter, Frame, Packet};
-use lb_common::capture::{self, MOST};
+use lb_common::program::capture::{self, MOST};
+use lb_common::program::trace::Settings;
 use lb_common::shared::Shared;
-use lb_common::trace::Settings;
 use lb_datapath::object;
 use lb_datapath::trace::{Captured, Counted, Trace};
 use lb_system::clock::now_ns;

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use anyhow::{Context as _, Result};
 use lb_api::events::{Level, Record};
 use lb_api::findings::Findings;
-use lb_common::probe::{Answer, Ports};
+use lb_common::program::probe::{Answer, Ports};
 use lb_health::Checker;
 use lb_health::net::{Neighbour, Neighbours, Station};
 use lb_model::{Config, Protocol, Server, Service, ServiceKey, Via};

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use lb_api::findings::{Finding, Kind};
-use lb_common::egress::{Egress, TPID};
+use lb_common::forward::egress::{Egress, TPID};
 use lb_common::mac::Mac;
 use lb_datapath::plan::egress::{self, Exit};
 use lb_model::{Config, LEAST_MTU_V6, Server, Service};

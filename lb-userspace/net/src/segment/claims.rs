@@ -10,9 +10,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd as _;
 
 use lb_common::mac::Mac;
-use lb_common::numbers::ethertype;
-use lb_common::numbers::icmpv6::NEIGHBOUR_ADVERTISEMENT;
-use lb_common::numbers::protocol::ICMPV6;
+use lb_common::packet::numbers::ethertype;
+use lb_common::packet::numbers::icmpv6::NEIGHBOUR_ADVERTISEMENT;
+use lb_common::packet::numbers::protocol::ICMPV6;
 use nix::errno::Errno;
 use nix::sys::socket::{LinkAddr, recvfrom};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use lb_common::binding::Key;
+use lb_common::service::binding::Key;
 
 use super::{Engine, SPARE};
 use crate::message::{self, Message};

@@ -42,8 +42,8 @@
 
 use std::cmp::Ordering;
 
-use lb_common::connection::{State, slack};
 use lb_common::service::ServiceInfo;
+use lb_common::table::connection::{State, slack};
 use lb_model::ids::NodeId;
 
 use super::look::is_alive;

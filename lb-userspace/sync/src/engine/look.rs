@@ -1,6 +1,6 @@
 //! What has changed in the table since it was last looked at.
 
-use lb_common::connection::{self, Entry, Key, KeyV4, KeyV6, State, Tick};
+use lb_common::table::connection::{self, Entry, Key, KeyV4, KeyV6, State, Tick};
 use lb_common::table::{Layout, Page};
 use lb_model::ids::GroupId;
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use lb_common::connection::{self, Entry, KeyV4, KeyV6, State};
-use lb_common::frame::Flow;
+use lb_common::packet::frame::Flow;
 use lb_common::server::ServerId;
+use lb_common::table::connection::{self, Entry, KeyV4, KeyV6, State};
 use lb_common::table::{self, Layout, Page, Place, Seen as Slot};
 use lb_model::ids::{GroupId, NodeId};
 

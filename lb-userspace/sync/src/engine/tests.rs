@@ -2,9 +2,9 @@ use std::collections::BTreeMap;
 
 use fastrand::Rng;
 use lb_common::addr::{Address, V4, V6};
-use lb_common::binding;
-use lb_common::connection::{Entry, State};
 use lb_common::server::ServerId;
+use lb_common::service::binding;
+use lb_common::table::connection::{Entry, State};
 use lb_common::table::{self, Page};
 use proptest::prelude::*;
 

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use lb_common::addr::V6;
-use lb_common::binding;
-use lb_common::connection::{Entry, Generation, Key, KeyV4, KeyV6, State, Tick, slack};
-use lb_common::frame::Flow;
+use lb_common::packet::frame::Flow;
 use lb_common::server::ServerId;
+use lb_common::service::binding;
 use lb_common::service::{ServiceId, ServiceInfo};
-use lb_common::spills::{Pressed, Spills};
+use lb_common::table::connection::{Entry, Generation, Key, KeyV4, KeyV6, State, Tick, slack};
+use lb_common::table::spills::{Pressed, Spills};
 use lb_common::table::{self, Page, Place, WORDS_PER_PAGE};
 use lb_model::ids::GroupNumber;
 

@@ -7,11 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_common::admission::{Admission, Rate, SHIFT};
-use lb_common::egress::TPID;
+use lb_common::forward::egress::TPID;
 use lb_common::lease::Lease;
 use lb_common::mac::Mac;
 use lb_common::server::{GivesUp, ServerId};
+use lb_common::service::admission::{Admission, Rate, SHIFT};
 use lb_datapath::object::Sizes;
 use lb_datapath::plan::clients::Clients;
 use lb_datapath::plan::egress::{Exit, egress};
@@ -260,7 +260,7 @@ fn clients_at(port: u16, is_ipv4: bool) -> Clients {
     };
     // So many, and no more as long as a test runs.
     let only = |most: u64| Rate { interval: A_LONG_TIME, burst: A_LONG_TIME * most };
-    let mask = lb_common::binding::mask(is_ipv4, if is_ipv4 { 32 } else { 64 }).0;
+    let mask = lb_common::service::binding::mask(is_ipv4, if is_ipv4 { 32 } else { 64 }).0;
     let limits = |admission| Clients { admission: Admission { mask, ..admission }, ..Clients::default() };
     let none = Admission::default();
     match port {

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use fastrand::Rng;
 use lb_common::addr::{V4, V6};
-use lb_common::frame::{self, Parsed, RelatedHeaders as _};
-use lb_common::nat::source::FIRST_PORT;
+use lb_common::forward::nat::source::FIRST_PORT;
+use lb_common::packet::frame::{self, Parsed, RelatedHeaders as _};
 use lb_tests::fixtures::case::{File, Step};
 use lb_tests::fixtures::layers::build;
 use lb_tests::harness::*;

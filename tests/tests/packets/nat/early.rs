@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read as _};
 use std::time::{Duration, Instant};
 
 use lb_common::reason::Reason;
-use lb_datapath::fragments::Holder;
+use lb_datapath::fragments::FragmentThread;
 use lb_model::ServiceKey;
 use lb_tests::harness::*;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -46,7 +46,7 @@ impl Wire {
 }
 
 /// With a thread that holds fragments, as of a director whose main interface is the loopback.
-fn holding(services: Vec<(ServiceKey, lb_datapath::plan::Service)>) -> (Director, Holder) {
+fn holding(services: Vec<(ServiceKey, lb_datapath::plan::Service)>) -> (Director, FragmentThread) {
     let mut director = Director::started(services);
     director.data_path.executor.set_routes(&routes()).expect("there is room");
     let holder = director.data_path.hold_fragments(LOOPBACK).expect("a thread").expect("the first one");

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::Ordering;
 
 use lb_common::control::Control;
-use lb_common::egress::TPID;
+use lb_common::forward::egress::TPID;
 use lb_common::mac::Mac;
 use lb_common::reason::Reason;
 use lb_datapath::plan::egress::{Exit, egress};

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use lb_common::nat::ANY_PORT;
+use lb_common::forward::nat::ANY_PORT;
 use lb_common::reason::Reason;
 use lb_datapath::plan::{Server, Service, Target, nat};
 use lb_model::{PortRange, Ports, ServiceKey};
@@ -28,7 +28,8 @@ fn all_kinds() -> [(Ports, [u16; 2]); 3] {
 
 fn several(address: IpAddr, ports: &Ports) -> Service {
     let known = masq(address);
-    let translation = known.translation.map(|found| lb_common::nat::Translation { port: ANY_PORT, ..found });
+    let translation =
+        known.translation.map(|found| lb_common::forward::nat::Translation { port: ANY_PORT, ..found });
     let mut service = Service { servers: vec![Server { translation, ..known }], ..rr([]) };
     service.settings.ports = Some(*ports);
     service

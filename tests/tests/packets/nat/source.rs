@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lb_common::nat::source::{FIRST_PORT, LAST_PORT, Pool};
+use lb_common::forward::nat::source::{FIRST_PORT, LAST_PORT, Pool};
 use lb_common::reason::Reason;
 use lb_datapath::plan::{Service, Settings, Target, nat};
 use lb_model::ServiceKey;

@@ -1,8 +1,8 @@
 //! Address translation beside what else a service may have: strays by hash, persistence,
 //! thresholds.
 
-use lb_common::limits::Thresholds;
 use lb_common::reason::Reason;
+use lb_common::service::limits::Thresholds;
 use lb_datapath::plan::{Persistence, Server, Service, Target, nat};
 use lb_model::{Scheduler, Stray};
 use lb_tests::harness::*;

@@ -3,9 +3,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lb_common::egress::TPID;
+use lb_common::forward::egress::TPID;
+use lb_common::packet::vlan::Vlan;
 use lb_common::reason::Reason;
-use lb_common::vlan::Vlan;
 use lb_datapath::plan::egress::{Exit, egress};
 use lb_datapath::plan::{Server, Service};
 use lb_tests::harness::*;

@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use lb_common::egress::Egress;
+use lb_common::forward::egress::Egress;
+use lb_common::forward::tunnel::Tunnel;
 use lb_common::mac::Mac;
-use lb_common::tunnel::Tunnel;
-use lb_common::vlan::Vlan;
+use lb_common::packet::vlan::Vlan;
 use lb_model::ServiceKey;
 
 /// All L2 neighbours, and this host's own MACs.

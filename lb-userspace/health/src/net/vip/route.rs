@@ -3,12 +3,12 @@
 
 use std::net::IpAddr;
 
-use lb_common::egress::{OUTER_TPID, TPID};
-use lb_common::frame::{self, Parsed};
+use lb_common::forward::egress::{OUTER_TPID, TPID};
+use lb_common::forward::tunnel::{self, Inner, Tunnel};
 use lb_common::mac::Mac;
-use lb_common::numbers::ethertype;
-use lb_common::tunnel::{self, Inner, Tunnel};
-use lb_common::vlan::Vlan;
+use lb_common::packet::frame::{self, Parsed};
+use lb_common::packet::numbers::ethertype;
+use lb_common::packet::vlan::Vlan;
 
 use super::stack::Frame;
 
@@ -85,7 +85,7 @@ fn outer(tunnel: &Tunnel, packet: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use std::time::Instant;
 
-    use lb_common::tunnel::Kind;
+    use lb_common::forward::tunnel::Kind;
 
     use super::super::host::{Ends, Host};
     use super::super::test_server::{OWN, ROUTE, VIP};

@@ -6,9 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use lb_common::addr::Address;
-use lb_common::frame::{self, Flow as Parts, Parsed};
 use lb_common::mac::Mac;
-use lb_common::probe::Ports;
+use lb_common::packet::frame::{self, Flow as Parts, Parsed};
+use lb_common::program::probe::Ports;
 use lb_model::Protocol;
 use smoltcp::socket::tcp::State;
 

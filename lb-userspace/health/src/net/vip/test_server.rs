@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
 use lb_common::mac::Mac;
-use lb_common::vlan::Vlan;
+use lb_common::packet::vlan::Vlan;
 
 use super::host::{Ends, Host};
 use super::route::Route;

@@ -165,7 +165,8 @@ async fn without_a_socket_or_an_address_the_server_is_not_blamed() {
     let failure = segment.probe(Probe::Tcp(Exchange::default())).await.result.expect_err("no address");
     assert!(failure.is_local() && failure.to_string().contains("`source`"), "{failure}");
     let mut elsewhere = neighbours.clone();
-    let egress = lb_common::egress::Egress { device: 7, ..lb_common::egress::Egress::UNSET };
+    let egress =
+        lb_common::forward::egress::Egress { device: 7, ..lb_common::forward::egress::Egress::UNSET };
     elsewhere.servers.values_mut().for_each(|neighbour| neighbour.egress = Some(egress));
     segment.net.vip.set_neighbours(elsewhere);
     let failure = segment.probe(Probe::Tcp(Exchange::default())).await.result.expect_err("no way");

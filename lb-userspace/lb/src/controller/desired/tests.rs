@@ -55,7 +55,7 @@ impl RuntimeState for Facts {
         self.route
     }
     fn subnet(&self, _: IpAddr) -> V6 {
-        lb_common::nat::mask(WWW1, 24)
+        lb_common::forward::nat::mask(WWW1, 24)
     }
     fn draining(&self, service: &ServiceKey) -> Vec<lb_model::Server> {
         let servers = self.draining.iter();

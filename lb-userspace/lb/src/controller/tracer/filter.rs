@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use lb_api::trace::Filter;
 use lb_common::addr::V6;
+use lb_common::program::trace::Settings;
 use lb_common::reason::Reason;
 use lb_common::service::Protocol;
 use lb_common::shared::Shared;
-use lb_common::trace::Settings;
 use lb_model::{Service, canonical};
 
 use crate::controller::prefix::prefix;
@@ -124,7 +124,7 @@ fn reason(label: &str) -> Result<Reason, String> {
 
 #[cfg(test)]
 mod tests {
-    use lb_common::trace::{Event, NO_REASON, Outcome};
+    use lb_common::program::trace::{Event, NO_REASON, Outcome};
     use lb_model::{Server, ServiceKey};
     use proptest::prelude::*;
 

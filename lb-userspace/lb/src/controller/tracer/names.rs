@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use lb_api::trace::{Outcome, Packet, Way};
 use lb_common::addr::V6;
+use lb_common::program::trace::{self, Event};
 use lb_common::reason::{Fate, Reason};
 use lb_common::service::Protocol;
-use lb_common::trace::{self, Event};
 use lb_datapath::plan::Target;
 use lb_model::{Config, Forwarding as Method, Server, Service, ServiceKey};
 
@@ -173,7 +173,7 @@ fn flags(bits: u8) -> String {
 
 #[cfg(test)]
 mod tests {
-    use lb_common::trace::NO_REASON;
+    use lb_common::program::trace::NO_REASON;
 
     use super::*;
 

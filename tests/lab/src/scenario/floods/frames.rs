@@ -3,8 +3,8 @@
 use std::net::SocketAddrV4;
 
 use anyhow::{Context as _, Result};
-use lb_common::checksum;
-use lb_common::connection::tcp_flags::{ACK, RST, SYN};
+use lb_common::packet::checksum;
+use lb_common::table::connection::tcp_flags::{ACK, RST, SYN};
 
 /// What is sent from each source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use aes::Aes128;
 use aes::cipher::{BlockEncrypt as _, KeyInit as _};
+use lb_common::forward::nat::source::Pool;
+use lb_common::forward::nat::{Hop, Route, mask};
 use lb_common::mac::Mac;
-use lb_common::nat::source::Pool;
-use lb_common::nat::{Hop, Route, mask};
 use lb_datapath::plan::quic::Quic;
 use lb_datapath::plan::{Server, Service, Target, nat};
 use lb_model::{PortRange, Ports, Protocol, QuicEncoding, QuicKey, QuicServerIds, Scheduler, Stray};

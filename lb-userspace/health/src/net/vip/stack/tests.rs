@@ -105,7 +105,7 @@ fn probes_are_addressed_and_limited_as_the_program_expects() {
         let ip = Ipv4Packet::new_checked(&frame[14..]).expect("an IPv4 packet");
         assert!(ip.verify_checksum());
         assert_eq!((ip.src_addr(), ip.dst_addr()), (OWN_V4, VIP_V4));
-        assert_eq!(ip.hop_limit(), lb_common::probe::TTL);
+        assert_eq!(ip.hop_limit(), lb_common::program::probe::TTL);
         assert!(Ports::OWN.contain(key.port.to_be()), "{key:?}");
     }
     let (from, to) = (OWN.into(), VIP.ip().into());
@@ -122,7 +122,7 @@ fn probes_of_ipv6_are_addressed_and_limited_as_the_program_expects() {
     assert_eq!(frame[12..14], [0x86, 0xdd]);
     let ip = Ipv6Packet::new_checked(&frame[14..]).expect("an IPv6 packet");
     assert_eq!((IpAddr::V6(ip.src_addr()), IpAddr::V6(ip.dst_addr())), (ROUTE6.own, VIP6.ip()));
-    assert_eq!(ip.hop_limit(), lb_common::probe::TTL);
+    assert_eq!(ip.hop_limit(), lb_common::program::probe::TTL);
     let segment = TcpPacket::new_checked(ip.payload()).expect("TCP");
     assert!(segment.syn() && segment.verify_checksum(&ROUTE6.own.into(), &VIP6.ip().into()));
     assert_eq!(segment.src_port(), key.port);

@@ -1,6 +1,6 @@
 //! Connections that move between directors, while directors are silent and datagrams get lost.
 
-use lb_common::connection::{Tick, slack};
+use lb_common::table::connection::{Tick, slack};
 
 use super::*;
 

@@ -1,7 +1,7 @@
 //! Who speaks for a connection, and whose word counts: what went wrong before there was one rule
 //! for it, see `engine::last_use`.
 
-use lb_common::connection::slack;
+use lb_common::table::connection::slack;
 
 use super::*;
 
