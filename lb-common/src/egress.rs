@@ -73,6 +73,7 @@ impl Egress {
     }
 
     /// Whether all frames between clients and the server are untagged.
+    #[inline(always)]
     pub const fn is_untagged(&self) -> bool {
         self.from.0 == Vlan::UNTAGGED.0 && self.of_server().0 == Vlan::UNTAGGED.0
     }

@@ -201,13 +201,13 @@ fn send_answer<A: Family>(context: &XdpContext) -> Result<Action, Reason> {
     if answer.is_sourced {
         nat::forward_again(packet, head, None, End::Destination, &client(answer), *to)?;
     }
-    Ok(sent(answer.server, *to))
+    Ok(leaves(answer.server, *to))
 }
 
 /// What becomes of a packet that is rewritten. The server is looked up anew, see
 /// `forward::nat::sent`.
 #[inline(always)]
-fn sent(id: ServerId, to: Mac) -> Action {
+fn leaves(id: ServerId, to: Mac) -> Action {
     let changes = |egress: &Egress| !egress.is_untagged();
     let has_egress = SERVERS.get(u32::from(id.0)).is_some_and(|server| server.next_hop.get().has_egress());
     if has_egress && EGRESSES.get(u32::from(id.0)).is_some_and(changes) {
@@ -260,7 +260,7 @@ fn send_error<A: Family>(packet: Packet, control: &'static Control, head: Head<A
         let client = client(&answer);
         nat::forward_again(&context.packet, &head, Some(&quoted), End::Destination, &client, to)?;
     }
-    Ok(sent(answer.server, to))
+    Ok(leaves(answer.server, to))
 }
 
 /// Whether what belongs to a connection goes to the client: under the lease of the service, or
@@ -349,7 +349,7 @@ fn send_fragment<A: Family>(
     if answer.is_sourced {
         nat::forward_later(&context.packet, &head, End::Destination, &client(&answer), to, true)?;
     }
-    Ok(sent(answer.server, to))
+    Ok(leaves(answer.server, to))
 }
 
 /// Whose this packet of a server is, if the server is one that is reached by address translation.

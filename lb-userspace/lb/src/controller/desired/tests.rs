@@ -188,6 +188,22 @@ fn address_translation_needs_a_route_too_and_may_change_the_port() {
 }
 
 #[test]
+fn address_translation_goes_into_vlans_and_keeps_ports_of_several() {
+    let mut service = web(Fallback::None);
+    let vlan = Some(Vlan::single(120));
+    service.servers = vec![lb_model::Server { masq: true, vlan, ..lb_model::Server::new(WWW2, 80) }];
+    service.ports =
+        lb_model::Ports::of(&[80, 443].map(|port| lb_model::PortRange { first: port, last: port }))
+            .expect("few");
+    let exit = lb_net::links::Exit { interface: 2, device: 2, mac: MAC, vlan: None, tpid: 0x8100, mtu: 1500 };
+    let facts = Facts { route: Some(Route { next_hop: WWW2, source: None, mtu: 1500, exit }), ..UP };
+    let server = state(&config(&service), &facts).services[&service.key].servers[0];
+    let egress = server.egress.expect("its tag");
+    assert_eq!((egress.device, egress.from, egress.to), (0, Vlan::UNTAGGED, Vlan::single(120)));
+    assert_eq!(server.translation.map(|found| found.port), Some(lb_common::nat::ANY_PORT));
+}
+
+#[test]
 fn the_fallback_serves_exactly_while_nobody_else_does() {
     for (fallback, target) in [
         (Fallback::Local, Target::Local),
