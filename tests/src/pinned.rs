@@ -13,7 +13,7 @@ use lb_common::addr::V4;
 use lb_common::control::Control;
 use lb_common::packet::frame::Flow;
 use lb_common::service::Protocol;
-use lb_common::table::connection::KeyV4;
+use lb_common::table::connection::{Entry, KeyV4};
 use lb_common::table::{self, Place};
 use lb_datapath::attach::{self, pins::Pins};
 use lb_datapath::inherited::{self, Inherited, Known};
@@ -105,7 +105,7 @@ impl Pinned {
             _ => None,
         };
         let of = |id| self.found.servers.iter().find(|known| known.id == id);
-        let is_its = |entry: lb_common::table::connection::Entry| of(entry.server()).and_then(address);
+        let is_its = |entry: Entry| of(entry.server()).and_then(address);
         table::find(&page, &place, flow.key(), is_its).map(|(_, server)| server)
     }
 }

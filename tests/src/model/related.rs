@@ -151,18 +151,27 @@ impl Model {
         now: u64,
     ) -> Result<Way, Reason> {
         let destination = head.destination.mapped();
-        let trail = self.trails.0.get(&key(head)).filter(|trail| trail.is_answer);
-        let found = trail.and_then(|trail| {
+        let trail = self.trails.0.get(&key(head));
+        if trail.is_none() && self.setting.may_be_translated(head.source.mapped()) {
+            // Its first one may still come, of a protocol that is translated.
+            let way = self.host(frame, destination, now)?;
+            let is_awaited = Protocol::from_number(head.protocol).is_some();
+            return if is_awaited { Err(Reason::FragmentUnknown) } else { Ok(way) };
+        }
+        if trail.is_some_and(|trail| trail.decision.is_none()) {
+            if let Ok((from, to)) = piece(head) {
+                let _ = self.note(head, from, to);
+            }
+            return self.host(frame, destination, now);
+        }
+        let found = trail.filter(|trail| trail.is_answer).and_then(|trail| {
             let seen = seen(head, [trail.client_port, trail.port], trail.protocol);
             let answer = self.answer_of(&seen)?;
             let decision = trail.decision?;
             let is_its = (answer.service, answer.server) == (decision.service, decision.server);
             is_its.then_some((seen, answer))
         });
-        let Some((seen, answer)) = found else {
-            let way = self.host(frame, destination, now)?;
-            return if self.setting.may_be_vip(destination) { Err(Reason::FragmentUnknown) } else { Ok(way) };
-        };
+        let Some((seen, answer)) = found else { return self.host(frame, destination, now) };
         self.check_related(frame, &seen)?;
         self.goes_on(answer.service, now)?;
         let (from, to) = piece(head)?;

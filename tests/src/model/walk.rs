@@ -156,9 +156,14 @@ impl Model {
 
     /// What is for no service is the host's, unless a server has sent it to its client.
     fn unserved(&mut self, frame: &mut Vec<u8>, seen: &Seen, now: u64) -> Result<Way, Reason> {
-        match self.answer_of(seen) {
+        match self.answer_of(seen).filter(|answer| self.is_connected(answer)) {
             Some(answer) => self.send_back(frame, seen, &answer, now),
-            None => self.host(frame, seen.destination, now),
+            None => {
+                if self.setting.may_be_translated(seen.client) {
+                    self.leave_trail(frame, seen, None);
+                }
+                self.host(frame, seen.destination, now)
+            }
         }
     }
 

@@ -200,7 +200,7 @@ fn address_translation_goes_into_vlans_and_keeps_ports_of_several() {
     let server = state(&config(&service), &facts).services[&service.key].servers[0];
     let egress = server.egress.expect("its tag");
     assert_eq!((egress.device, egress.from, egress.to), (0, Vlan::UNTAGGED, Vlan::single(120)));
-    assert_eq!(server.translation.map(|found| found.port), Some(lb_common::forward::nat::ANY_PORT));
+    assert_eq!(server.translation.map(|found| found.port), Some(ANY_PORT));
 }
 
 #[test]
