@@ -317,6 +317,13 @@ impl Sample {
         if random.u32(..100) < 10 {
             frame[at + 1] = random.u8(..);
         }
+        if random.u32(..100) < 3 {
+            // Whom nobody may answer: a group, or of IPv4 a loopback address.
+            match self.is_ipv4 {
+                true => frame[at + 12] = *random.choice(&[127, 224]).expect("some"),
+                false => frame[at + 8] = 0xff,
+            }
+        }
         if self.is_ipv4 && random.u32(..100) < 3 {
             // The mark of relayed packets.
             frame[at + 6] |= 0x80;
