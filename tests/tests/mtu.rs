@@ -168,7 +168,11 @@ fn answers_that_are_translated_back_arrive_in_any_order() {
         services.concat()
     );
     let director = Director::start(&talk.ha1, &configuration).expect("lb starts");
-    director.wait_until("www1 up", PATIENCE, |status| status.serves("www1")).expect("it is");
+    let in_use = |status: &Status| {
+        let mut servers = status.services.iter().flat_map(|service| &service.servers);
+        status.services.len() == 2 && servers.all(|server| server.effective_weight > 0)
+    };
+    director.wait_until("servers in use", PATIENCE, in_use).expect("they are");
     let answer: Vec<u8> = (0..9_000).map(|index| (index * 31 / 7) as u8).collect();
     for [vip, _, own] in pairs {
         let domain = if vip.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };

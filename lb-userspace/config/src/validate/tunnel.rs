@@ -360,7 +360,7 @@ services:
     forward: masq
     persistence: { timeout: 5m }
     servers: [{ address: 10.20.0.21, vlan: 120, check: { type: tcp, port: 21 } }]
-  - { vip: '192.0.2.11:all', forward: masq, source_nat: [192.0.2.20], servers: [{ address: 10.20.0.21 }] }
+  - { vip: '192.0.2.11:*', forward: masq, source_nat: [192.0.2.20], servers: [{ address: 10.20.0.21 }] }
   - { vip: '192.0.2.12:80', servers: [{ address: '10.20.0.22:8080', forward: masq, vlan: '100.200', interface: eth1 }] }
 ";
         let config = crate::parse(text, "test.yaml").unwrap_or_else(|error| panic!("{error}"));
