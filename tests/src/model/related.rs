@@ -114,32 +114,22 @@ impl Model {
         now: u64,
     ) -> Result<Way, Reason> {
         let destination = head.destination.mapped();
-        if !self.setting.may_be_vip(destination) {
-            return self.others(frame, head, now);
-        }
+        // What is for none of our services may be about a packet of a server behind address
+        // translation.
+        let to_vip = self.setting.may_be_vip(destination);
         if head.is_later_fragment() {
-            self.later_fragment(frame, head, now)
+            if self.trails.0.get(&key(head)).is_some_and(|trail| trail.decision.is_none()) {
+                // The datagram is the host's, and so is what of it overlaps.
+                if let Ok((from, to)) = piece(head) {
+                    let _ = self.note(head, from, to);
+                }
+                return self.host(frame, destination, now);
+            }
+            if to_vip { self.later_fragment(frame, head, now) } else { self.later_answer(frame, head, now) }
         } else if head.is_error(&frame[..]) {
-            self.error(frame, head, now)
+            if to_vip { self.error(frame, head, now) } else { self.error_back(frame, head, now) }
         } else {
             self.host(frame, destination, now)
-        }
-    }
-
-    /// What is for none of our services may be about a packet of a server behind address
-    /// translation.
-    fn others<A: RelatedHeaders>(
-        &mut self,
-        frame: &mut Vec<u8>,
-        head: &Head<A>,
-        now: u64,
-    ) -> Result<Way, Reason> {
-        if head.is_later_fragment() {
-            self.later_answer(frame, head, now)
-        } else if head.is_error(&frame[..]) {
-            self.error_back(frame, head, now)
-        } else {
-            self.host(frame, head.destination.mapped(), now)
         }
     }
 
@@ -157,12 +147,6 @@ impl Model {
             let way = self.host(frame, destination, now)?;
             let is_awaited = Protocol::from_number(head.protocol).is_some();
             return if is_awaited { Err(Reason::FragmentUnknown) } else { Ok(way) };
-        }
-        if trail.is_some_and(|trail| trail.decision.is_none()) {
-            if let Ok((from, to)) = piece(head) {
-                let _ = self.note(head, from, to);
-            }
-            return self.host(frame, destination, now);
         }
         let found = trail.filter(|trail| trail.is_answer).and_then(|trail| {
             let seen = seen(head, [trail.client_port, trail.port], trail.protocol);
@@ -238,15 +222,12 @@ impl Model {
         head: &Head<A>,
         now: u64,
     ) -> Result<Way, Reason> {
-        let Some(trail) = self.trails.0.get(&key(head)).filter(|trail| !trail.is_answer) else {
+        let trail = self.trails.0.get(&key(head)).filter(|trail| !trail.is_answer);
+        let found = trail.and_then(|trail| {
+            Some((seen(head, [trail.client_port, trail.port], trail.protocol), trail.decision?))
+        });
+        let Some((seen, decision)) = found else {
             return self.neighbour(frame, head.destination.mapped(), now).and(Err(Reason::FragmentUnknown));
-        };
-        let seen = seen(head, [trail.client_port, trail.port], trail.protocol);
-        let Some(decision) = trail.decision else {
-            if let Ok((from, to)) = piece(head) {
-                let _ = self.note(head, from, to);
-            }
-            return self.host(frame, head.destination.mapped(), now);
         };
         self.check_related(frame, &seen)?;
         self.goes_on(decision.service, now)?;
@@ -288,10 +269,10 @@ impl Model {
     ) -> Result<Way, Reason> {
         let destination = head.destination.mapped();
         let about = A::head(&frame[..], head.quote()).and_then(|quote| head.about(&frame[..], &quote));
-        let Some(flow) = about else { return self.others(frame, head, now) };
+        let Some(flow) = about else { return self.error_back(frame, head, now) };
         let seen = Seen::of(&flow);
         let Some(service) = self.setting.service_at(destination, seen.port, seen.protocol) else {
-            return self.others(frame, head, now);
+            return self.error_back(frame, head, now);
         };
         self.check_related(frame, &seen)?;
         let known = self.connections.get(&Whose::of(&seen, service));
