@@ -158,6 +158,21 @@ fn build_scripts_of_ours_are_those_that_compile_bpf() {
     assert_eq!(found, BTreeSet::from(COMPILE_BPF.map(str::to_owned)));
 }
 
+/// The controller loads the benchmark's object as it loads the product's, and wants all programs
+/// that others call.
+#[test]
+fn the_benchmark_has_all_programs_that_others_call() {
+    let programs = |path: &str| -> BTreeSet<String> {
+        let text = read(&workspace::root().join(path));
+        let names = text.lines().filter_map(|line| Some(line.strip_prefix("fn ")?.split_once('(')?.0));
+        names.filter(|name| name.starts_with("lb_")).map(str::to_owned).collect()
+    };
+    let entries = ["lb_trace", "lb_ingress"].map(str::to_owned);
+    let called = &programs("lb-ebpf/src/main.rs") - &entries.into();
+    assert!(called.len() > 10, "{called:?}");
+    assert_eq!(programs("lb-ebpf/bench/src/main.rs"), called, "the left side is the benchmark");
+}
+
 #[test]
 fn files_are_short() {
     let files = rust_files(&RUST);

@@ -165,6 +165,12 @@ fn lb_slow_ipv6(context: XdpContext) -> u32 {
 
 /// The same.
 #[xdp(frags)]
+fn lb_host_ipv6(context: XdpContext) -> u32 {
+    checked(capture::leave(&context, path::host::take_ipv6(&context)))
+}
+
+/// The same.
+#[xdp(frags)]
 fn lb_egress(context: XdpContext) -> u32 {
     checked(capture::leave(&context, lb_ebpf::forward::egress::take(&context)))
 }

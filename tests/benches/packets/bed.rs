@@ -7,7 +7,7 @@ use std::thread;
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use lb_common::mac::Mac;
-use lb_common::program::stage::Stage;
+use lb_common::program::stage::{HOST_IPV6, Stage};
 use lb_common::table::connection::Tick;
 use lb_datapath::DataPath;
 use lb_datapath::lease::Start;
@@ -101,8 +101,8 @@ impl Bed {
         data_path.executor.set_routes(&methods::routes())?;
         ensure!(applied.errors.is_empty(), "the maps could not be filled: {:?}", applied.errors);
         data_path.load_all_programs()?;
-        let stages = Stage::ALL.map(Stage::program);
-        let entries = data_path.ebpf.programs().filter(|(name, _)| !stages.contains(name));
+        let called = |name: &str| name == HOST_IPV6 || Stage::ALL.map(Stage::program).contains(&name);
+        let entries = data_path.ebpf.programs().filter(|(name, _)| !called(name));
         let names: Vec<String> = entries.map(|(name, _)| name.to_owned()).collect();
         for name in names {
             object::load_program(&mut data_path.ebpf, &name)?;
