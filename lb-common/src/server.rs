@@ -15,6 +15,8 @@ pub struct ServerId(pub u16);
 impl ServerId {
     /// The largest that there is.
     pub const LAST: Self = Self(u16::MAX);
+    /// How many there are, the unset one included.
+    pub const NUMBERS: usize = Self::LAST.0 as usize + 1;
 }
 
 /// Entry of the map `SERVERS`: all that a packet of a known connection needs. One cache line.

@@ -11,7 +11,7 @@ use lb_common::packet::frame::Frame as _;
 use lb_common::service::refusal;
 
 use crate::forward::direct;
-use crate::maps::{CONTROL, REFUSALS};
+use crate::maps::{REFUSALS, control};
 use crate::sys::clock::lb_now;
 use crate::sys::packet::Packet;
 
@@ -57,7 +57,7 @@ impl From {
     /// and the verifier wants that of the pointer used.
     #[inline(always)]
     pub fn begin<T>(&self, packet: &Packet, network: usize, protocol: u8, carried: usize) -> Option<*mut T> {
-        direct::write(packet, CONTROL.get(0)?, self.station).ok()?;
+        direct::write(packet, control(), self.station).ok()?;
         let whole = packet.at::<T>(network)?;
         let length = (IP + carried) as u16;
         let words = [0x4500, length, 0, DONT_FRAGMENT, u16::from(TTL) << 8 | u16::from(protocol)];
@@ -99,7 +99,7 @@ impl FromV6 {
         next_header: u8,
         carried: usize,
     ) -> Option<*mut T> {
-        direct::write(packet, CONTROL.get(0)?, self.station).ok()?;
+        direct::write(packet, control(), self.station).ok()?;
         let whole = packet.at::<T>(network)?;
         let words = whole.cast::<u32>();
         // SAFETY: bounds checked by `at`, and T begins with an IPv6 header, whose addresses have no

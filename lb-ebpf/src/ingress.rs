@@ -10,7 +10,7 @@ use lb_common::packet::frame;
 use lb_common::reason::Reason;
 
 use crate::forward::direct;
-use crate::maps::{CAME_FROM, CONTROL, DEVICES, INGRESSES};
+use crate::maps::{CAME_FROM, DEVICES, INGRESSES, control};
 use crate::path::{fast, slow_way};
 use crate::sys::packet::{self, Packet};
 use crate::{capture, stats, trace};
@@ -28,10 +28,7 @@ pub fn enter(context: &XdpContext) -> u32 {
     if !arrive(context) {
         return xdp_action::XDP_PASS;
     }
-    if !traced
-        && let Some(control) = CONTROL.get(0)
-        && let Some(action) = fast::take::<V4>(context, control)
-    {
+    if !traced && let Some(action) = fast::take::<V4>(context, control()) {
         return leave(context, action);
     }
     match frame::is_ipv6(&Packet::new(context)) {
@@ -45,7 +42,7 @@ pub fn enter(context: &XdpContext) -> u32 {
 #[inline(always)]
 fn arrive(context: &XdpContext) -> bool {
     let packet = Packet::new(context);
-    let (Some(control), Some(ingress)) = (CONTROL.get(0), ingress(context)) else { return false };
+    let Some(ingress) = ingress(context) else { return false };
     let (Some(to), Ok(from)) = (direct::destination_mac(&packet), direct::source_mac(&packet)) else {
         return false;
     };
@@ -54,9 +51,9 @@ fn arrive(context: &XdpContext) -> bool {
         unsafe { *left = from };
     }
     match to == ingress.mac {
-        true => direct::set_destination(&packet, control.mac.get()).is_ok(),
+        true => direct::set_destination(&packet, control().mac.get()).is_ok(),
         // The main interface gets it by itself.
-        false => to != control.mac.get(),
+        false => to != control().mac.get(),
     }
 }
 
@@ -71,7 +68,7 @@ fn ingress(context: &XdpContext) -> Option<&'static Ingress> {
 
 #[inline(always)]
 fn is_other(context: &XdpContext) -> bool {
-    let Some(main) = CONTROL.get(0).map(|control| control.main.get()) else { return false };
+    let main = control().main.get();
     // SAFETY: the context is the one that the kernel handed to this program.
     main != 0 && main != u64::from(unsafe { (*context.ctx).ingress_ifindex })
 }
@@ -126,8 +123,8 @@ pub fn leave(context: &XdpContext, action: u32) -> u32 {
 extern "C" fn lb_ingress_leave(context: *mut xdp_md, action: u32) -> u32 {
     let context = &packet::context(context);
     let packet = &Packet::new(context);
-    let (Some(control), Some(ingress)) = (CONTROL.get(0), ingress(context)) else { return action };
-    let main = control.mac.get();
+    let Some(ingress) = ingress(context) else { return action };
+    let main = control().mac.get();
     let to = direct::destination_mac(packet);
     let done = match action {
         // To the host, or to a check of the controller's.
@@ -138,7 +135,7 @@ extern "C" fn lb_ingress_leave(context: *mut xdp_md, action: u32) -> u32 {
         xdp_action::XDP_TX if to.is_some() && to == came_from() => direct::set_source(packet, ingress.mac),
         xdp_action::XDP_TX => {
             return DEVICES
-                .redirect(control.main.get() as u32, xdp_action::XDP_DROP.into())
+                .redirect(control().main.get() as u32, xdp_action::XDP_DROP.into())
                 .unwrap_or_else(|_| stats::refuse(Reason::NoInterface));
         }
         _ => return action,

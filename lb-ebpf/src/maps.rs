@@ -6,7 +6,7 @@ use aya_ebpf::btf_maps::{
 };
 use aya_ebpf::macros::btf_map;
 use lb_common::addr::V6;
-use lb_common::control::Control;
+use lb_common::control::{Control, Reading};
 use lb_common::forward::egress::Egress;
 use lb_common::forward::ingress::{self, Ingress};
 use lb_common::forward::nat::source::{self, Client, Endpoint, Pool, Reply};
@@ -23,7 +23,7 @@ use lb_common::program::trace::{Event, Settings, Traced};
 use lb_common::reason::{Reason, TableEvent};
 use lb_common::schedule::Schedule;
 use lb_common::schedule::tournament::Leaf;
-use lb_common::server::{ServerEntry, ServerStats};
+use lb_common::server::{ServerEntry, ServerId, ServerStats};
 use lb_common::service::ServiceSlot;
 use lb_common::service::admission::{self, Account, Admission, Buckets, ClientKey, Listed, Walks};
 use lb_common::service::binding::{self, Binding, BoundServer, Persistence};
@@ -35,16 +35,44 @@ use lb_common::table::spills::RawSpills;
 use crate::forward::parcel::Parcel;
 use crate::lookup::connection::Decision;
 
+// The two maps that nearly every packet asks. Each is an array of one value, and the controller
+// writes where that stands into the instructions of the programs (`lb_datapath::direct`): to read
+// it takes no lookup, hence no register and no branch.
+unsafe extern "C" {
+    /// The settings that hold for the whole program.
+    static mut CONTROL: Control;
+
+    /// By server: how it is reached.
+    static mut SERVERS: [ServerEntry; ServerId::NUMBERS];
+}
+
+#[inline(always)]
+pub fn control() -> &'static Control {
+    // SAFETY: a map's value, aligned, which stays as long as the program; what others write of it
+    // is `Shared`.
+    unsafe { &*(&raw const CONTROL) }
+}
+
+/// The time that the program has read last, to be written.
+#[inline(always)]
+pub fn clock() -> *mut Reading {
+    // SAFETY: nothing is read or written; `Shared` is what it holds.
+    unsafe { (&raw mut CONTROL.clock).cast() }
+}
+
+#[inline(always)]
+pub fn server(id: ServerId) -> &'static ServerEntry {
+    let first = (&raw const SERVERS).cast::<ServerEntry>();
+    // SAFETY: a map's value, aligned, with an element for each number that there is; as above.
+    unsafe { &*first.add(usize::from(id.0)) }
+}
+
 /// BPF_F_MMAPABLE: the controller maps these into its own memory and reads and writes them without
 /// system calls.
 const SHARED: usize = 1 << 10;
 
 /// BPF_F_NO_PREALLOC: memory is taken for what is in the map, not for what could be.
 const GROWS: usize = 1;
-
-/// The settings that hold for the whole program.
-#[btf_map]
-pub static CONTROL: Array<Control, 1, SHARED> = Array::new();
 
 /// By `Stage`: the programs that others call. Filled before the entry is attached; pinned, because
 /// the kernel empties it when nobody but programs holds it any more.
@@ -107,10 +135,6 @@ pub static CURSORS: Array<Cursor, 2, SHARED> = Array::new();
 
 #[repr(C, align(64))]
 pub struct Cursor(pub [u64; 8]);
-
-/// By server: how it is reached.
-#[btf_map]
-pub static SERVERS: Array<ServerEntry, 2, SHARED> = Array::new();
 
 /// By server: the tunnel to it, where there is one. Packets of other servers do not come here.
 #[btf_map]

@@ -21,16 +21,14 @@ use lb_common::reason::Reason;
 
 use crate::family::Family;
 use crate::forward::Action;
-use crate::maps::{CONTROL, REFUSED, STAGES};
+use crate::maps::{REFUSED, STAGES, control};
 use crate::sys::packet::Packet;
 use crate::{capture, stats, trace};
 
 /// The entry: the fast way of both families, or the program that goes on. Returns the XDP action.
 #[inline(always)]
 pub fn enter(context: &XdpContext) -> u32 {
-    // First of all: a lookup leaves few registers, and what has been read of a packet before it
-    // would be stored and read again.
-    let Some(control) = CONTROL.get(0) else { return call(context, Stage::Slow) };
+    let control = control();
     match fast::take::<V4>(context, control) {
         Some(action) => action,
         None if frame::is_ipv6(&Packet::new(context)) => match fast::take::<V6>(context, control) {
@@ -45,7 +43,7 @@ pub fn enter(context: &XdpContext) -> u32 {
 /// clients.
 #[inline(always)]
 pub fn slow_way<A: Family>(context: &XdpContext) -> u32 {
-    let guarded = CONTROL.get(0).is_some_and(|control| control.guarded.get() != 0);
+    let guarded = control().guarded.get() != 0;
     // Two calls, each of one number: of a number that it does not know the kernel makes no jump.
     if guarded { call(context, A::ADMIT) } else { call(context, A::SLOW) }
 }

@@ -14,7 +14,7 @@ use lb_common::service::{Protocol, ServiceInfo};
 
 use crate::family::Family;
 use crate::lookup::service;
-use crate::maps::CONTROL;
+use crate::maps::control;
 use crate::path;
 use crate::path::slow::with_offsets_forgotten;
 use crate::sys::packet::Packet;
@@ -57,8 +57,7 @@ fn outcome<A: Refuses>(context: &XdpContext, reason: Reason) -> Reason {
     let packet = Packet::new(context);
     let Some(link) = frame::link(&packet) else { return reason };
     let Some(flow) = A::parse(&packet, &link).map(with_offsets_forgotten) else { return reason };
-    let found = CONTROL.get(0).and_then(|control| service::find(control, &flow.service()));
-    let Some(service) = found else { return reason };
+    let Some(service) = service::find(control(), &flow.service()) else { return reason };
     let unserved = reason == Reason::NoServer || schedule::has_no_server(service.service());
     let dead = reason == Reason::ServerDead;
     if !dead && (!service.has(ServiceInfo::REFUSES) || !unserved) {

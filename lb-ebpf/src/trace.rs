@@ -16,7 +16,7 @@ use lb_common::service::Protocol;
 use crate::family::Family;
 use crate::forward::Action;
 use crate::lookup::connection::{Decision, Found};
-use crate::maps::{CONTROL, TRACE, TRACE_EVENTS, TRACED};
+use crate::maps::{TRACE, TRACE_EVENTS, TRACED, control};
 use crate::sys::clock::lb_now;
 use crate::sys::opaque;
 use crate::sys::packet::{self, Packet};
@@ -200,16 +200,14 @@ extern "C" fn lb_trace_decided(server: u32, opens: u32, without_entry: u32) -> u
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn lb_trace_end(outcome: u32, reason: u32) -> u32 {
-    let (Some(traced), Some(settings), Some(control)) = (traced(), TRACE.get(0), CONTROL.get(0)) else {
-        return 0;
-    };
+    let (Some(traced), Some(settings)) = (traced(), TRACE.get(0)) else { return 0 };
     let event = &mut traced.event;
     if event.time_ns == 0 {
         return 0;
     }
     event.outcome = outcome as u8;
     event.reason = reason as u8;
-    if event.concerns_us(&control.vips) && settings.matches(event) {
+    if event.concerns_us(&control().vips) && settings.matches(event) {
         let sample = settings.sample.get();
         if sample < 2 || traced.matched % u64::from(sample) == 0 {
             // Nobody is woken: the controller looks by itself, and that costs no packet anything.

@@ -17,6 +17,7 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use clap::Parser;
 use lb_common::mac::Mac;
 use lb_datapath::DataPath;
+use lb_datapath::direct::DirectMaps;
 use lb_datapath::inherited::PinnedMaps;
 use lb_datapath::lease::Start;
 use lb_datapath::object::{self, OBJECT, Sizes, TRACE_PROGRAM};
@@ -51,13 +52,13 @@ fn main() -> Result<ExitCode> {
     ensure!(nix::unistd::geteuid().is_root(), "programs are loaded into the kernel, which takes root");
     let mut all_loaded = true;
     let real = object::load(&SIZES, &PinnedMaps::default())?;
-    let shipped = names(&real);
+    let shipped = names(&real.ebpf);
     let benchmark = object::load_object(BENCHMARK, &SIZES)?;
     // The benchmark has programs of `lb` as well, which are the same.
-    let others = names(&benchmark).into_iter().filter(|name| !shipped.contains(name)).collect();
-    for (mut ebpf, object, names) in [(real, OBJECT, &shipped), (benchmark, BENCHMARK, &others)] {
+    let others = names(&benchmark.ebpf).into_iter().filter(|name| !shipped.contains(name)).collect();
+    for (mut loaded, object, names) in [(real, OBJECT, &shipped), (benchmark, BENCHMARK, &others)] {
         for name in names {
-            let mut program = load(&mut ebpf, name, object == OBJECT)?;
+            let mut program = load(&mut loaded.ebpf, name, object == OBJECT)?;
             if options.stack && program.refused.is_none() {
                 program.stack = stack(object, name)?;
             }
@@ -80,9 +81,9 @@ fn names(ebpf: &Ebpf) -> BTreeSet<String> {
 fn together(programs: usize) -> Result<Together> {
     let mut times = Vec::new();
     for _ in 0..TIMES {
-        let ebpf = object::load(&SIZES, &PinnedMaps::default())?;
+        let object = object::load(&SIZES, &PinnedMaps::default())?;
         let mac = Mac::new([2, 0, 0, 0, 0, 5]);
-        let mut data_path = DataPath::new(ebpf, SIZES, mac, [1, 2], Start::Active, None)?;
+        let mut data_path = DataPath::new(object, SIZES, mac, [1, 2], Start::Active, None)?;
         let (start, before) = (Instant::now(), processor_ms()?);
         data_path.load_all_programs()?;
         object::load_program(&mut data_path.ebpf, TRACE_PROGRAM)?;
@@ -114,7 +115,9 @@ fn load(ebpf: &mut Ebpf, name: &str, shipped: bool) -> Result<Program> {
 /// program is loaded where the process may have no descriptor for it, which the kernel finds out
 /// when all has been verified.
 fn stack(object: &[u8], name: &str) -> Result<Option<String>> {
-    let mut ebpf = EbpfLoader::new().verifier_log_level(VerifierLogLevel::STATS).load(object)?;
+    let direct = DirectMaps::new(&PinnedMaps::default())?;
+    let object = direct.write_into(object)?;
+    let mut ebpf = EbpfLoader::new().verifier_log_level(VerifierLogLevel::STATS).load(object.bytes())?;
     let program: &mut Xdp = object::program(&mut ebpf, name)?;
     let loaded = without_descriptors(|| program.load())?;
     Ok(match loaded {

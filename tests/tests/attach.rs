@@ -35,8 +35,8 @@ fn attach_in(modes: &[Mode], node: &Node, interface: &str) -> Result<Attachment>
             schedule_words: 64,
             bindings: 64,
         };
-        let mut ebpf = object::load(&sizes, &PinnedMaps::default())?;
-        let program = object::load_program(&mut ebpf, object::PROGRAM)?;
+        let mut object = object::load(&sizes, &PinnedMaps::default())?;
+        let program = object::load_program(&mut object.ebpf, object::PROGRAM)?;
         Attachment::new(program, interface, if_nametoindex(interface)?, modes)
     })?
 }

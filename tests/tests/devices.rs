@@ -79,8 +79,8 @@ fn veth(name: &str) -> u32 {
 
 /// Whether the kernel attaches a program to the interface in native mode.
 fn takes_native(index: u32) -> bool {
-    let mut ebpf = object::load(&SMALL, &PinnedMaps::default()).expect("the object");
-    let program = object::load_program(&mut ebpf, PROGRAM).expect("the program");
+    let mut object = object::load(&SMALL, &PinnedMaps::default()).expect("the object");
+    let program = object::load_program(&mut object.ebpf, PROGRAM).expect("the program");
     program.attach_to_if_index(index, XdpMode::Driver).is_ok()
 }
 

@@ -40,7 +40,7 @@ pub(crate) fn programs() -> Result<PathBuf> {
 }
 
 fn built(kind: &str, name: &str, words: &[&str]) -> Result<PathBuf> {
-    let mut command = workspace::cargo();
+    let mut command = workspace::strict_cargo()?;
     command.args(words).arg(name).args(workspace::SELECTION.split_whitespace());
     command.args(["--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
     let output = command.output().context("cannot start cargo")?;

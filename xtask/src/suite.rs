@@ -57,7 +57,7 @@ impl Ended {
 /// Builds and runs the tests of the packages that `selection` names in cargo's words. `lb` is the
 /// executable under test.
 pub(crate) fn run(selection: &str, lb: &Path) -> Result<()> {
-    let mut build = workspace::cargo();
+    let mut build = workspace::strict_cargo()?;
     build.arg("test").args(selection.split_whitespace()).args(["--no-run", "--message-format"]);
     let output = build.arg("json-render-diagnostics").stderr(Stdio::inherit()).output()?;
     ensure!(output.status.success(), "building the tests failed ({})", output.status);
@@ -95,7 +95,7 @@ pub(crate) fn run(selection: &str, lb: &Path) -> Result<()> {
     // Last, so that all ends with the test runner's own lines.
     workspace::run(
         "tests in documents",
-        workspace::cargo().arg("test").args(selection.split_whitespace()).arg("--doc"),
+        workspace::strict_cargo()?.arg("test").args(selection.split_whitespace()).arg("--doc"),
     )?;
     let failed: Vec<&str> = ended.iter().filter(|one| one.failures.is_some()).map(Ended::name).collect();
     ensure!(failed.is_empty(), "tests failed in {}", failed.join(", "));

@@ -13,7 +13,7 @@ use crate::{dependencies, ebpf, kernels, suite, workspace};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Skip the crate `lb-tests`: scenarios, packets through the kernel.
+    /// Skip the crate `lb-tests`: scenarios, packets through the kernel, benchmarks.
     #[arg(long)]
     quick: bool,
     /// Instead boot Debian's Linux 6.1, 6.12 and newest in software emulation, load every program,
@@ -41,12 +41,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     setup::ensure(if options.quick { Scope::QuickTest } else { Scope::Test })?;
     step("formatting", |_| cargo("fmt --all --check"))?;
     step("dependencies", |_| dependencies::check())?;
-    step("clippy", |_| cargo(&format!("clippy {SELECTION} --all-targets -- -D warnings")))?;
     step("clippy of the programs' library", |what| workspace::run(what, &mut clippy_of_programs()))?;
     // The demo, the benchmarks and packages have the release build, which takes longest of all.
     let lb = match options.quick {
         true => step("lb builds", |_| workspace::build_lb_for_debugging())?,
-        false => step("lb and the tests build", |_| workspace::build_lb_and_tests())?,
+        false => step("lb and the tests build, and clippy looks at them", |_| workspace::build_all())?,
     };
 
     // The last step, so that the output ends with the test results.
@@ -54,7 +53,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         if options.args.is_empty() && !options.quick {
             return suite::run(SELECTION, &lb);
         }
-        let mut command = words(&format!("test {SELECTION} --no-fail-fast"));
+        let mut command = workspace::strict_cargo()?;
+        command.arg("test").args(SELECTION.split_whitespace()).arg("--no-fail-fast");
         if options.quick {
             command.args(["--exclude", "lb-tests"]);
         }

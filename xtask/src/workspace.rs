@@ -25,6 +25,28 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// [`cargo`] with a compiler that looks at our own packages as clippy does, with warnings denied,
+/// and compiles them in the same go. `cargo clippy` before a build has all dependencies looked at
+/// first, and compiled afterwards.
+pub(crate) fn strict_cargo() -> Result<Command> {
+    let mut command = cargo();
+    command.env("RUSTC_WORKSPACE_WRAPPER", clippy_driver()?).env("CLIPPY_ARGS", CLIPPY_ARGS);
+    Ok(command)
+}
+
+/// `-D warnings`, as `cargo clippy` hands it on.
+pub(crate) const CLIPPY_ARGS: &str = "-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__";
+
+/// The compiler that `cargo clippy` has.
+pub(crate) fn clippy_driver() -> Result<PathBuf> {
+    let output = Command::new("rustc").args(["--print", "sysroot"]).current_dir(root()).output();
+    let output = output.context("cannot start rustc")?;
+    ensure!(output.status.success(), "rustc does not say where it is ({})", output.status);
+    let driver = Path::new(String::from_utf8(output.stdout)?.trim()).join("bin/clippy-driver");
+    ensure!(driver.exists(), "{} is missing: `rustup component add clippy` installs it", driver.display());
+    Ok(driver)
+}
+
 /// Runs a command whose output the user sees; `what` names it in the error.
 pub(crate) fn run(what: &str, command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("{what}: cannot start {command:?}"))?;
@@ -63,13 +85,33 @@ pub(crate) fn build_lb_for_debugging() -> Result<PathBuf> {
     build_selection("building lb for debugging", &["--bin", "lb"])
 }
 
-/// Builds `lb` as above, and the tests with it: alone it would have other features of dependencies,
-/// and the tests would build these once more.
-pub(crate) fn build_lb_and_tests() -> Result<PathBuf> {
-    build_selection("building lb and the tests", &["--bin", "lb", "--tests"])
+/// Builds `lb` as above, and with it whatever else there is, as tests, benchmarks and examples are:
+/// alone it would have other features of dependencies, and the tests would build these once more.
+pub(crate) fn build_all() -> Result<PathBuf> {
+    build_selection("building lb and the tests", &["--all-targets"])
 }
 
 fn build_selection(what: &str, targets: &[&str]) -> Result<PathBuf> {
-    run(what, cargo().arg("build").args(SELECTION.split_whitespace()).args(targets))?;
+    run(what, strict_cargo()?.arg("build").args(SELECTION.split_whitespace()).args(targets))?;
     Ok(target().join("debug/lb"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_clippy_warns_of_ends_the_build() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let source = folder.path().join("lib.rs");
+        let compiles = |text: &str| {
+            fs::write(&source, text).expect("a file");
+            let mut command = Command::new(clippy_driver().expect("clippy"));
+            command.arg("rustc").arg(&source).args(["--crate-type", "lib", "--emit", "metadata"]);
+            let output = command.env("CLIPPY_ARGS", CLIPPY_ARGS).current_dir(folder.path()).output();
+            output.expect("a compiler").status.success()
+        };
+        assert!(compiles("pub fn same(number: u8) -> u8 { number }"));
+        assert!(!compiles("pub fn same(number: u8) -> u8 { return number; }"));
+    }
 }

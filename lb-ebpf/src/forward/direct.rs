@@ -11,7 +11,7 @@ use lb_common::reason::Reason;
 use super::Action;
 use crate::context::Context;
 use crate::family::Family;
-use crate::maps::{CAME_BACK, CONTROL};
+use crate::maps::{CAME_BACK, control};
 use crate::sys::packet::{self, Packet};
 
 /// Both MACs of a frame in two words: the destination and the first two bytes of the source, the
@@ -64,7 +64,6 @@ const TOO_SHORT: u32 = 2;
 fn back<A: Family>(context: *mut xdp_md, network: usize, server: Mac) -> u32 {
     let context = &packet::context(context);
     let packet = &Packet::new(context);
-    let Some(control) = CONTROL.get(0) else { return TOO_SHORT };
     // The MACs first: a check of bounds further on makes the compiler drop the one here, which the
     // verifier wants.
     let Some(macs) = macs(packet) else { return TOO_SHORT };
@@ -77,7 +76,7 @@ fn back<A: Family>(context: *mut xdp_md, network: usize, server: Mac) -> u32 {
         return LOOP;
     };
     A::set_hops(packet, network, left);
-    write_at(macs, control.mac.get(), server);
+    write_at(macs, control().mac.get(), server);
     BACK
 }
 

@@ -18,7 +18,7 @@ use lb_common::server::{Forwarding, ServerId};
 
 use super::parcel::{self, Parcel};
 use super::{Action, direct};
-use crate::maps::{CONTROL, DEVICES, EGRESSES};
+use crate::maps::{DEVICES, EGRESSES, control};
 use crate::path::hold;
 use crate::sys::packet::Packet;
 use crate::{stats, trace};
@@ -63,7 +63,7 @@ fn send(context: &XdpContext) -> Result<Action, Reason> {
     if !egress.to.is_as_it_came() {
         exchange_tags(context.ctx, tags, egress.to, egress.tpid)?;
     }
-    let own = if egress.device == 0 { own_mac()? } else { egress.mac };
+    let own = if egress.device == 0 { control().mac.get() } else { egress.mac };
     write_macs(context.ctx, own, parcel.next_hop.mac())?;
     let bytes = usize::from(parcel.network) + parcel.length as usize;
     stats::forwarded(ServerId(parcel.server), bytes, parcel.opens != 0);
@@ -77,7 +77,7 @@ fn send_back(context: *mut xdp_md, tags: Tags, parcel: &Parcel, egress: &Egress)
     if tags.vlan != egress.from && !egress.from.is_as_it_came() {
         exchange_tags(context, tags, egress.from, egress::tpid(egress.from).into())?;
     }
-    write_macs(context, own_mac()?, parcel.next_hop.mac())?;
+    write_macs(context, control().mac.get(), parcel.next_hop.mac())?;
     Ok(Action::Transmit)
 }
 
@@ -143,11 +143,6 @@ fn exchange_tags(context: *mut xdp_md, tags: Tags, to: Vlan, tpid: u32) -> Resul
         }
     }
     Ok(())
-}
-
-#[inline(always)]
-fn own_mac() -> Result<Mac, Reason> {
-    CONTROL.get(0).map(|control| control.mac.get()).ok_or(Reason::MapInconsistency)
 }
 
 #[inline(always)]

@@ -28,7 +28,7 @@ use crate::family::Family;
 use crate::guard::peer;
 use crate::lookup::backend::{self, Ports, lb_first_beside};
 use crate::lookup::source;
-use crate::maps::{CONTROL, ROUTES, STATIONS, TRANSLATIONS};
+use crate::maps::{ROUTES, STATIONS, TRANSLATIONS, control};
 use crate::path::related::{QUOTE_MASK, with_forgotten};
 use crate::sys::opaque;
 use crate::sys::packet::{self, Packet};
@@ -280,8 +280,7 @@ pub extern "C" fn lb_way_to(high: u64, low: u64) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lb_route(high: u64, low: u64) -> u64 {
-    let Some(control) = CONTROL.get(0) else { return Hop::NONE.0 };
-    let (routes, client) = (control.routes.get(), V6([high, low]));
+    let (routes, client) = (control().routes.get(), V6([high, low]));
     let mut index = 0;
     while index < MOST_ROUTES {
         if index >= routes.count() {

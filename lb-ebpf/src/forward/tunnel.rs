@@ -17,7 +17,7 @@ use lb_common::server::{Forwarding, ServerId};
 use super::parcel::{self, NETWORK_MASK, PLAIN_NETWORK as NETWORK, Parcel};
 use super::{Action, direct};
 use crate::family::Family;
-use crate::maps::{CONTROL, TUNNELS};
+use crate::maps::{TUNNELS, control};
 use crate::sys::opaque;
 use crate::sys::packet::Packet;
 use crate::{answer, path, stats, trace};
@@ -179,7 +179,7 @@ fn written<const OUTER_IPV4: bool>(
     let seen = XdpContext::new(context);
     let packet = Packet::new(&seen);
     let room = opaque(kind.overhead(OUTER_IPV4)) & 63;
-    direct::write(&packet, CONTROL.get(0)?, mac).ok()?;
+    direct::write(&packet, control(), mac).ok()?;
     if network > 14 {
         answer::move_tags(&packet, network, room)?;
     }

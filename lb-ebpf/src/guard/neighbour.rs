@@ -7,7 +7,7 @@ use lb_common::reason::Reason;
 
 use super::lease;
 use crate::forward::{Action, direct};
-use crate::maps::CONTROL;
+use crate::maps::control;
 use crate::sys::clock::now_ns;
 use crate::sys::packet::Packet;
 use crate::trace;
@@ -16,13 +16,12 @@ use crate::trace;
 /// Returns the XDP action.
 #[inline(never)]
 pub fn who_has(address: &V6) -> u32 {
-    match CONTROL.get(0) {
-        Some(control) if lease::silences(control, address, now_ns(control)) => {
-            trace::begin_to(address);
-            trace::finish(Err(Reason::ArpSilenced))
-        }
-        _ => xdp_action::XDP_PASS,
+    let control = control();
+    if lease::silences(control, address, now_ns(control)) {
+        trace::begin_to(address);
+        return trace::finish(Err(Reason::ArpSilenced));
     }
+    xdp_action::XDP_PASS
 }
 
 /// The host has what comes by IPv6 and is for none of our services, unless it is for a VIP whose
@@ -42,7 +41,7 @@ pub fn host(packet: &Packet, address: &V6) -> Result<Action, Reason> {
 /// looked at.
 #[inline(never)]
 fn may_have(station: u64, address: &V6) -> u32 {
-    let (Some(control), Some(group)) = (CONTROL.get(0), lease::group_of(address)) else { return 0 };
+    let (control, Some(group)) = (control(), lease::group_of(address)) else { return 0 };
     if station != control.mac.get().word() {
         return 1;
     }

@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::family::Family;
 use crate::forward::direct;
 use crate::lookup::connection::Found;
-use crate::maps::{CONTROL, DIRECTORS};
+use crate::maps::{DIRECTORS, control};
 use crate::sys::opaque;
 use crate::sys::packet::{self, Packet};
 
@@ -60,7 +60,7 @@ fn judge<A: Family>(context: *mut xdp_md, what: u64, group: u64, now_ns: u64) ->
     // 6.1 has lost it by then.
     let network = opaque((what >> 48) as usize) & 31;
     let transport = opaque((what >> 32) as usize) & A::TRANSPORT_MASK;
-    let (Some(control), Ok(source)) = (CONTROL.get(0), direct::source_mac(packet)) else { return 0 };
+    let (control, Ok(source)) = (control(), direct::source_mac(packet)) else { return 0 };
     let group = GroupIndex::from_number(group as u8).guarded(false);
     let from_partner = lease::relay(control, group, now_ns) == Some(source);
     let marked = match what & UNMARKED {
@@ -103,7 +103,6 @@ pub fn relays(packet: &Packet, group: GroupIndex, now_ns: u64) -> bool {
 /// looked at.
 #[inline(never)]
 fn relays_from(source: Mac, group: u64, now_ns: u64) -> u32 {
-    let Some(control) = CONTROL.get(0) else { return 0 };
     let group = GroupIndex::from_number(group as u8);
-    u32::from(lease::serves_on(control, group, now_ns) && is_director(source))
+    u32::from(lease::serves_on(control(), group, now_ns) && is_director(source))
 }

@@ -11,7 +11,7 @@ use lb_common::table::{self, Page as _, Place, Seen};
 use super::source;
 use super::table::MapPage;
 use crate::family::Family;
-use crate::maps::{BACKENDS, CONTROL, GUESSES, SERVERS, TRANSLATIONS};
+use crate::maps::{self, BACKENDS, GUESSES, TRANSLATIONS};
 use crate::schedule::tournament::owe;
 
 /// A server that has a connection with a client.
@@ -253,7 +253,7 @@ fn has_connection<A: Family>(server: u32, client: A, ports: u32) -> u32 {
 /// `ports` as of [`Ports::word`].
 #[inline(always)]
 fn connection<A: Family>(server: u32, client: A, ports: u32) -> Option<(MapPage<A>, Seen)> {
-    let (entry, control) = (SERVERS.get(server)?, CONTROL.get(0)?);
+    let (entry, control) = (maps::server(ServerId(server as u16)), maps::control());
     let flow = Flow {
         source: client,
         destination: A::of_this(&entry.service.address),

@@ -17,7 +17,7 @@ use super::{quic, service};
 use crate::context::Context;
 use crate::family::Family;
 use crate::guard;
-use crate::maps::{OVERFLOW_GROUPS, OVERFLOWS, SERVERS};
+use crate::maps::{OVERFLOW_GROUPS, OVERFLOWS, server};
 use crate::schedule::tournament::owe;
 use crate::schedule::{self, Request, binding};
 use crate::sys::{forgotten, opaque};
@@ -214,7 +214,7 @@ pub fn look_up<A: Family>(context: &Context<A>) -> Result<Option<Found<A>>, Reas
     let place = Place::of(flow, control.hash_keys, A::page_mask(control));
     let Some(page) = MapPage::get(place.page) else { return Err(Reason::MapInconsistency) };
     let found = table::find(&page, &place, flow.key(), |entry| {
-        server(entry.server()).filter(|server| server.service.knows(&address))
+        Some(server(entry.server())).filter(|server| server.service.knows(&address))
     });
     Ok(match found {
         Some((seen, server)) => {
@@ -229,11 +229,6 @@ pub fn look_up<A: Family>(context: &Context<A>) -> Result<Option<Found<A>>, Reas
             Found { place, page, service, is_known: false, seen, next_hop, room: NO_SLOT }
         }),
     })
-}
-
-#[inline(always)]
-fn server(id: ServerId) -> Option<&'static ServerEntry> {
-    SERVERS.get(u32::from(id.0))
 }
 
 /// The server of this packet, after the table has learnt what the packet tells.

@@ -16,7 +16,7 @@ use lb_common::server::ServerId;
 use super::connection::Found;
 use crate::context::Context;
 use crate::family::Family;
-use crate::maps::{QUIC_ENCODINGS, QUIC_SERVERS, SERVERS};
+use crate::maps::{self, QUIC_ENCODINGS, QUIC_SERVERS};
 use crate::stats;
 use crate::sys::opaque;
 use crate::sys::packet::{self, Packet};
@@ -80,7 +80,7 @@ fn named(context: *mut xdp_md, service: u16, transport: u32, known: u32) -> Opti
     let key = ServerKey { service, rotation: rotation.into(), id };
     // SAFETY: a plain word.
     let server = *unsafe { QUIC_SERVERS.get(&key) }?;
-    let next_hop = SERVERS.get(server)?.next_hop.get();
+    let next_hop = maps::server(ServerId(server as u16)).next_hop.get();
     let takes_it = if header == Header::Long { next_hop.is_usable() } else { next_hop.is_reachable() };
     takes_it.then_some(server)
 }

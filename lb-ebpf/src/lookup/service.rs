@@ -4,7 +4,7 @@ use lb_common::addr::V6;
 use lb_common::control::Control;
 use lb_common::service::{ServiceAddress, ServiceInfo};
 
-use crate::maps::{CONTROL, SERVICES};
+use crate::maps::{SERVICES, control};
 
 /// The service at the packet's destination, if there is one.
 #[inline(always)]
@@ -34,7 +34,7 @@ const NO_SLOT: u32 = u32::MAX;
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lb_find_range(high: u64, low: u64, port_and_protocol: u32) -> u32 {
-    let Some(control) = CONTROL.get(0) else { return NO_SLOT };
+    let control = control();
     let half = control.half.get();
     let wanted = ServiceAddress { address: V6([high, low]), port_and_protocol };
     let mut key = wanted.of_block();

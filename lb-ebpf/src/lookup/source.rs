@@ -5,7 +5,7 @@ use lb_common::addr::V6;
 use lb_common::forward::nat::source::{ATTEMPTS, Client, Endpoint, Reply};
 use lb_common::server::ServerId;
 
-use crate::maps::{CONTROL, ENDPOINT, POOLS, REPLIES, SOURCES, TRANSLATIONS};
+use crate::maps::{ENDPOINT, POOLS, REPLIES, SOURCES, TRANSLATIONS, control};
 
 /// BPF_NOEXIST: the insertion fails where the key is there.
 const ONLY_NEW: u64 = 1;
@@ -64,8 +64,8 @@ pub extern "C" fn lb_take_source(server: u32, high: u64, low: u64, port: u32) ->
 #[inline(always)]
 fn try_to_take(client: &Client) -> Option<u32> {
     let translation = TRANSLATIONS.get(client.server.into())?;
-    let (pool, control) = (POOLS.get(translation.pool.into())?, CONTROL.get(0)?);
-    let hash = client.hash(control.hash_keys);
+    let pool = POOLS.get(translation.pool.into())?;
+    let hash = client.hash(control().hash_keys);
     let mut attempt = 0;
     while attempt < ATTEMPTS {
         let endpoint = pool.candidate(hash, attempt)?;

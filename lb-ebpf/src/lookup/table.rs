@@ -10,7 +10,7 @@ use lb_common::table::spills::{Pressed, RawSpills, Spills};
 use lb_common::table::{self, Layout as _, Page, Place, RawPage, Seen, WORDS_PER_PAGE};
 
 use crate::family::Family;
-use crate::maps::{CONTROL, OVERFLOW_GROUPS, OVERFLOWS};
+use crate::maps::{OVERFLOW_GROUPS, OVERFLOWS, control};
 use crate::schedule::tournament::{add, lb_replay_both, owe_one};
 use crate::stats;
 use crate::sys::clock::now_ns;
@@ -200,7 +200,7 @@ pub extern "C" fn lb_learn_v6(place: u64, first: u64, second: u64, third: u64, e
 /// `None`: every slot is in use.
 #[inline(always)]
 fn try_to_learn<A: Family>(place: &Place, key: A::Key, entry: Entry) -> Option<u64> {
-    let now = Tick::from_ns(now_ns(CONTROL.get(0)?));
+    let now = Tick::from_ns(now_ns(control()));
     let page = MapPage::<A>::get(place.page)?;
     let seen = table::victim(&page, place, now)?;
     if !table::take(&page, place, seen, key, entry, now) {

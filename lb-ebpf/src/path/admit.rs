@@ -22,7 +22,7 @@ use crate::forward::direct;
 use crate::guard;
 use crate::guard::lease;
 use crate::lookup::connection;
-use crate::maps::CONTROL;
+use crate::maps::control;
 use crate::sys::clock::lb_now;
 use crate::sys::packet::Packet;
 use crate::trace;
@@ -51,7 +51,7 @@ pub fn take_ipv6(context: &XdpContext) -> u32 {
 fn ask<A: Family>(context: &XdpContext, flow: Flow<A>) -> u32 {
     let packet = Packet::new(context);
     let flow = with_offsets_forgotten(flow);
-    let Some(control) = CONTROL.get(0) else { return xdp_action::XDP_PASS };
+    let control = control();
     if !control.vips.may_contain(flow.destination) {
         return call(context, A::SLOW);
     }

@@ -30,7 +30,7 @@ use crate::ingress;
 use crate::lookup::backend::{self, Answer, Ports};
 use crate::lookup::connection::{self, Decision, Found};
 use crate::lookup::fragment;
-use crate::maps::{ANSWER, ANSWER_SIZE, CONTROL, EGRESSES, SERVERS};
+use crate::maps::{self, ANSWER, ANSWER_SIZE, EGRESSES};
 use crate::sys::clock::lb_now;
 use crate::sys::packet::{self, Packet};
 use crate::trace;
@@ -101,24 +101,22 @@ fn locate<A: Family>(context: *mut xdp_md) -> u32 {
 fn leave_to_host<A: Family>(context: *mut xdp_md) -> u32 {
     let context = &packet::context(context);
     let packet = Packet::new(context);
-    let (Some(link), Some(control)) = (frame::link(&packet), CONTROL.get(0)) else {
-        return xdp_action::XDP_PASS;
-    };
+    let Some(link) = frame::link(&packet) else { return xdp_action::XDP_PASS };
     let Some(head) = A::head(&packet, link.network()) else { return xdp_action::XDP_PASS };
     let head = with_forgotten(head, A::TRANSPORT_MASK);
     let Some(sent) = head.own_flow(&packet) else { return trace::finish(host(&packet, head.destination)) };
     if let Some(piece) = head.first_piece() {
         fragment::remember(&head.key(), piece, &sent, &Decision::HOST, lb_now());
     }
-    trace::finish(the_hosts(&packet, control, &sent))
+    trace::finish(the_hosts(&packet, maps::control(), &sent))
 }
 
 /// Lets the connection take its step.
 #[inline(never)]
 fn step<A: Family>(context: *mut xdp_md) -> u32 {
     let context = &packet::context(context);
-    let (Some(control), Some(state)) = (CONTROL.get(0), state::<A>()) else { return xdp_action::XDP_PASS };
-    let result = match try_step::<A>(Packet::new(context), control, state) {
+    let Some(state) = state::<A>() else { return xdp_action::XDP_PASS };
+    let result = match try_step::<A>(Packet::new(context), maps::control(), state) {
         Ok(Step::Sends) => return GOES_ON,
         Ok(Step::Hosts) => return HOSTS,
         Ok(Step::Ends(action)) => Ok(action),
@@ -141,12 +139,10 @@ enum Step {
 #[inline(always)]
 pub fn take_related<A: Family>(context: &XdpContext) -> u32 {
     let packet = Packet::new(context);
-    let (Some(link), Some(control)) = (frame::link(&packet), CONTROL.get(0)) else {
-        return xdp_action::XDP_PASS;
-    };
+    let Some(link) = frame::link(&packet) else { return xdp_action::XDP_PASS };
     match A::head(&packet, link.network()) {
         Some(head) => {
-            let head = with_forgotten(head, A::TRANSPORT_MASK);
+            let (head, control) = (with_forgotten(head, A::TRANSPORT_MASK), maps::control());
             let result = match head.is_later_fragment() {
                 true => send_fragment(packet, control, head),
                 false => send_error(packet, control, head),
@@ -171,7 +167,7 @@ fn try_step<A: Family>(
     let State { head, answer, to } = state;
     // The verifier knows nothing of what is read from a map.
     let head = &with_forgotten(*head, A::TRANSPORT_MASK);
-    let Some(server) = SERVERS.get(u32::from(answer.server.0)) else { return Err(Reason::MapInconsistency) };
+    let server = maps::server(answer.server);
     let context = &Context { packet, control, flow: turned(answer, server, head), now_ns: lb_now() };
     let Context { packet, flow, now_ns, .. } = context;
     let Some((found, decision)) = connection_of(context, answer.server)? else { return Ok(Step::Hosts) };
@@ -195,7 +191,7 @@ fn try_step<A: Family>(
 #[inline(always)]
 fn send_answer<A: Family>(context: &XdpContext) -> Result<Action, Reason> {
     let Some(State { head, answer, to }) = state::<A>() else { return Err(Reason::MapInconsistency) };
-    let Some(server) = SERVERS.get(u32::from(answer.server.0)) else { return Err(Reason::MapInconsistency) };
+    let server = maps::server(answer.server);
     let packet = &Packet::new(context);
     nat::forward(packet, head, None, End::Source, &vip(server, answer), *to)?;
     if answer.is_sourced {
@@ -209,7 +205,7 @@ fn send_answer<A: Family>(context: &XdpContext) -> Result<Action, Reason> {
 #[inline(always)]
 fn leaves(id: ServerId, to: Mac) -> Action {
     let changes = |egress: &Egress| !egress.is_untagged();
-    let has_egress = SERVERS.get(u32::from(id.0)).is_some_and(|server| server.next_hop.get().has_egress());
+    let has_egress = maps::server(id).next_hop.get().has_egress();
     if has_egress && EGRESSES.get(u32::from(id.0)).is_some_and(changes) {
         parcel::leave_back(id, to);
         return Action::Egress;
@@ -359,7 +355,7 @@ fn send_fragment<A: Family>(
 #[inline(always)]
 fn answer_of<A: Family>(sent: &Flow<A>) -> Option<(Answer<A>, &'static ServerEntry)> {
     let answer = backend::find(sent)?;
-    SERVERS.get(u32::from(answer.server.0)).map(|server| (answer, server))
+    Some((answer, maps::server(answer.server)))
 }
 
 /// What the connection table knows the connection by: what its client sends. The offsets are those

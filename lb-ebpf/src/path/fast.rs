@@ -22,7 +22,7 @@ use crate::family::Family;
 use crate::forward::direct;
 use crate::guard::{lease, probe};
 use crate::lookup::table::MapPage;
-use crate::maps::SERVERS;
+use crate::maps;
 use crate::stats;
 use crate::sys::clock::now_ns;
 use crate::sys::packet::{self, Packet};
@@ -93,7 +93,7 @@ fn established<A: Family>(packet: &Packet, control: &'static Control, flow: Flow
     let place = Place::of(&flow, control.hash_keys, A::page_mask(control));
     let entry = table::find_in_first_line(&MapPage::<A>::get(place.page)?, &place, flow.key())?;
 
-    let server = SERVERS.get(u32::from(entry.server().0))?;
+    let server = maps::server(entry.server());
     let next_hop = server.next_hop.get();
     if direct::destination_mac(packet) != Some(control.mac.get()) {
         return None;

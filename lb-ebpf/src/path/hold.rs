@@ -8,7 +8,7 @@ use lb_common::packet::frame;
 use lb_common::reason::Reason;
 
 use crate::forward::direct;
-use crate::maps::{CONTROL, HELD, HOLDER, HOLDS};
+use crate::maps::{HELD, HOLDER, HOLDS, control};
 use crate::sys::clock::lb_now;
 use crate::sys::one_to;
 use crate::sys::packet::Packet;
@@ -29,7 +29,7 @@ pub fn take(context: &XdpContext) -> u32 {
 fn hold(context: &XdpContext) -> bool {
     let now_ns = lb_now();
     let taken = HOLDER.get(0).is_some_and(|until| now_ns < until.get());
-    let ours = CONTROL.get(0).map(|control| control.mac.get());
+    let ours = Some(control().mac.get());
     if !taken || is_again(context) || direct::destination_mac(&Packet::new(context)) != ours {
         return false;
     }

@@ -10,7 +10,7 @@ use lb_common::packet::frame::{self, Flow, Parsed, RelatedHeaders as _};
 
 use super::slow::{the_hosts, with_offsets_forgotten};
 use crate::guard::neighbour;
-use crate::maps::CONTROL;
+use crate::maps::control;
 use crate::sys::packet::Packet;
 use crate::trace;
 
@@ -35,7 +35,7 @@ pub fn take_ipv6(context: &XdpContext) -> u32 {
 fn flow_to_host(context: &XdpContext, flow: Flow<V6>) -> u32 {
     let packet = Packet::new(context);
     let flow = with_offsets_forgotten(flow);
-    let Some(control) = CONTROL.get(0) else { return xdp_action::XDP_PASS };
+    let control = control();
     trace::begin(&packet, &flow);
     trace::finish(the_hosts(&packet, control, &flow))
 }

@@ -25,7 +25,7 @@ use crate::forward::nat::{self, End, New};
 use crate::forward::{direct, parcel, tunnel};
 use crate::lookup::backend;
 use crate::lookup::table::MapPage;
-use crate::maps::{CONTROL, KNOWN, SERVERS};
+use crate::maps::{self, KNOWN};
 use crate::stats;
 use crate::sys::packet::{self, Packet};
 
@@ -51,7 +51,7 @@ fn looked_at<A: Family>(context: &XdpContext) -> Option<u32> {
     // SAFETY: as above.
     let entry = Entry(unsafe { *KNOWN.get_ptr_mut(0)? });
     let packet = &Packet::new(context);
-    let (control, server) = (CONTROL.get(0)?, SERVERS.get(u32::from(entry.server().0))?);
+    let (control, server) = (maps::control(), maps::server(entry.server()));
     let flow = &A::of_plain(packet)?;
     let next_hop = server.next_hop.get();
     let handed_on = next_hop.is_plain_but_handed_on();
@@ -108,7 +108,7 @@ fn send_back<A: Family>(packet: &Packet, control: &Control, sent: &Flow<A>) -> O
         return None;
     }
     let id = backend::guessed(sent)?;
-    let server = SERVERS.get(u32::from(id.0))?;
+    let server = maps::server(id);
     let flow = &turned(sent, server);
     if flow.protocol.number() != (server.service.port_and_protocol >> 16) as u8
         || server.service.has(ServiceInfo::DIRECTOR_SERVES)

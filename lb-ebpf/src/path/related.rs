@@ -22,7 +22,7 @@ use crate::guard::{lease, neighbour, peer};
 use crate::ingress;
 use crate::lookup::connection::{self, Decision, Found};
 use crate::lookup::fragment;
-use crate::maps::{CONTROL, SERVERS};
+use crate::maps;
 use crate::sys::clock::lb_now;
 use crate::sys::forgotten;
 use crate::sys::packet::Packet;
@@ -32,13 +32,11 @@ use crate::trace;
 #[inline(always)]
 pub fn take<A: Family>(context: &XdpContext) -> u32 {
     let packet = Packet::new(context);
-    let (Some(link), Some(control)) = (frame::link(&packet), CONTROL.get(0)) else {
-        return xdp_action::XDP_PASS;
-    };
+    let Some(link) = frame::link(&packet) else { return xdp_action::XDP_PASS };
     match A::head(&packet, link.network()) {
         Some(head) => {
             let head = with_forgotten(head, A::TRANSPORT_MASK);
-            match send::<A>(packet, control, head) {
+            match send::<A>(packet, maps::control(), head) {
                 Err(reason @ (Reason::FragmentUnknown | Reason::FragmentScattered)) => {
                     super::call_for(context, Stage::Hold, reason)
                 }
@@ -237,7 +235,7 @@ fn send_fragment<A: Family>(
 /// The server that the first fragment went to. `None`: its number has become another one's.
 #[inline(always)]
 fn server_of<A: Family>(head: &Head<A>, datagram: Datagram) -> Option<&'static ServerEntry> {
-    let server = SERVERS.get(u32::from(datagram.server().0))?;
+    let server = maps::server(datagram.server());
     let address = head.flow_of(datagram).service();
     server.service.knows(&address).then_some(server)
 }

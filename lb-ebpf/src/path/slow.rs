@@ -20,7 +20,7 @@ use crate::guard::{lease, neighbour, partial_checksum, peer, probe};
 use crate::ingress;
 use crate::lookup::connection::{self, Decision, Found};
 use crate::lookup::fragment;
-use crate::maps::CONTROL;
+use crate::maps::control;
 use crate::sys::clock::lb_now;
 use crate::sys::packet::Packet;
 use crate::sys::{forgotten, log};
@@ -60,7 +60,7 @@ pub fn take_ipv6(context: &XdpContext) -> u32 {
 fn balance<A: Family>(context: &XdpContext, flow: Flow<A>) -> u32 {
     let packet = Packet::new(context);
     let flow = with_offsets_forgotten(flow);
-    let Some(control) = CONTROL.get(0) else { return xdp_action::XDP_PASS };
+    let control = control();
     trace::begin(&packet, &flow);
     if !control.vips.may_contain(flow.destination) {
         return super::finish::<A>(packet.context(), unserved(&packet, control, &flow));

@@ -2,11 +2,12 @@
 //! functions of numbers, see [`super::lb_choose`].
 
 use lb_common::addr::V6;
+use lb_common::server::ServerId;
 use lb_common::service::ServiceInfo;
 use lb_common::service::binding::{Binding, BoundServer, Persistence};
 
 use super::{NO_SERVER, UNKNOWN_SCHEDULER, lb_choose};
-use crate::maps::{BINDINGS, BOUND_SERVERS, PERSISTENCE, SERVERS, TARGETS, TENTATIVE};
+use crate::maps::{self, BINDINGS, BOUND_SERVERS, PERSISTENCE, TARGETS, TENTATIVE};
 use crate::sys::clock::lb_now;
 
 /// Beside a service's number: it binds clients.
@@ -39,8 +40,7 @@ fn number(service: u32, server: V6) -> Option<u32> {
     let key = BoundServer { server, service: u64::from(service & 0xffff) };
     // SAFETY: the value is a number, which is read at once.
     let id = *unsafe { BOUND_SERVERS.get(&key) }?;
-    SERVERS.get(id).filter(|server| server.next_hop.get().is_usable())?;
-    Some(id)
+    maps::server(ServerId(id as u16)).next_hop.get().is_usable().then_some(id)
 }
 
 /// The server that a client is bound to, or [`NO_SERVER`].

@@ -1,10 +1,10 @@
 //! Coarse monotonic time, read from the kernel once per tick.
 
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
-use lb_common::control::{Control, Reading};
+use lb_common::control::Control;
 use lb_common::shared_field;
 
-use crate::maps::CONTROL;
+use crate::maps;
 
 /// CLOCK_MONOTONIC, nanoseconds, as of this tick or the one before: as exact as a lease or a tick
 /// of ours needs.
@@ -28,13 +28,11 @@ pub fn now_ns(control: &Control) -> u64 {
     }
     // SAFETY: the helper takes no arguments and reads a clock (kernel 5.11 and later).
     let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
-    if let Some(control) = CONTROL.get_ptr_mut(0) {
-        // SAFETY: a map's value, aligned; volatile, because other CPUs write there, in this order.
-        unsafe {
-            let clock = (&raw mut (*control).clock).cast::<Reading>();
-            (&raw mut (*clock).now_ns).write_volatile(now_ns);
-            (&raw mut (*clock).jiffies).write_volatile(jiffies);
-        }
+    let clock = maps::clock();
+    // SAFETY: a map's value, aligned; volatile, because other CPUs write there, in this order.
+    unsafe {
+        (&raw mut (*clock).now_ns).write_volatile(now_ns);
+        (&raw mut (*clock).jiffies).write_volatile(jiffies);
     }
     now_ns
 }
@@ -45,6 +43,5 @@ const KEEPS_ORDER: bool = cfg!(bpf_target_arch = "x86_64");
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lb_now() -> u64 {
-    // SAFETY: the helper takes no arguments and reads a clock (kernel 5.11 and later).
-    CONTROL.get(0).map_or_else(|| unsafe { bpf_ktime_get_coarse_ns() }, now_ns)
+    now_ns(maps::control())
 }

@@ -30,6 +30,7 @@ use lb_net::link;
 
 use super::attach::pins::{self, Pins};
 use super::bindings::Bindings;
+use super::direct::{CONTROL, SERVERS};
 use super::mapped::Mapped;
 use super::object::Sizes;
 use super::table::{Pages, Table};
@@ -37,7 +38,7 @@ use crate::plan::{Target, nat, tunnel};
 
 /// What is shared as long as its size is the same.
 const SHARED: [&str; 14] = [
-    "SERVERS",
+    SERVERS,
     "TARGETS",
     "TUNNELS",
     "TRANSLATIONS",
@@ -60,8 +61,6 @@ const OF_TABLE: [&str; 6] =
     ["CONNECTIONS_V4", "SPILLS_V4", "CONNECTIONS_V6", "SPILLS_V6", "COUNTS", "OVERFLOWS"];
 /// What is shared as long as it has the same size, and copied otherwise.
 const BINDINGS: &str = "BINDINGS";
-/// What is read, and then made anew.
-const CONTROL: &str = "CONTROL";
 /// What is made anew, and pinned because the kernel empties it when no process holds it any more.
 const STAGES: &str = "STAGES";
 
@@ -122,7 +121,7 @@ fn control(folder: &Path) -> Result<Control> {
 /// own program.
 pub fn find(program: u32, folder: PathBuf, sizes: &Sizes) -> Result<Inherited> {
     let control = control(&folder)?;
-    let entries: Mapped<ServerEntry> = open(&folder, "SERVERS")?;
+    let entries: Mapped<ServerEntry> = open(&folder, SERVERS)?;
     let targets: Mapped<V6> = open(&folder, "TARGETS")?;
     let tunnels: Mapped<Tunnel> = open(&folder, "TUNNELS")?;
     let translations: Mapped<Translation> = open(&folder, "TRANSLATIONS")?;
@@ -131,7 +130,6 @@ pub fn find(program: u32, folder: PathBuf, sizes: &Sizes) -> Result<Inherited> {
     let pools = (0..pools.elements()).map(|number| pools.read(number)).collect();
     let room = sizes.servers as usize + 1;
     for (name, found) in [
-        ("SERVERS", entries.elements()),
         ("TARGETS", targets.elements()),
         ("TUNNELS", tunnels.elements()),
         ("TRANSLATIONS", translations.elements()),
@@ -267,9 +265,15 @@ pub struct PinnedMaps {
 }
 
 impl PinnedMaps {
+    /// Where a map is pinned, or shall be.
+    pub fn path(&self, name: &str) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join(name))
+    }
+
+    /// The same of those that the loader makes.
     pub fn paths(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
-        let names = [CONTROL, STAGES, BINDINGS].into_iter().chain(SHARED).chain(COUNTERS).chain(OF_TABLE);
-        self.folder.iter().flat_map(move |folder| names.clone().map(|name| (name, folder.join(name))))
+        let names = [STAGES, BINDINGS].into_iter().chain(SHARED).chain(COUNTERS).chain(OF_TABLE);
+        names.filter(|name| *name != SERVERS).filter_map(|name| Some((name, self.path(name)?)))
     }
 
     /// The program that uses the maps is attached and pinned: they outlive the process.

@@ -43,6 +43,15 @@ fn judge(age: String, able: io::Result<()>) -> Result<String> {
     }
 }
 
+/// For an error of the kernel's.
+pub(crate) fn makes_no_maps() -> String {
+    format!(
+        "Linux {} does not make the BPF maps: this needs root (CAP_BPF and CAP_NET_ADMIN) and memory for the \
+         connection table",
+        release()
+    )
+}
+
 /// `uname -r`.
 pub fn release() -> String {
     let name = nix::sys::utsname::uname();

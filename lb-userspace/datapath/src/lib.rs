@@ -4,7 +4,7 @@
 //! - [`object`]: the embedded program, loaded with the sizes of the configuration
 //! - [`attach`]: on the interface, native or generic
 //! - [`device`]: whether what the program sends gets through the interface's driver
-//! - `mapped`: maps as memory; [`maps`]: all of them by name; [`counters`]: totals over the CPUs
+//! - [`direct`]: maps whose addresses stand in the programs; `mapped`: maps as memory; [`maps`]: all of them by name; [`counters`]: totals over the CPUs
 //! - [`inherited`]: what an `lb` before this one left; [`resize`]: its connections copied into a
 //!   table of another size
 //! - [`executor`]: carries out the plan's changes; `ids` and `allocator` hand out its numbers and
@@ -27,6 +27,7 @@ pub mod bindings;
 mod bpf;
 pub mod counters;
 pub mod device;
+pub mod direct;
 pub mod executor;
 pub mod fragments;
 mod ids;
@@ -64,7 +65,7 @@ use self::fragments::{FragmentThread, RelatedPrograms};
 use self::inherited::Inherited;
 use self::lease::Start;
 use self::maps::Maps;
-use self::object::Sizes;
+use self::object::{Object, Sizes};
 use self::sources::Sources;
 use self::table::Table;
 use crate::plan::quic::Quic;
@@ -100,14 +101,15 @@ impl DataPath {
     /// Takes over the maps of a loaded object. `mac` is the interface's own, `hash_keys` are random
     /// and secret; an `lb` before this one had its own, and so has what it left.
     pub fn new(
-        mut ebpf: Ebpf,
+        object: Object,
         sizes: Sizes,
         mac: Mac,
         hash_keys: [u64; 2],
         start: Start,
         inherited: Option<&Inherited>,
     ) -> Result<Self> {
-        let (maps, table) = Maps::take(&mut ebpf)?;
+        let Object { mut ebpf, direct } = object;
+        let (maps, table) = Maps::take(&mut ebpf, direct)?;
         let executor = Executor::new(maps, sizes, mac, hash_keys, start, inherited);
         Ok(Self {
             ebpf,

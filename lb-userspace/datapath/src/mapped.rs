@@ -9,7 +9,7 @@ use aya::maps::{Map, MapData};
 use memmap2::{MmapOptions, MmapRaw};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// A BPF_F_MMAPABLE array of `T`.
+/// A BPF_F_MMAPABLE array of `T`, or one whose single value is one.
 pub struct Mapped<T> {
     memory: MmapRaw,
     /// Bytes from one element to the next: the kernel rounds up to 8.
@@ -30,14 +30,14 @@ impl<T> Mapped<T> {
     pub fn new(name: &str, map: Map) -> Result<Self> {
         let Map::Array(map) = map else { anyhow::bail!("map {name} is not an array") };
         let info = map.info().with_context(|| format!("cannot ask for map {name}'s layout"))?;
+        let (size, found) = (size_of::<T>(), info.value_size() as usize);
+        let stride = size.next_multiple_of(8);
+        let is_one_value = info.max_entries() == 1 && found.is_multiple_of(stride) && found != 0;
         ensure!(
-            info.value_size() as usize == size_of::<T>(),
-            "map {name} holds values of {} bytes, this controller expects {}",
-            info.value_size(),
-            size_of::<T>()
+            found == size || is_one_value,
+            "map {name} holds values of {found} bytes, this controller expects {size}"
         );
-        let len = info.max_entries() as usize;
-        let stride = size_of::<T>().next_multiple_of(8);
+        let len = if is_one_value { found / stride } else { info.max_entries() as usize };
         let memory = MmapOptions::new()
             .len(len * stride)
             .map_raw(map.fd().as_fd().as_raw_fd())

@@ -24,6 +24,7 @@ use lb_model::Totals;
 
 use super::bindings::{Bindings, Keeper};
 use super::counters::{Counters, Stats};
+use super::direct::DirectMaps;
 use super::executor::clients::{ClientAccounts, ClientMaps};
 use super::executor::quic;
 use super::fragments;
@@ -99,14 +100,15 @@ pub struct Maps {
 }
 
 impl Maps {
-    /// Takes the maps out of `ebpf`; the connection table and the servers' counts, which the sweep
+    /// Takes the maps out of `ebpf`, and those that it does not know; the connection table and the servers' counts, which the sweep
     /// shares, apart.
-    pub fn take(ebpf: &mut Ebpf) -> Result<(Self, Table)> {
+    pub fn take(ebpf: &mut Ebpf, direct: DirectMaps) -> Result<(Self, Table)> {
+        let (control, servers) = direct.into_maps()?;
         let counts = Arc::new(mapped(ebpf, "COUNTS")?);
         let limits = Arc::new(mapped(ebpf, "LIMITS")?);
         let (pairs, leaves) = (mapped(ebpf, "PAIRS")?, mapped(ebpf, "LEAVES")?);
         let maps = Self {
-            control: Arc::new(mapped(ebpf, "CONTROL")?),
+            control: Arc::new(control),
             vips: Synced::take(ebpf, "VIPS")?,
             answers: Synced::take(ebpf, "ANSWERS")?,
             ingresses: Synced::take(ebpf, "INGRESSES")?,
@@ -123,7 +125,7 @@ impl Maps {
             bindings: Bindings::new(take(ebpf, "BINDINGS")?)?,
             bound_servers: Synced::take(ebpf, "BOUND_SERVERS")?,
             limits,
-            servers: Arc::new(mapped(ebpf, "SERVERS")?),
+            servers: Arc::new(servers),
             targets: Arc::new(mapped(ebpf, "TARGETS")?),
             tunnels: mapped(ebpf, "TUNNELS")?,
             translations: mapped(ebpf, "TRANSLATIONS")?,

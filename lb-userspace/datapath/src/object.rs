@@ -12,6 +12,7 @@ use lb_common::table::connection::{KeyV4, KeyV6};
 use lb_model::{MAX_INTERFACES, MAX_VIPS};
 use lb_net::xsk::MAX_QUEUES;
 
+use super::direct::DirectMaps;
 use super::inherited::{Known, PinnedMaps};
 use super::kernel;
 use super::table::PAGES_PER_WORD;
@@ -105,23 +106,31 @@ impl Sizes {
     }
 }
 
+/// An object that the kernel has the maps of.
+pub struct Object {
+    pub ebpf: Ebpf,
+    /// Must stay until the last program is loaded.
+    pub direct: DirectMaps,
+}
+
 /// Loads the product's object, with the maps of another one where some are pinned.
 /// `DataPath::load_programs` loads the programs themselves.
-pub fn load(sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<Ebpf> {
+pub fn load(sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<Object> {
     load_with(OBJECT, sizes, pinned_maps)
 }
 
 /// Loads any object that has the maps of the real program, such as the benchmark's.
-pub fn load_object(object: &[u8], sizes: &Sizes) -> Result<Ebpf> {
+pub fn load_object(object: &[u8], sizes: &Sizes) -> Result<Object> {
     load_with(object, sizes, &PinnedMaps::default())
 }
 
-fn load_with(object: &[u8], sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<Ebpf> {
+fn load_with(object: &[u8], sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<Object> {
+    let direct = DirectMaps::new(pinned_maps)?;
     let mut loader = aya::EbpfLoader::new();
     for (name, path) in pinned_maps.paths() {
         loader.map_pin_path(name, path);
     }
-    loader
+    let ebpf = loader
         .map_max_entries("SERVICES", sizes.service_slots() * 2)
         // What a reload brings and what it takes away are in the map together for a moment.
         .map_max_entries("VIPS", MAX_VIPS as u32 * 2)
@@ -136,7 +145,6 @@ fn load_with(object: &[u8], sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<E
         .map_max_entries("BUCKETS", sizes.services + 1)
         .map_max_entries("BINDINGS", sizes.bindings)
         .map_max_entries("BOUND_SERVERS", sizes.servers + 1)
-        .map_max_entries("SERVERS", sizes.servers + 1)
         .map_max_entries("TARGETS", sizes.servers + 1)
         .map_max_entries("TUNNELS", sizes.servers + 1)
         .map_max_entries("TRANSLATIONS", sizes.servers + 1)
@@ -154,14 +162,9 @@ fn load_with(object: &[u8], sizes: &Sizes, pinned_maps: &PinnedMaps) -> Result<E
         .map_max_entries("CHANGED_V6", sizes.pages_v6().div_ceil(PAGES_PER_WORD))
         .map_max_entries("CONNECTIONS_V6", sizes.pages_v6())
         .map_max_entries("SPILLS_V6", sizes.pages_v6())
-        .load(object)
-        .with_context(|| {
-            format!(
-                "Linux {} does not make the BPF maps: this needs root (CAP_BPF and CAP_NET_ADMIN) and memory for the \
-                 connection table",
-                kernel::release()
-            )
-        })
+        .load(direct.write_into(object)?.bytes())
+        .with_context(kernel::makes_no_maps)?;
+    Ok(Object { ebpf, direct })
 }
 
 /// Hands programs to the kernel's verifier, which takes its time: side by side. `loaded` is called

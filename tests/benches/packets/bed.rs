@@ -93,8 +93,8 @@ pub(crate) struct Bed {
 impl Bed {
     pub(crate) fn new(other_core: Option<CpuSet>) -> Result<Self> {
         let sizes = Sizes::for_connections(MILLION as u32, MILLION as u32);
-        let ebpf = object::load_object(BENCHMARK, &sizes)?;
-        let mut data_path = DataPath::new(ebpf, sizes, DIRECTOR_MAC, HASH_KEYS, Start::Active, None)?;
+        let object = object::load_object(BENCHMARK, &sizes)?;
+        let mut data_path = DataPath::new(object, sizes, DIRECTOR_MAC, HASH_KEYS, Start::Active, None)?;
         let walk = data_path.ebpf.take_map("WALK").context("the object holds no map WALK")?;
         let walk = Mapped::new("WALK", walk)?;
         let applied = data_path.apply(services());

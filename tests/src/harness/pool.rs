@@ -79,13 +79,13 @@ fn begun(loaded: anyhow::Result<Loaded>) -> Loaded {
 
 /// `services`: those that programs are loaded for; `None`: all programs are.
 fn load(sizes: Sizes, services: Option<&State>) -> anyhow::Result<Loaded> {
-    let mut ebpf = object::load(&sizes, &PinnedMaps::default())?;
-    let mut mapped = |name| ebpf.take_map(name).unwrap_or_else(|| panic!("no map {name}"));
+    let mut object = object::load(&sizes, &PinnedMaps::default())?;
+    let mut mapped = |name| object.ebpf.take_map(name).unwrap_or_else(|| panic!("no map {name}"));
     let cursors = Mapped::new("CURSORS", mapped("CURSORS"))?;
     let overflows = Mapped::new("OVERFLOWS", mapped("OVERFLOWS"))?;
     let tentative = Bindings::new(mapped("TENTATIVE"))?;
     let refusals = mapped("REFUSALS").try_into()?;
-    let mut data_path = DataPath::new(ebpf, sizes, MAC, HASH_KEYS, Start::Active, None)?;
+    let mut data_path = DataPath::new(object, sizes, MAC, HASH_KEYS, Start::Active, None)?;
     match services {
         Some(services) => data_path.load_programs(services, &|| {})?,
         None => data_path.load_all_programs()?,

@@ -22,11 +22,11 @@ const MOST_STEPS: u32 = 150_000;
 
 #[test]
 fn the_verifier_has_steps_left() {
-    let mut ebpf = object::load(&SMALL, &PinnedMaps::default()).unwrap();
+    let mut object = object::load(&SMALL, &PinnedMaps::default()).unwrap();
     let mut over = Vec::new();
     let entries = [PROGRAM, TRACE_PROGRAM, INGRESS_PROGRAM, HOST_IPV6];
     for name in entries.into_iter().chain(Stage::ALL.map(Stage::program)) {
-        let program = object::load_program(&mut ebpf, name).unwrap();
+        let program = object::load_program(&mut object.ebpf, name).unwrap();
         let steps = program.info().unwrap().verified_instruction_count();
         println!("{name}: verified in {steps:?} steps");
         if steps.is_some_and(|steps| steps > MOST_STEPS) {
@@ -38,9 +38,9 @@ fn the_verifier_has_steps_left() {
 
 /// With what every director needs.
 fn started() -> DataPath {
-    let ebpf = object::load(&SMALL, &PinnedMaps::default()).unwrap();
+    let object = object::load(&SMALL, &PinnedMaps::default()).unwrap();
     let mac = Mac::new([2, 0, 0, 0, 0, 5]);
-    let mut data_path = DataPath::new(ebpf, SMALL, mac, [1, 2], Start::Active, None).unwrap();
+    let mut data_path = DataPath::new(object, SMALL, mac, [1, 2], Start::Active, None).unwrap();
     data_path.load_programs(&State::default(), &|| {}).unwrap();
     data_path
 }

@@ -11,7 +11,7 @@ use lb_common::service::refusal;
 use crate::answer::{self, From, FromV6, ICMP, IP, IPV6};
 use crate::family::Family;
 use crate::forward::parcel::NETWORK_MASK;
-use crate::maps::SERVERS;
+use crate::maps;
 use crate::sys::opaque;
 use crate::sys::packet::{self, Packet};
 
@@ -59,7 +59,7 @@ pub extern "C" fn lb_time_exceeded_v6(context: *mut xdp_md, network: u32, server
 
 #[inline(always)]
 fn tell_v4(context: *mut xdp_md, network: usize, server: u32) -> Option<()> {
-    let vip = V4::of_this(&SERVERS.get(server)?.service.address);
+    let vip = V4::of_this(&maps::server(ServerId(server as u16)).service.address);
     let network = opaque(network) & NETWORK_MASK;
     let mut from = From::of(&Packet::new(&packet::context(context)), network)?;
     if !refusal::may_answer(from.client) || !answer::is_due() {
@@ -71,7 +71,7 @@ fn tell_v4(context: *mut xdp_md, network: usize, server: u32) -> Option<()> {
 
 #[inline(always)]
 fn tell_v6(context: *mut xdp_md, network: usize, server: u32) -> Option<()> {
-    let vip: V6 = SERVERS.get(server)?.service.address;
+    let vip: V6 = maps::server(ServerId(server as u16)).service.address;
     let network = opaque(network) & NETWORK_MASK;
     let mut from = FromV6::of(&Packet::new(&packet::context(context)), network)?;
     if !refusal::may_answer_v6(from.client) || !answer::is_due() {

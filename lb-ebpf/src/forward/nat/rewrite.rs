@@ -13,7 +13,7 @@ use lb_common::service::Protocol;
 use super::{End, New, Quoted, partial};
 use crate::family::Family;
 use crate::forward::direct;
-use crate::maps::CONTROL;
+use crate::maps::control;
 use crate::sys::opaque;
 use crate::sys::packet::{self, Packet};
 
@@ -214,7 +214,7 @@ fn rewrite_error<A: Family>(context: *mut xdp_md, shape: Shape, to: u64, address
 #[inline(always)]
 fn try_rewrite<A: Family>(packet: &Packet, to: Mac, shape: Shape, new: &New<A>) -> Option<()> {
     let partial = partial::is_left_to_hardware::<A>(packet.context().ctx, shape.0) != 0;
-    direct::write(packet, CONTROL.get(0)?, to).ok()?;
+    direct::write(packet, control(), to).ok()?;
     let addresses = write_address(packet, shape.network(), shape.end(), new.address, shape.takes_hop())?;
     if shape.kind() == LATER_FRAGMENT {
         return Some(());
@@ -231,7 +231,7 @@ fn try_rewrite<A: Family>(packet: &Packet, to: Mac, shape: Shape, new: &New<A>) 
 
 #[inline(always)]
 fn try_rewrite_error<A: Family>(packet: &Packet, to: Mac, shape: Shape, new: &New<A>) -> Option<()> {
-    direct::write(packet, CONTROL.get(0)?, to).ok()?;
+    direct::write(packet, control(), to).ok()?;
     let (network, transport, protocol) = shape.quoted();
     let end = shape.end();
     let outer = write_address(packet, shape.network(), end, new.address, shape.takes_hop())?;

@@ -103,8 +103,8 @@ pub(super) fn data_path(
         Ok(pins) => inherited::pin_maps(&pins, inherited.as_deref_mut(), &sizes)?,
         Err(_) => PinnedMaps::default(),
     };
-    let ebpf = object::load(&sizes, &pinned_maps)?;
-    Ok((DataPath::new(ebpf, sizes, mac, random_keys()?, start, inherited.as_deref())?, pinned_maps))
+    let object = object::load(&sizes, &pinned_maps)?;
+    Ok((DataPath::new(object, sizes, mac, random_keys()?, start, inherited.as_deref())?, pinned_maps))
 }
 
 impl Controller {
