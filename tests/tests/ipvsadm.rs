@@ -259,6 +259,16 @@ fn counters_are_zeroed_for_listings_alone() {
     let services: Vec<Option<String>> = zeroed.map(|event| event.service).collect();
     let [tcp, udp] = ["tcp", "udp"].map(|protocol| Some(format!("{protocol}/{WEB}")));
     assert_eq!(services, [udp, None, tcp]);
+    // A service that was deleted is gone for ipvsadm, while a connection of it goes on.
+    let open = connect(client, SERVICE).expect("a connection");
+    done(director, &["-D", "-t", WEB]);
+    let status = director.status().expect("a status");
+    assert!(
+        status.services.iter().any(|service| service.protocol == "tcp" && service.draining),
+        "{status:?}"
+    );
+    refused(director, &["-Z", "-t", WEB], 255, "No such service\n");
+    drop(open);
 }
 
 /// Debian's ldirectord, which ends where it would begin to check servers, and writes down instead
