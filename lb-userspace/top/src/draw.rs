@@ -21,10 +21,10 @@ use crate::rates::Of;
 use crate::state::{Over, State, View};
 
 pub(crate) fn draw(state: &State, frame: &mut Frame<'_>) {
-    let alerts = alerts(state);
     // On a small terminal the view needs the room more.
     let most = if frame.area().height < 15 { 1 } else { 4 };
-    let shown = u16::try_from(alerts.len().min(most)).unwrap_or(0);
+    let alerts = shortened(alerts(state), most);
+    let shown = u16::try_from(alerts.len()).unwrap_or(0);
     let [head, tabs, wrong, view, keys] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(1),
@@ -136,16 +136,23 @@ fn tabs(state: &State, named: bool) -> Line<'static> {
     Line::from(spans)
 }
 
-/// What is wrong with the director: a line each.
+/// What is wrong with the director and what it serves: a line each, the worst first.
 fn alerts(state: &State) -> Vec<Line<'static>> {
-    let mut lines = Vec::new();
-    if let Some(trouble) = &state.trouble {
-        lines.push((Tone::Bad, format!("NO ANSWER, what is shown is old: {trouble}")));
+    let mut lines: Vec<(Tone, String)> = state.status().into_iter().flat_map(of_status).collect();
+    lines.sort_by_key(|(tone, _)| std::cmp::Reverse(*tone));
+    let trouble = state.trouble.iter();
+    let trouble = trouble.map(|why| (Tone::Bad, format!("NO ANSWER, what is shown is old: {why}")));
+    trouble.chain(lines).map(|(tone, text)| Line::from(toned(state, tone, text))).collect()
+}
+
+/// The first ones, of which the last shown says how many there are besides.
+fn shortened(mut lines: Vec<Line<'static>>, most: usize) -> Vec<Line<'static>> {
+    let more = lines.len().saturating_sub(most);
+    lines.truncate(most);
+    if let (Some(last), 1..) = (lines.last_mut(), more) {
+        last.spans.insert(0, Span::raw(format!("(+{more} more) ")));
     }
-    if let Some(status) = state.status() {
-        lines.extend(of_status(status));
-    }
-    lines.into_iter().map(|(tone, text)| Line::from(toned(state, tone, text))).collect()
+    lines
 }
 
 fn of_status(status: &Status) -> impl Iterator<Item = (Tone, String)> {
@@ -158,7 +165,8 @@ fn of_status(status: &Status) -> impl Iterator<Item = (Tone, String)> {
         .findings
         .iter()
         .map(|finding| (finding.tone(), format!("{}: {}", finding.finding, finding.text)));
-    refused.into_iter().chain(stopping).chain(findings)
+    let services = status.troubles().of_services();
+    refused.into_iter().chain(stopping).chain(services).chain(findings)
 }
 
 fn keys_line(state: &State) -> Line<'static> {

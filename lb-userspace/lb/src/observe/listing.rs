@@ -127,7 +127,7 @@ pub(crate) fn render_with(status: &Status, view: &View<'_>) -> String {
     if status.services.is_empty() {
         return text + "(no services)\n";
     }
-    text += &summary::of(&status.services, colour);
+    text += &summary::of(status, colour);
     text += &services(&status.services, view);
     text += &fragments(&status.fragments);
     text += &counted("Dropped packets:", &status.drops);
