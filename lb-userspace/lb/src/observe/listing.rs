@@ -203,7 +203,7 @@ fn counted(what: &str, counts: &[Count]) -> String {
 
 /// A reload that failed: it is the first thing to see, because the file is not what runs.
 fn refused(path: &str, error: &str, colour: bool) -> String {
-    let head = format!("RELOAD FAILED: {path} is invalid; lb still runs the previous configuration:");
+    let head = format!("RELOAD FAILED: {path} is not in force; lb still runs the previous configuration:");
     let mut text = Tone::Bad.paint(&head, colour) + "\n";
     for line in error.lines() {
         text += &format!("    {}\n", words::printable(line));

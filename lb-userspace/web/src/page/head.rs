@@ -24,7 +24,7 @@ pub(super) fn troubles(status: &Status, trouble: Option<&str>) -> Markup {
         @if let Some(error) = &status.config_error {
             div class="notice bad" id="refused" {
                 h2 { "The configuration was refused" }
-                p { (status.config) " is invalid; the director still runs the previous configuration:" }
+                p { (status.config) " is not in force; the director still runs the previous configuration:" }
                 pre { (words::printable_lines(error)) }
             }
         }

@@ -121,7 +121,7 @@ fn fallback_and_refused_reload_stand_out() {
     assert_listing(
         &status,
         "
-RELOAD FAILED: /etc/lb/lb.yaml is invalid; lb still runs the previous configuration:
+RELOAD FAILED: /etc/lb/lb.yaml is not in force; lb still runs the previous configuration:
     /etc/lb/lb.yaml:7:5: unknown field `wieght`
     expected one of …
 lb 0.1.0 on eth0 (XDP native), up 3m12s, 1,024 of 2,097,152 connection slots used
