@@ -78,15 +78,12 @@ impl Options {
 
     /// What there is to say where no event is wanted.
     fn in_vain(&self, events: &[Record]) -> String {
-        let has = |wanted: &Option<String>, found: fn(&Record) -> &Option<String>| {
-            wanted.as_ref().is_none_or(|name| events.iter().any(|event| found(event).as_ref() == Some(name)))
-        };
         let all = events.len();
-        if !has(&self.service, |event| &event.service) {
+        if self.service.is_some() && !events.iter().any(|event| event.service == self.service) {
             let services = named(events.iter().map(|event| event.service.clone()));
             return format!("none of {all} events is about that service{services}");
         }
-        if !has(&self.server, |event| &event.server) {
+        if self.server.is_some() && !events.iter().any(|event| event.server == self.server) {
             let servers = named(events.iter().map(|event| event.server.clone()));
             return format!("none of {all} events is about that server{servers}");
         }
