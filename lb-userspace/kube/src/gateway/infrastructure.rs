@@ -50,10 +50,11 @@ impl Extras {
 
     /// Those that an object has by its note.
     pub(crate) fn of(metadata: &ObjectMeta) -> Self {
+        type Values = BTreeMap<String, String>;
         let note = metadata.annotations.as_ref().and_then(|all| all.get(NOTE));
         let note: Option<Note> = note.and_then(|note| serde_json::from_str(note).ok());
         let Note { labels, annotations } = note.unwrap_or_default();
-        let found = |names: Vec<String>, all: &Option<BTreeMap<String, String>>| {
+        let found = |names: Vec<String>, all: &Option<Values>| -> Values {
             let value = |name: String| all.as_ref()?.get(&name).cloned().map(|value| (name, value));
             names.into_iter().filter_map(value).collect()
         };
