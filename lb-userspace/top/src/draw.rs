@@ -25,11 +25,13 @@ pub(crate) fn draw(state: &State, frame: &mut Frame<'_>) {
     let most = if frame.area().height < 15 { 1 } else { 4 };
     let alerts = shortened(alerts(state), most);
     let shown = u16::try_from(alerts.len()).unwrap_or(0);
-    let [head, tabs, wrong, view, keys] = Layout::vertical([
+    let why = why(state, frame.area().width);
+    let [head, tabs, wrong, view, below, keys] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(1),
         Constraint::Length(shown),
         Constraint::Min(3),
+        Constraint::Length(u16::from(why.is_some())),
         Constraint::Length(1),
     ])
     .areas(frame.area());
@@ -42,6 +44,9 @@ pub(crate) fn draw(state: &State, frame: &mut Frame<'_>) {
         View::Events => views::events(state, frame, view),
         View::Cluster => cluster::draw(state, frame, view),
         View::Connections => connections::draw(state, frame, view),
+    }
+    if let Some(why) = why {
+        frame.render_widget(Paragraph::new(why), below);
     }
     frame.render_widget(Paragraph::new(keys_line(state)), keys);
     over::draw(state, frame);
@@ -143,6 +148,15 @@ fn alerts(state: &State) -> Vec<Line<'static>> {
     let trouble = state.trouble.iter();
     let trouble = trouble.map(|why| (Tone::Bad, format!("NO ANSWER, what is shown is old: {why}")));
     trouble.chain(lines).map(|(tone, text)| Line::from(toned(state, tone, text))).collect()
+}
+
+/// What there is to say of the selected server, where there is no room for it in its row.
+fn why(state: &State, width: u16) -> Option<Line<'static>> {
+    let (service, server) =
+        state.selected_server().filter(|_| width < views::WIDE && state.over.is_none())?;
+    let notes = server.notes();
+    let text = format!("{} of {}: {notes}", server.name, service.name);
+    (!notes.is_empty()).then(|| Line::from(toned(state, server.health_tone(), text)))
 }
 
 /// The first ones, of which the last shown says how many there are besides.

@@ -118,6 +118,18 @@ fn what_lies_over_a_view() {
 }
 
 #[test]
+fn a_narrow_terminal_has_the_reason_of_the_selected_server_below() {
+    let mut state = state();
+    press(&mut state, [KeyCode::Char('2')]);
+    assert!(!text(&state, 80, 24).contains(" of web: "), "all is well with www1");
+    press(&mut state, [KeyCode::Down]);
+    let shown = text(&state, 80, 24);
+    let line = shown.lines().nth(22).map(|line| line.trim_matches(['"', ' ']));
+    assert_eq!(line, Some("www2 of web: connection refused"), "{shown}");
+    assert!(!text(&state, 120, 40).contains("www2 of web: "), "it stands in the row");
+}
+
+#[test]
 fn the_worst_is_told_first_and_nothing_is_left_out_silently() {
     let mut state = state();
     let mut status = status();
