@@ -1,7 +1,9 @@
 //! ipvsadm's commands that change the table, on a real director with real servers and clients.
 
+use std::fs;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddrV4, TcpStream};
+use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use lb_lab::lab::director::{binary, wait_for};
 use lb_lab::lab::{Director, Node, originals};
 use lb_lab::scenario::alone::{Alone, SERVICE};
 
+const PATIENCE: Duration = Duration::from_secs(60);
 const WEB: &str = "211.58.250.6:7777";
 
 /// As the file has it.
@@ -141,10 +144,10 @@ fn a_table_is_cleared_and_restored() {
     assert_eq!(rules(director), saved);
 
     let path = director.configuration().expect("a file");
-    let file = std::fs::read_to_string(&path).expect("the file");
+    let file = fs::read_to_string(&path).expect("the file");
     printed(director, &["overlay", "clear"]);
     assert_eq!((rules(director), overlay(director)), (saved, String::new()));
-    assert_eq!(std::fs::read_to_string(&path).expect("the file"), file, "it is the operator's");
+    assert_eq!(fs::read_to_string(&path).expect("the file"), file, "it is the operator's");
 }
 
 #[test]
@@ -192,7 +195,7 @@ fn services_are_added_edited_and_deleted() {
     assert!(saved.contains("-A -u 211.58.250.6:7777 -s rr -o\n"), "{saved}");
     printed(director, &["save"]);
     assert_eq!((rules(director), overlay(director)), (saved, String::new()));
-    let file = std::fs::read_to_string(director.configuration().expect("a file")).expect("the file");
+    let file = fs::read_to_string(director.configuration().expect("a file")).expect("the file");
     assert!(file.contains("scheduler: wrr\n") && file.contains("persistence: { timeout: 90s }\n"), "{file}");
     assert!(file.contains("weight: 7") && file.contains("upper_threshold: 60"), "{file}");
 
@@ -259,6 +262,51 @@ fn counters_are_zeroed_for_listings_alone() {
     let services: Vec<Option<String>> = zeroed.map(|event| event.service).collect();
     let [tcp, udp] = ["tcp", "udp"].map(|protocol| Some(format!("{protocol}/{WEB}")));
     assert_eq!(services, [udp, None, tcp]);
+    // A service that was deleted is gone for ipvsadm, while a connection of it goes on.
+    let open = connect(client, SERVICE).expect("a connection");
+    done(director, &["-D", "-t", WEB]);
+    let status = director.status().expect("a status");
+    assert!(
+        status.services.iter().any(|service| service.protocol == "tcp" && service.draining),
+        "{status:?}"
+    );
+    refused(director, &["-Z", "-t", WEB], 255, "No such service\n");
+    drop(open);
+}
+
+/// A line beside the file, instead of the file anew.
+#[test]
+fn single_changes_of_many_outlive_a_crash() {
+    let mut alone = Alone::start("many", 10_000).unwrap_or_else(|error| panic!("{error:#}"));
+    let folder = alone.talk.ha1.folder().expect("a folder");
+    let [file, journal] = ["overlay.eth0.json", "overlay.eth0.json.journal"].map(|name| folder.join(name));
+    let inode = || fs::metadata(&file).expect("the overlay").ino();
+    let many: String = (8_000..8_500).map(|port| format!("-A -t 211.58.250.6:{port} -s rr\n")).collect();
+    assert_eq!(restored(&alone.director, &many), (Some(0), String::new(), String::new()));
+    let written = inode();
+    for port in 9_000..9_010 {
+        done(&alone.director, &["-A", "-t", &format!("211.58.250.6:{port}"), "-s", "rr"]);
+    }
+    assert_eq!(inode(), written, "the file is as it was");
+    let saved = rules(&alone.director);
+    assert_eq!(saved.matches("-s rr\n").count(), 511, "{saved}");
+    alone.director.kill().expect("lb is killed");
+    alone.director.restart().expect("lb starts again");
+    assert_eq!(rules(&alone.director), saved);
+
+    // The machine stops while a change is being written.
+    done(&alone.director, &["-D", "-t", "211.58.250.6:9000"]);
+    alone.director.kill().expect("lb is killed");
+    let text = fs::read(&journal).expect("the journal");
+    fs::write(&journal, &text[..text.len() - 5]).expect("the journal");
+    alone.director.restart().expect("lb starts again");
+    alone.director.wait_for_event("overlay_unreadable", PATIENCE, |_| true).expect("it is told");
+    assert_eq!(rules(&alone.director), saved);
+    done(&alone.director, &["-D", "-t", "211.58.250.6:9000"]);
+    assert!(!journal.exists() && inode() != written, "the file has all of it");
+    alone.director.kill().expect("lb is killed");
+    alone.director.restart().expect("lb starts again");
+    assert_eq!(rules(&alone.director), saved.replace("-A -t 211.58.250.6:9000 -s rr\n", ""));
 }
 
 /// Debian's ldirectord, which ends where it would begin to check servers, and writes down instead
@@ -314,7 +362,7 @@ fn ldirectords_own_reader_understands_the_listing() {
     });
 
     let folder = tempfile::tempdir().expect("a folder");
-    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("a file");
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("a file");
     write("table", &printed(director, &["ipvsadm", "-L", "-n"]));
     write("thresholds", &printed(director, &["ipvsadm", "-L", "-n", "--thresholds"]));
     write(
@@ -323,7 +371,7 @@ fn ldirectords_own_reader_understands_the_listing() {
     );
     write("write.pl", WRITE);
     let output = originals::run(folder.path(), READER).expect("ldirectord is there");
-    let read = std::fs::read_to_string(folder.path().join("read"));
+    let read = fs::read_to_string(folder.path().join("read"));
     let read =
         read.unwrap_or_else(|error| panic!("{error}: ldirectord has read nothing: {}", text(&output.stdout)));
     assert_eq!(

@@ -65,12 +65,19 @@ impl Found {
         Self { state, reasons: vec![(state, why.to_owned())], summary: String::new(), data: String::new() }
     }
 
+    /// What is not well, the worst first, each with what it would be by itself.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<(State, &str)> {
+        let reasons = self.reasons.iter().map(|(state, text)| (*state, text.as_str()));
+        let mut reasons: Vec<(State, &str)> = reasons.collect();
+        reasons.sort_by_key(|(state, _)| std::cmp::Reverse(*state));
+        reasons
+    }
+
     /// The worst first. `|` begins the performance data, so it is nowhere else.
     #[must_use]
     pub fn line(&self) -> String {
-        let mut reasons = self.reasons.clone();
-        reasons.sort_by_key(|(state, _)| std::cmp::Reverse(*state));
-        let reasons: Vec<String> = reasons.into_iter().map(|(_, text)| text).collect();
+        let reasons: Vec<&str> = self.reasons().into_iter().map(|(_, text)| text).collect();
         let text = if reasons.is_empty() { self.summary.clone() } else { reasons.join("; ") };
         let text = printable(&text).replace('|', " ");
         let data = if self.data.is_empty() { String::new() } else { format!(" |{}", self.data) };

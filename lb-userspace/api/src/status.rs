@@ -4,6 +4,7 @@
 mod questions;
 mod sentences;
 mod service;
+mod troubles;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -16,6 +17,7 @@ pub use self::service::{
     BoundClient, CheckStatus, HashStatus, PersistenceStatus, QuorumStatus, ServerStatus, ServiceStatus,
     StandingOrder, Transitions,
 };
+pub use self::troubles::Troubles;
 use crate::events::Level;
 
 /// A snapshot of the running director.

@@ -14,6 +14,7 @@ use kube::runtime::watcher::Event;
 
 use crate::address::Family;
 use crate::config::Config;
+use crate::gateway::infrastructure::Extras;
 
 /// That `lb-kube` has to do with a Service. It is no name that other controllers use, too, so it
 /// also says that what stands in the status is `lb-kube`'s own.
@@ -82,6 +83,8 @@ pub(crate) struct Service {
     pub gateway: Option<Owner>,
     /// Whether its label says that `lb-kube` has made it.
     pub has_label: bool,
+    /// Of a carrier.
+    pub extras: Extras,
 }
 
 /// A Gateway, as a carrier names it; both are in one namespace.
@@ -113,6 +116,8 @@ pub(crate) struct Slice {
     pub weight: u16,
     /// `lb-kube` has made it, for a carrier.
     pub is_ours: bool,
+    /// Of one that `lb-kube` has made.
+    pub extras: Extras,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -276,6 +281,7 @@ pub(crate) mod samples {
             endpoints,
             weight: 1,
             is_ours: false,
+            extras: Extras::default(),
         }
     }
 

@@ -8,7 +8,8 @@
 //!
 //! - `resources`: the kinds of the API; `watch`: how they become known, if they are installed
 //! - `attach`: which route has which listener; pure. `backends`: Services of a route; pure
-//! - `carrier`: the carrier of a Gateway and its slices; pure
+//! - `carrier`: the carrier of a Gateway and its slices; pure. `infrastructure`: labels and
+//!   annotations that both bear; pure
 //! - `conditions`: conditions in a status; pure. `status`: what Gateways and routes are told; pure
 //! - `decisions`: what is to be written to the cluster; pure. `writer`: it is written
 
@@ -17,6 +18,7 @@ mod backends;
 mod carrier;
 mod conditions;
 pub(crate) mod decisions;
+pub(crate) mod infrastructure;
 pub(crate) mod resources;
 mod status;
 pub(crate) mod watch;

@@ -103,6 +103,8 @@ mod ways;
 mod workers;
 mod writers;
 
+use std::cell::LazyCell;
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -363,8 +365,12 @@ impl Controller {
             self.fail(anyhow!("the thread of the heartbeats or the one that holds the VIPs has ended"));
         }
         let Self { config, runtime, program, .. } = self;
-        let services = || config.services.iter().chain(runtime.draining.services());
-        if program.forwarder.settle_purged(|key| services().any(|service| service.key == *key)) {
+        let known = LazyCell::new(|| -> HashSet<ServiceKey> {
+            config.services.iter().chain(runtime.draining.services()).map(|service| service.key).collect()
+        });
+        let settled = program.forwarder.settle_purged(|key| known.contains(key));
+        drop(known);
+        if settled {
             // Their numbers are free for servers that there were none left for.
             self.refresh();
         }

@@ -16,6 +16,14 @@ const NEW: u32 = 0o666;
 /// # Errors
 /// Where the new content cannot be written the old one stays.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    make_like(path, path, content)
+}
+
+/// The same for a file whose owner and mode are those of another one, `model`.
+///
+/// # Errors
+/// As [`replace`].
+pub fn make_like(model: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let path = match path.canonicalize() {
         Err(error) if error.kind() == ErrorKind::NotFound => path.to_owned(),
@@ -34,16 +42,24 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             removed => removed?,
         }
-        let old = fs::metadata(&path).ok();
+        let old = fs::metadata(model).ok();
         let mode = old.as_ref().map_or(NEW, |old| old.mode() & 0o777);
         let new = File::options().write(true).create_new(true).mode(mode).open(&beside)?;
         let filled = fill(new, old.as_ref(), content).and_then(|()| fs::rename(&beside, &path));
-        if filled.is_err() {
-            let _ = fs::remove_file(&beside);
+        match &filled {
+            Ok(()) => keep_name(&path),
+            Err(_) => drop(fs::remove_file(&beside)),
         }
         filled
     };
     write().map_err(named)
+}
+
+/// The new name outlives a power loss, too, where the file system can see to it.
+fn keep_name(path: &Path) {
+    if let Some(folder) = path.parent().and_then(|folder| File::open(folder).ok()) {
+        let _ = folder.sync_all();
+    }
 }
 
 /// The content comes last: by then the file is for nobody but those whom the old one was for.
@@ -106,6 +122,18 @@ mod tests {
         let before = found();
         replace(&file, b"new").expect("it is replaced");
         assert_eq!(found(), before);
+    }
+
+    #[test]
+    fn a_file_may_be_made_for_those_whom_another_one_is_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [file, other] = ["overlay", "overlay.journal"].map(|name| folder.path().join(name));
+        fs::write(&file, "old").expect("a file");
+        fs::set_permissions(&file, Permissions::from_mode(0o640)).expect("its mode");
+        make_like(&file, &other, b"new").expect("it is made");
+        assert_eq!(fs::read_to_string(&other).expect("the other file"), "new");
+        assert_eq!(fs::metadata(&other).expect("the other file").mode() & 0o777, 0o640);
+        assert_eq!(fs::read_to_string(&file).expect("the file"), "old");
     }
 
     #[test]

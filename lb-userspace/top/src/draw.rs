@@ -21,15 +21,17 @@ use crate::rates::Of;
 use crate::state::{Over, State, View};
 
 pub(crate) fn draw(state: &State, frame: &mut Frame<'_>) {
-    let alerts = alerts(state);
     // On a small terminal the view needs the room more.
     let most = if frame.area().height < 15 { 1 } else { 4 };
-    let shown = u16::try_from(alerts.len().min(most)).unwrap_or(0);
-    let [head, tabs, wrong, view, keys] = Layout::vertical([
+    let alerts = shortened(alerts(state), most);
+    let shown = u16::try_from(alerts.len()).unwrap_or(0);
+    let why = why(state, frame.area().width);
+    let [head, tabs, wrong, view, below, keys] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(1),
         Constraint::Length(shown),
         Constraint::Min(3),
+        Constraint::Length(u16::from(why.is_some())),
         Constraint::Length(1),
     ])
     .areas(frame.area());
@@ -42,6 +44,9 @@ pub(crate) fn draw(state: &State, frame: &mut Frame<'_>) {
         View::Events => views::events(state, frame, view),
         View::Cluster => cluster::draw(state, frame, view),
         View::Connections => connections::draw(state, frame, view),
+    }
+    if let Some(why) = why {
+        frame.render_widget(Paragraph::new(why), below);
     }
     frame.render_widget(Paragraph::new(keys_line(state)), keys);
     over::draw(state, frame);
@@ -136,16 +141,32 @@ fn tabs(state: &State, named: bool) -> Line<'static> {
     Line::from(spans)
 }
 
-/// What is wrong with the director: a line each.
+/// What is wrong with the director and what it serves: a line each, the worst first.
 fn alerts(state: &State) -> Vec<Line<'static>> {
-    let mut lines = Vec::new();
-    if let Some(trouble) = &state.trouble {
-        lines.push((Tone::Bad, format!("NO ANSWER, what is shown is old: {trouble}")));
+    let mut lines: Vec<(Tone, String)> = state.status().into_iter().flat_map(of_status).collect();
+    lines.sort_by_key(|(tone, _)| std::cmp::Reverse(*tone));
+    let trouble = state.trouble.iter();
+    let trouble = trouble.map(|why| (Tone::Bad, format!("NO ANSWER, what is shown is old: {why}")));
+    trouble.chain(lines).map(|(tone, text)| Line::from(toned(state, tone, text))).collect()
+}
+
+/// What there is to say of the selected server, where there is no room for it in its row.
+fn why(state: &State, width: u16) -> Option<Line<'static>> {
+    let (service, server) =
+        state.selected_server().filter(|_| width < views::WIDE && state.over.is_none())?;
+    let notes = server.notes();
+    let text = format!("{} of {}: {notes}", server.name, service.name);
+    (!notes.is_empty()).then(|| Line::from(toned(state, server.health_tone(), text)))
+}
+
+/// The first ones, of which the last shown says how many there are besides.
+fn shortened(mut lines: Vec<Line<'static>>, most: usize) -> Vec<Line<'static>> {
+    let more = lines.len().saturating_sub(most);
+    lines.truncate(most);
+    if let (Some(last), 1..) = (lines.last_mut(), more) {
+        last.spans.insert(0, Span::raw(format!("(+{more} more) ")));
     }
-    if let Some(status) = state.status() {
-        lines.extend(of_status(status));
-    }
-    lines.into_iter().map(|(tone, text)| Line::from(toned(state, tone, text))).collect()
+    lines
 }
 
 fn of_status(status: &Status) -> impl Iterator<Item = (Tone, String)> {
@@ -158,7 +179,8 @@ fn of_status(status: &Status) -> impl Iterator<Item = (Tone, String)> {
         .findings
         .iter()
         .map(|finding| (finding.tone(), format!("{}: {}", finding.finding, finding.text)));
-    refused.into_iter().chain(stopping).chain(findings)
+    let services = status.troubles().of_services();
+    refused.into_iter().chain(stopping).chain(services).chain(findings)
 }
 
 fn keys_line(state: &State) -> Line<'static> {

@@ -117,6 +117,41 @@ fn what_lies_over_a_view() {
     insta::assert_snapshot!("confirm", text(&state, 80, 24));
 }
 
+#[test]
+fn a_narrow_terminal_has_the_reason_of_the_selected_server_below() {
+    let mut state = state();
+    press(&mut state, [KeyCode::Char('2')]);
+    assert!(!text(&state, 80, 24).contains(" of web: "), "all is well with www1");
+    press(&mut state, [KeyCode::Down]);
+    let shown = text(&state, 80, 24);
+    let line = shown.lines().nth(22).map(|line| line.trim_matches(['"', ' ']));
+    assert_eq!(line, Some("www2 of web: connection refused"), "{shown}");
+    assert!(!text(&state, 120, 40).contains("www2 of web: "), "it stands in the row");
+}
+
+#[test]
+fn the_worst_is_told_first_and_nothing_is_left_out_silently() {
+    let mut state = state();
+    let mut status = status();
+    let warning = |number: u8| lb_api::status::FindingStatus {
+        level: Level::Warning,
+        ..samples::finding("clock_unsynchronised", &format!("f{number}"))
+    };
+    status.findings.splice(0..0, (0..4).map(warning));
+    status.services[1].on_fallback = true;
+    status.services[1].fallback_ready = false;
+    let at = Instant::now();
+    state.update(Input::Snapshot(Box::new(Snapshot { status, events: events(), at })));
+    let shown = text(&state, 120, 40);
+    let lines: Vec<&str> = shown.lines().map(|line| line.trim_start_matches('"')).collect();
+    assert!(lines[2].starts_with("NOBODY SERVES: dns "), "{shown}");
+    assert!(lines[3].starts_with("vip_claimed: "), "{shown}");
+    assert!(lines[4].starts_with("clock_unsynchronised: "), "{shown}");
+    assert!(lines[5].starts_with("(+2 more) clock_unsynchronised: "), "{shown}");
+    let small = text(&state, 40, 10);
+    assert!(small.contains("(+5 more) NOBODY SERVES: dns"), "{small}");
+}
+
 /// A snapshot has symbols only.
 #[test]
 fn what_is_wrong_stands_out() {

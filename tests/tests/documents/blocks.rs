@@ -1,9 +1,11 @@
-//! Documents: their fenced blocks, and the commands of `lb` between backticks.
+//! Documents: their fenced blocks, and the commands between backticks.
 
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 use lb_lab::workspace::root;
+
+use super::others;
 
 pub(crate) struct Document {
     /// Its path from the workspace's root.
@@ -11,6 +13,8 @@ pub(crate) struct Document {
     pub blocks: Vec<Block>,
     /// What stands between backticks and begins with `lb`, with the number of its line.
     pub quoted: Vec<(usize, String)>,
+    /// The same of what may be commands of other programs.
+    pub of_others: Vec<(usize, String)>,
 }
 
 /// A fenced block.
@@ -52,7 +56,7 @@ impl Document {
     }
 
     fn parse(name: &str, text: &str) -> Result<Self> {
-        let (mut blocks, mut quoted) = (Vec::new(), Vec::new());
+        let (mut blocks, mut quoted, mut of_others) = (Vec::new(), Vec::new(), Vec::new());
         let mut open: Option<Block> = None;
         for (number, line) in (1..).zip(text.lines()) {
             match (open.take(), line.strip_prefix("```")) {
@@ -67,21 +71,26 @@ impl Document {
                     open = Some(Block { line: number + 1, language, more, lines: Vec::new() });
                 }
                 (None, None) => {
-                    let spans = line.split('`').skip(1).step_by(2);
-                    let of_lb = spans.filter(|span| span.starts_with("lb "));
-                    quoted.extend(of_lb.map(|span| (number, span.to_owned())));
+                    for span in line.split('`').skip(1).step_by(2) {
+                        if span.starts_with("lb ") {
+                            quoted.push((number, span.to_owned()));
+                        } else if others::may_be_one(span) {
+                            of_others.push((number, span.to_owned()));
+                        }
+                    }
                 }
             }
         }
         ensure!(open.is_none(), "{name}: a block has no end");
-        Ok(Self { name: name.to_owned(), blocks, quoted })
+        Ok(Self { name: name.to_owned(), blocks, quoted, of_others })
     }
 }
 
 #[test]
 fn blocks_and_quoted_commands_are_found() -> Result<()> {
-    let text = "Say `lb status`, `yes` and\n`lb top`.\n```yaml lb1:/etc/x\na: 1\n```\n\n```sh\nlb `x`\n```\n";
-    let Document { blocks, quoted, .. } = Document::parse("x.md", text)?;
+    let text = "Say `lb status`, `yes` and\n`lb top`, `ip link`.\n```yaml lb1:/etc/x\na: 1\n```\n\n```sh\nlb `x`\n```\n";
+    let Document { blocks, quoted, of_others, .. } = Document::parse("x.md", text)?;
+    assert_eq!(of_others, [(2, "ip link".to_owned())]);
     assert_eq!(quoted, [(1, "lb status".to_owned()), (2, "lb top".to_owned())]);
     let shown: Vec<_> = blocks
         .iter()

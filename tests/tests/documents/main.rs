@@ -7,12 +7,14 @@
 //!   word, and must succeed ([`script`]). What is not run stands in a list, with the reason
 //!   ([`unplayed`]).
 //! - Of commands between backticks, and of all others, `lb` parses the words ([`words`]); under the
-//!   same name and with the same options each is run somewhere.
+//!   same name and with the same options each is run somewhere. Of commands of other programs
+//!   between backticks those programs' help knows the words ([`others`]).
 //! - ```` ```yaml ```` blocks are configurations, or parts of one, and right. Behind the word there
 //!   may be the file that a block is written to: `lb1:/etc/lb/lb.yaml`, or added to: `lb1+/…`.
 
 mod blocks;
 mod machines;
+mod others;
 mod script;
 mod transcript;
 mod unplayed;
@@ -280,6 +282,24 @@ fn every_command_of_every_document_is_one() -> Result<()> {
     }
     assert!(found > 80, "only {found} commands were found");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn other_programs_know_their_commands_in_sentences() -> Result<()> {
+    let documents = Document::all()?;
+    let mut wrong = Vec::new();
+    for Document { name, of_others, .. } in &documents {
+        for (line, text) in of_others {
+            wrong.extend(others::fault(text)?.map(|fault| format!("{name}:{line}: {fault}")));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let found = documents.iter().flat_map(|document| &document.of_others);
+    let found: Vec<&str> = found.map(|(_, text)| text.as_str()).collect();
+    assert!(found.len() > 40, "only {} were found", found.len());
+    let idle = others::idle(&found);
+    assert!(idle.is_empty(), "no document has them any more: {idle:?}");
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use super::read;
 use crate::{Command, workspace};
@@ -191,6 +191,60 @@ fn commands_of_xtask_are_some() {
         }
     }
     assert!(found > 12, "only {found} commands were found");
+}
+
+/// The first word that no command has. A sentence may leave out values, and name one by capitals.
+fn unknown_word(text: &str) -> Option<&str> {
+    let mut command = Command::command();
+    let mut after_option = false;
+    for word in text.split_whitespace().skip(2) {
+        // What follows is for another program, which looks at it when it is run.
+        if command.get_arguments().any(clap::Arg::is_trailing_var_arg_set) {
+            return None;
+        }
+        if let Some(option) = word.strip_prefix("--") {
+            let name = option.split('=').next();
+            if !command.get_arguments().any(|known| known.get_long() == name) {
+                return Some(word);
+            }
+            after_option = true;
+        } else if let Some(next) = command.find_subcommand(word).cloned() {
+            command = next;
+        } else if command.has_subcommands() && !after_option {
+            return Some(word);
+        }
+    }
+    None
+}
+
+#[test]
+fn commands_of_xtask_in_sentences_are_some() {
+    let root = workspace::root();
+    let (mut found, mut wrong) = (0, Vec::new());
+    for path in documents(&root) {
+        // What a former version had is none of this one's.
+        if path == root.join("CHANGELOG.md") {
+            continue;
+        }
+        let text = prose(&read(&path));
+        let spans = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+        for span in spans.filter(|span| span.starts_with("cargo xtask ")) {
+            found += 1;
+            wrong.extend(unknown_word(span).map(|word| format!("{}: `{span}`: {word}", path.display())));
+        }
+    }
+    assert!(found > 20, "only {found} commands were found");
+    assert!(wrong.is_empty(), "no command has this word:\n{}", wrong.join("\n"));
+    for (text, word) in [
+        ("cargo xtask tset", Some("tset")),
+        ("cargo xtask test --kernles", Some("--kernles")),
+        ("cargo xtask bench falover", Some("falover")),
+        ("cargo xtask bench failover --only cut", None),
+        ("cargo xtask test --kernels=6.1 nat::", None),
+        ("cargo xtask fuzz packets --count N", None),
+    ] {
+        assert_eq!(unknown_word(text), word, "{text}");
+    }
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use lb_model::Health;
 
 use super::{
-    FindingStatus, GroupStatus, NodeReadiness, NodeStatus, PathStatus, ServerStatus, ServiceStatus, SyncPeer,
+    FindingStatus, GroupStatus, Heard, NodeReadiness, NodeStatus, PathStatus, ServerStatus, ServiceStatus,
+    SyncPeer,
 };
 use crate::events::Level;
 use crate::words;
@@ -174,14 +175,21 @@ impl PathStatus {
 
     /// From whom a heartbeat came last on this path, and when.
     pub fn heard_words(&self) -> (Tone, String) {
-        let heard: Vec<String> =
-            self.heard.iter().map(|heard| format!("{} {} ms ago", heard.node, heard.ago_ms)).collect();
-        match heard.is_empty() {
-            true => (Tone::Warning, "nobody yet".to_owned()),
-            false => (Tone::Plain, heard.join(", ")),
+        let is_long = |heard: &Heard| heard.ago_ms >= LONG_MS;
+        let heard = self.heard.iter().map(|heard| match is_long(heard) {
+            true => format!("{} {} ago", heard.node, words::since(heard.ago_ms / 1_000)),
+            false => format!("{} {} ms ago", heard.node, heard.ago_ms),
+        });
+        let heard: Vec<String> = heard.collect();
+        match (heard.is_empty(), self.heard.iter().any(is_long)) {
+            (true, _) => (Tone::Warning, "nobody yet".to_owned()),
+            (false, is_silent) => (if is_silent { Tone::Warning } else { Tone::Plain }, heard.join(", ")),
         }
     }
 }
+
+/// A heartbeat that is older, in milliseconds, is told by larger units, and stands out.
+const LONG_MS: u64 = 10_000;
 
 impl SyncPeer {
     /// How much of what one knows the other knows, too.
@@ -253,5 +261,19 @@ impl GroupStatus {
         let (shown, rest) = self.vips.split_at(shown);
         let text = shown.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
         if rest.is_empty() { text } else { format!("{text} and {} more", rest.len()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn a_path_that_has_long_been_silent_stands_out() {
+        let mut path = samples::directors().paths.swap_remove(0);
+        assert_eq!(path.heard_words(), (Tone::Plain, "ha2 9120 ms ago".to_owned()));
+        path.heard[0].ago_ms = 3 * 3_600_000;
+        assert_eq!(path.heard_words(), (Tone::Warning, "ha2 3h ago".to_owned()));
     }
 }

@@ -12,6 +12,7 @@ use super::{
     SLICE_MANAGED_BY, Service, Slice, WEIGHT,
 };
 use crate::address::Family;
+use crate::gateway::infrastructure::Extras;
 use crate::gateway::name_of;
 use crate::gateway::resources::GROUP;
 
@@ -78,6 +79,8 @@ impl Read<api::Service> for Service {
         });
         let ingress = status.load_balancer.and_then(|balancer| balancer.ingress).unwrap_or_default();
         let addresses = ingress.iter().filter_map(|ingress| ingress.ip.as_deref()?.parse().ok());
+        let gateway = owner(&metadata);
+        let extras = gateway.as_ref().map(|_| Extras::of(&metadata)).unwrap_or_default();
         let service = Self {
             uid: metadata.uid.clone().unwrap_or_default(),
             version: metadata.resource_version.clone().unwrap_or_default(),
@@ -97,8 +100,9 @@ impl Read<api::Service> for Service {
             addresses: addresses.collect(),
             conditions: status.conditions.unwrap_or_default(),
             finalizers: metadata.finalizers.clone().unwrap_or_default(),
-            gateway: owner(&metadata),
+            gateway,
             has_label: is_managed(&metadata, MANAGED_BY),
+            extras,
         };
         (name(&metadata), Some(service))
     }
@@ -119,7 +123,9 @@ impl Read<discovery::EndpointSlice> for Slice {
         let is_ours = is_managed(&metadata, SLICE_MANAGED_BY);
         let weight = annotation(&metadata, WEIGHT).and_then(|weight| weight.parse().ok());
         let weight = weight.filter(|_| is_ours).unwrap_or(1);
-        let slice = of.map(|(service, family)| Self { service, family, ports, endpoints, weight, is_ours });
+        let extras = if is_ours { Extras::of(&metadata) } else { Extras::default() };
+        let slice =
+            of.map(|(service, family)| Self { service, family, ports, endpoints, weight, is_ours, extras });
         (name(&metadata), slice)
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::attach::{Judged, judge};
 use super::backends::Backend;
+use super::infrastructure::{self, Extras};
 use super::resources::Protocol;
 use super::{Gateway, api};
 use crate::address::Family;
@@ -30,6 +31,7 @@ pub(crate) struct Carrier {
     pub families: Vec<Family>,
     pub pool: Option<String>,
     pub scheduler: Option<String>,
+    pub extras: Extras,
 }
 
 /// The name of a Gateway's carrier: a label of DNS, where Gateways may have longer names with dots.
@@ -72,8 +74,9 @@ pub(crate) fn carrier(name: &Name, gateway: &Gateway, config: &Config) -> Option
         ports: ports.collect(),
         asks_for,
         families,
-        pool: gateway.pool.clone(),
-        scheduler: gateway.scheduler.clone(),
+        pool: infrastructure::pool(gateway),
+        scheduler: infrastructure::scheduler(gateway),
+        extras: Extras::wanted(gateway),
     })
 }
 
@@ -119,6 +122,7 @@ impl Carrier {
             && service.asks_for == self.asks_for
             && service.pool == self.pool
             && service.scheduler == self.scheduler
+            && service.extras == self.extras
     }
 }
 
@@ -137,7 +141,7 @@ pub(crate) fn sources(slices: &BTreeMap<Name, Slice>) -> Sources<'_> {
 
 /// The slices of one port of a carrier: for each of its backends a copy of the backend's slices.
 pub(crate) fn slices(
-    carrier: &Name,
+    carrier: &Carrier,
     judged: &Judged<'_>,
     backends: &[Backend],
     sources: &Sources<'_>,
@@ -153,17 +157,18 @@ pub(crate) fn slices(
         for (found, weight) in found.iter().zip(weights(&found)) {
             for (source, slice, port) in &found.slices {
                 let whole = format!("{} {source} {port}", port_name(place));
-                let name = format!("{}-{}", carrier.name, words::hash(&whole));
+                let name = format!("{}-{}", carrier.name.name, words::hash(&whole));
                 let key = (port_name(place), place.0.name().to_owned());
                 let copy = Slice {
-                    service: carrier.name.clone(),
+                    service: carrier.name.name.clone(),
                     family,
                     ports: BTreeMap::from([(key, *port)]),
                     endpoints: slice.endpoints.clone(),
                     weight,
                     is_ours: true,
+                    extras: carrier.extras.clone(),
                 };
-                copies.insert(Name { namespace: carrier.namespace.clone(), name }, copy);
+                copies.insert(Name { namespace: carrier.name.namespace.clone(), name }, copy);
             }
         }
     }

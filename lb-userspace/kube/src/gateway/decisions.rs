@@ -17,6 +17,7 @@ use super::attach::{Attachments, attach, judge};
 use super::backends::resolve;
 use super::carrier::{Carrier, carrier, slices, sources};
 use super::conditions::Wanted;
+use super::infrastructure::has_parameters;
 use super::resources::{GROUP, Kind};
 use super::{Class, Gateways, status};
 use crate::cluster::{
@@ -120,7 +121,8 @@ impl Writes<'_> {
         let (mut wanted, mut copies) = (BTreeMap::new(), BTreeMap::new());
         for (name, gateway) in self.gateways.ours(config) {
             let Some(carrier) = carrier(name, gateway, config) else { continue };
-            if !services.contains_key(&carrier.name) && !self.gateways.takes_new(gateway, config) {
+            let takes_new = self.gateways.takes_new(gateway, config) && !has_parameters(gateway);
+            if !services.contains_key(&carrier.name) && !takes_new {
                 continue;
             }
             let found = services.get(&carrier.name).filter(|found| is_whole(&carrier, found));
@@ -128,7 +130,7 @@ impl Writes<'_> {
                 let holder = attachments.holders.get(&(name, judged.listener.name.as_str()));
                 if let (Some(found), Some(route)) = (found, holder) {
                     let (backends, _) = resolve(*route, services, self.gateways);
-                    let of_port = slices(&carrier.name, &judged, &backends, &sources).into_iter();
+                    let of_port = slices(&carrier, &judged, &backends, &sources).into_iter();
                     copies.extend(of_port.map(|(name, slice)| (name, (slice, found.uid.clone()))));
                 }
             }
@@ -165,10 +167,10 @@ impl Writes<'_> {
         let resource = ApiResource::erase::<EndpointSlice>(&());
         for (name, (slice, uid)) in copies {
             let what = match known.get(name) {
-                None => What::Create(of_slice(name, slice, uid)),
+                None => What::Create(of_slice(name, slice, uid, None)),
                 // Somebody else's, or as it should be.
                 Some(known) if !known.is_ours || known == slice => continue,
-                Some(_) => What::Patch(of_slice(name, slice, uid)),
+                Some(known) => What::Patch(of_slice(name, slice, uid, Some(known))),
             };
             self.push(resource.clone(), name, what);
         }
@@ -203,14 +205,15 @@ fn annotations(carrier: &Carrier) -> [(&'static str, Option<String>); 3] {
 }
 
 fn created(carrier: &Carrier) -> Value {
-    let annotations = annotations(carrier).into_iter();
-    let annotations: Map<String, Value> =
-        annotations.filter_map(|(key, value)| Some((key.to_owned(), value?.into()))).collect();
+    let own = annotations(carrier).into_iter();
+    let mut annotations = carrier.extras.annotations(None);
+    annotations.extend(own.filter_map(|(key, value)| Some((key.to_owned(), value?.into()))));
     json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {
             "name": carrier.name.name, "namespace": carrier.name.namespace,
-            "labels": { MANAGED_BY: MANAGER }, "annotations": annotations,
+            "labels": with(carrier.extras.labels(None), &[(MANAGED_BY, MANAGER)]),
+            "annotations": annotations,
             "ownerReferences": [{
                 "apiVersion": format!("{GROUP}/v1"), "kind": "Gateway", "controller": true,
                 "name": carrier.owner.name, "uid": carrier.owner.uid,
@@ -222,15 +225,22 @@ fn created(carrier: &Carrier) -> Value {
 
 /// With the resource version the API server refuses it if the Service has changed.
 fn patched(carrier: &Carrier, found: &Service) -> Value {
-    let annotations = annotations(carrier).into_iter();
-    let annotations: Map<String, Value> =
-        annotations.map(|(key, value)| (key.to_owned(), json!(value))).collect();
+    let own = annotations(carrier).into_iter();
+    let mut annotations = carrier.extras.annotations(Some(&found.extras));
+    annotations.extend(own.map(|(key, value)| (key.to_owned(), json!(value))));
     json!({
         "metadata": {
-            "resourceVersion": found.version, "labels": { MANAGED_BY: MANAGER }, "annotations": annotations,
+            "resourceVersion": found.version,
+            "labels": with(carrier.extras.labels(Some(&found.extras)), &[(MANAGED_BY, MANAGER)]),
+            "annotations": annotations,
         },
         "spec": spec(carrier),
     })
+}
+
+/// Labels or annotations with those that `lb-kube` gives.
+fn with(all: Map<String, Value>, own: &[(&str, &str)]) -> Map<String, Value> {
+    all.into_iter().chain(own.iter().map(|(key, value)| ((*key).to_owned(), (*value).into()))).collect()
 }
 
 fn spec(carrier: &Carrier) -> Value {
@@ -254,7 +264,11 @@ fn spec(carrier: &Carrier) -> Value {
     spec
 }
 
-fn of_slice(name: &Name, slice: &Slice, uid: &str) -> Value {
+/// `found`: as it is, if it is there.
+fn of_slice(name: &Name, slice: &Slice, uid: &str, found: Option<&Slice>) -> Value {
+    let found = found.map(|found| &found.extras);
+    let own = [(OF_SERVICE, slice.service.as_str()), (SLICE_MANAGED_BY, MANAGER)];
+    let weight = slice.weight.to_string();
     let ports = slice
         .ports
         .iter()
@@ -271,8 +285,8 @@ fn of_slice(name: &Name, slice: &Slice, uid: &str) -> Value {
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {
             "name": name.name, "namespace": name.namespace,
-            "labels": { OF_SERVICE: slice.service, SLICE_MANAGED_BY: MANAGER },
-            "annotations": { WEIGHT: slice.weight.to_string() },
+            "labels": with(slice.extras.labels(found), &own),
+            "annotations": with(slice.extras.annotations(found), &[(WEIGHT, weight.as_str())]),
             "ownerReferences": [{
                 "apiVersion": "v1", "kind": "Service", "controller": true,
                 "name": slice.service, "uid": uid,

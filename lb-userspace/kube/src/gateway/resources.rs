@@ -1,5 +1,7 @@
 //! Kinds of the Gateway API as the API server has them, but only what matters here.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::api::{ApiResource, Object};
 use serde::{Deserialize, Serialize};
@@ -121,6 +123,16 @@ pub(crate) struct GatewaySpec {
     pub gateway_class_name: String,
     pub listeners: Vec<Listener>,
     pub addresses: Vec<Address>,
+    pub infrastructure: Option<Infrastructure>,
+}
+
+/// What is asked of whatever is made for a Gateway.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Infrastructure {
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub parameters_ref: Option<Value>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

@@ -31,6 +31,12 @@ pub(crate) fn asking(gateway: Gateway, addresses: &[&str]) -> Gateway {
     Known { spec: api::GatewaySpec { addresses, ..gateway.spec.clone() }, ..gateway }
 }
 
+/// With this `spec.infrastructure`.
+pub(crate) fn wanting(gateway: Gateway, infrastructure: serde_json::Value) -> Gateway {
+    let infrastructure = Some(serde_json::from_value(infrastructure).expect("what the API has there"));
+    Known { spec: api::GatewaySpec { infrastructure, ..gateway.spec.clone() }, ..gateway }
+}
+
 /// To the port 80 of a Service.
 pub(crate) fn backend(called: &str, weight: i32) -> BackendRef {
     BackendRef { name: called.into(), port: Some(80), weight: Some(weight), ..BackendRef::default() }

@@ -9,6 +9,7 @@ use super::attach::{ACCEPTED, Attachments, Judged, Parent, judge};
 use super::backends::RESOLVED_REFS;
 use super::carrier::{asked, name_of};
 use super::conditions::{Wanted, conditions};
+use super::infrastructure::has_parameters;
 use super::resources::GROUP;
 use super::{Class, Gateway, Route, api};
 use crate::cluster::{Name, Owner, Service};
@@ -83,6 +84,10 @@ pub(crate) fn of_gateway(
 fn accepted(gateway: &Gateway, judged: &[Judged<'_>]) -> Wanted {
     if let Err(why) = asked(gateway) {
         return Wanted::ill(ACCEPTED, "UnsupportedAddress", why);
+    }
+    if has_parameters(gateway) {
+        let message = "lb-kube takes no parameters: take infrastructure.parametersRef away";
+        return Wanted::ill(ACCEPTED, "InvalidParameters", message);
     }
     let bad = judged.iter().filter(|judged| judged.place.is_none());
     let bad: Vec<String> =

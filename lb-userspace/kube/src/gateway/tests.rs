@@ -6,7 +6,7 @@ use super::attach::attach;
 use super::backends::resolve;
 use super::decisions::{What, Write, writes};
 use super::resources::{AllowedRoutes, RouteKind, RouteNamespaces};
-use super::samples::{asking, backend, gateway, gateways, grant, route};
+use super::samples::{asking, backend, gateway, gateways, grant, route, wanting};
 use super::*;
 use crate::cluster::samples::{name, ready, service, slice, store};
 use crate::cluster::{Cluster, FINALIZER, Owner, Port, Service, Slice};
@@ -241,6 +241,50 @@ fn a_carrier_is_made_again_or_changed() {
     let of_others = cluster(vec![(name("lb-kube-other"), others)], vec![]);
     let found = decided(&gateways(edge, []), &of_others);
     assert_eq!(of(&found, "Service", "lb-kube-other"), None, "another `lb-kube` has made it");
+}
+
+#[test]
+fn what_is_made_for_a_gateway_bears_its_labels() {
+    let wants = json!({ "labels": { "team": "web" }, "annotations": { "lb-kube/pool": "dear" } });
+    let routes = [(name("a"), route(1, vec![backend("web", 1)]))];
+    let of_team = gateways(wanting(gateway(&[("web", 80)]), wants), routes);
+    let slices = || vec![(name("web-1"), slice(vec![ready("n1", "10.0.0.1")]))];
+    let found = decided(&of_team, &cluster(vec![], slices()));
+    let Some(What::Create(made)) = of(&found, "Service", "lb-kube-edge") else { panic!("{found:?}") };
+    let labels = json!({ "app.kubernetes.io/managed-by": "lb-kube", "team": "web" });
+    assert_eq!(made["metadata"]["labels"], labels);
+    assert_eq!(made["metadata"]["annotations"]["lb-kube/pool"], "dear");
+    let made: k8s_openapi::api::core::v1::Service = serde_json::from_value(made.clone()).expect("a Service");
+    let (_, read) = <Service as Read<_>>::read(made);
+    let made = Service { version: "1".into(), ..read.expect("a Service") };
+    // As it was made nothing is to be done, and its slices bear the labels, too.
+    let found = decided(&of_team, &cluster(vec![(name("lb-kube-edge"), made.clone())], slices()));
+    assert_eq!(of(&found, "Service", "lb-kube-edge"), None);
+    let copy = found.iter().find(|(kind, ..)| kind == "EndpointSlice").map(|(.., what)| what);
+    let Some(What::Create(copy)) = copy else { panic!("{found:?}") };
+    assert_eq!(copy["metadata"]["labels"]["team"], "web");
+    assert_eq!(copy["metadata"]["labels"]["kubernetes.io/service-name"], "lb-kube-edge");
+    // Without `infrastructure` the label goes.
+    let without = gateways(gateway(&[("web", 80)]), []);
+    let found = decided(&without, &cluster(vec![(name("lb-kube-edge"), made)], vec![]));
+    let Some(What::Patch(patch)) = of(&found, "Service", "lb-kube-edge") else { panic!("{found:?}") };
+    assert_eq!(
+        patch["metadata"]["labels"],
+        json!({ "app.kubernetes.io/managed-by": "lb-kube", "team": null })
+    );
+}
+
+#[test]
+fn a_gateway_with_parameters_is_not_accepted_and_keeps_what_it_has() {
+    let parameters = json!({ "parametersRef": { "group": "example.org", "kind": "Settings", "name": "a" } });
+    let gateways = gateways(wanting(gateway(&[("web", 80)]), parameters), []);
+    let found = decided(&gateways, &cluster(vec![], vec![]));
+    assert_eq!(of(&found, "Service", "lb-kube-edge"), None, "none is made");
+    let said = status(&found, "Gateway", "edge");
+    assert_eq!(condition(&said["conditions"], "Accepted"), pair("False", "InvalidParameters"));
+    let has = cluster(vec![(name("lb-kube-edge"), carrier(&["192.0.2.10"]))], vec![]);
+    let found = decided(&gateways, &has);
+    assert_eq!(of(&found, "Service", "lb-kube-edge"), None, "it stays as it is");
 }
 
 #[test]

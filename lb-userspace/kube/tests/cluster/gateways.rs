@@ -142,6 +142,36 @@ async fn a_carrier_whose_label_is_taken_away_gets_it_again() {
 }
 
 #[tokio::test]
+async fn labels_of_a_gateway_come_and_go() {
+    let bed = bed().await;
+    let lb_kube = bed.start();
+    let mut edge = gateway(&[("web", 80)]);
+    edge["spec"]["infrastructure"] = json!({ "labels": { "team": "web" } });
+    bed.api.put("gateways", edge.clone());
+    bed.api.put("tcproutes", route("shop", "web"));
+    bed.wait_for_service(EDGE).await;
+    let team = |object: &Value| object["metadata"]["labels"]["team"].as_str().map(str::to_owned);
+    let of_carrier = || bed.service("lb-kube-edge").and_then(|carrier| team(&carrier));
+    let of_slices = || bed.api.all("endpointslices").iter().filter_map(team).collect::<Vec<String>>();
+    assert_eq!((of_carrier(), of_slices()), (Some("web".to_owned()), vec!["web".to_owned()]));
+    // Somebody's own label stays.
+    let mut carrier = bed.service("lb-kube-edge").expect("it is there");
+    carrier["metadata"]["labels"]["own"] = json!("stays");
+    bed.api.put("services", carrier);
+    edge["spec"]["infrastructure"]["labels"]["team"] = json!("mail");
+    bed.api.put("gateways", edge.clone());
+    wait_for("another label", || of_carrier().as_deref() == Some("mail") && of_slices() == ["mail"]).await;
+    edge["spec"]["infrastructure"] = json!({ "parametersRef": { "group": "a", "kind": "B", "name": "c" } });
+    bed.api.put("gateways", edge);
+    wait_for_gateway(&bed, "Accepted", "False", "InvalidParameters").await;
+    wait_for("no label", || of_carrier().is_none() && of_slices().is_empty()).await;
+    let carrier = bed.service("lb-kube-edge").expect("it is there");
+    assert_eq!(carrier["metadata"]["labels"]["own"], "stays");
+    assert_eq!(bed.addresses("lb-kube-edge"), ["192.0.2.10"], "it is served as before");
+    lb_kube.stop().await;
+}
+
+#[tokio::test]
 async fn weights_are_shared_by_endpoints() {
     let bed = bed().await;
     bed.api.put("gateways", gateway(&[("web", 80)]));

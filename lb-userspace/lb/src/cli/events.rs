@@ -1,5 +1,6 @@
 //! `lb events`: what happened to the cluster, services and servers.
 
+use std::collections::BTreeSet;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
@@ -55,6 +56,9 @@ pub(super) fn run(options: &Options) -> Result<()> {
         for event in events.iter().filter(|event| options.wants(event)) {
             text += &if options.json { json_line(schema::EVENT, event)? } else { line(event) };
         }
+        if !options.follow && text.is_empty() {
+            eprintln!("{}", options.in_vain(&events));
+        }
         if !go_on(&text)? || !options.follow {
             return Ok(());
         }
@@ -70,6 +74,36 @@ impl Options {
         // One whose time cannot be read is better told than left out.
         let old = |since| humantime::parse_rfc3339(&event.time).is_ok_and(|time| time < since);
         is(&self.server, &event.server) && is(&self.service, &event.service) && !self.since.is_some_and(old)
+    }
+
+    /// What there is to say where no event is wanted.
+    fn in_vain(&self, events: &[Record]) -> String {
+        let all = events.len();
+        if self.service.is_some() && !events.iter().any(|event| event.service == self.service) {
+            let services = named(events.iter().map(|event| event.service.clone()));
+            return format!("none of {all} events is about that service{services}");
+        }
+        if self.server.is_some() && !events.iter().any(|event| event.server == self.server) {
+            let servers = named(events.iter().map(|event| event.server.clone()));
+            return format!("none of {all} events is about that server{servers}");
+        }
+        match events.first().filter(|_| self.since.is_some()) {
+            Some(first) => format!("none of {all} events is so new; the first one is of {}", first.time),
+            None => format!("none of {all} events is such a one"),
+        }
+    }
+}
+
+/// The names that events have, so that a slip is seen.
+fn named(names: impl Iterator<Item = Option<String>>) -> String {
+    const MANY: usize = 8;
+    let names: BTreeSet<String> = names.flatten().collect();
+    let first: Vec<&str> = names.iter().take(MANY).map(String::as_str).collect();
+    let more = if names.len() > MANY { ", …" } else { "" };
+    if first.is_empty() {
+        String::new()
+    } else {
+        format!("; there are some about {}{more}", first.join(", "))
     }
 }
 
@@ -112,6 +146,22 @@ mod tests {
         let noon = moment("2026-11-29T12:00:00Z").expect("a time");
         assert_eq!(moment("2026-11-29 12:00:00"), Ok(noon));
         assert!(moment("yesterday").is_err());
+    }
+
+    #[test]
+    fn a_name_that_no_event_has_is_told() {
+        let about = |service: &str| Record::new(Level::Info, "server_up", "up".into()).service(service);
+        let events: Vec<Record> = ["web", "mail", "web"].into_iter().map(about).collect();
+        let of = |service: &str| Options { service: Some(service.into()), ..options() };
+        assert_eq!(
+            of("wbe").in_vain(&events),
+            "none of 3 events is about that service; there are some about mail, web"
+        );
+        let of_server = Options { server: Some("www1".into()), ..of("web") };
+        assert_eq!(of_server.in_vain(&events), "none of 3 events is about that server");
+        let late = Options { since: Some(SystemTime::now()), ..of("web") };
+        assert!(late.in_vain(&events).starts_with("none of 3 events is so new; the first one is of "));
+        assert_eq!(options().in_vain(&[]), "none of 0 events is such a one");
     }
 
     #[test]

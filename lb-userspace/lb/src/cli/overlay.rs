@@ -6,8 +6,9 @@ use std::fs;
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use lb_api::difference::Difference;
+use lb_api::status::{StandingOrder, Status};
 use lb_api::wire::{Overlay, Saving};
-use lb_api::{client, schema};
+use lb_api::{client, schema, words};
 use lb_model::overlay::{CLI, Change, ChangedFile, NewServer, NewService, Settings, is_kept_elsewhere};
 use lb_system::whole_file;
 
@@ -200,8 +201,9 @@ pub(super) fn save(director: &Director) -> Result<()> {
     let Overlay { sources, saving, config: _ } = client::request_overlay(&director.socket, true)?;
     let own = sources.iter().filter(|(source, _)| !is_kept_elsewhere(source));
     let changes: Vec<&Change> = own.flat_map(|(_, changes)| changes).collect();
+    let weights = weights(&client::request_status(&director.socket)?);
     if changes.is_empty() {
-        return print("nothing was changed at run time\n");
+        return print(&format!("nothing was changed at run time\n{weights}"));
     }
     let Some(Saving { files, unused, lacks }) = saving else {
         bail!(
@@ -228,7 +230,25 @@ pub(super) fn save(director: &Director) -> Result<()> {
             told += &format!("without effect: {change}: {why}\n");
         }
     }
-    print(&told)
+    print(&(told + &weights))
+}
+
+/// Whoever expects weights in the file shall know why they are not there; empty, if there are none.
+fn weights(status: &Status) -> String {
+    let servers = status.services.iter().flat_map(|service| {
+        let ordered = service.servers.iter().filter(|server| server.orders.iter().any(is_weight));
+        ordered.map(move |server| format!("{} of {}", server.name, service.name))
+    });
+    let servers: Vec<String> = servers.collect();
+    if servers.is_empty() {
+        return String::new();
+    }
+    let names = words::list(servers.iter().map(String::as_str));
+    format!("not in the file: weights by `lb weight`, which hold on all directors until undone: {names}\n")
+}
+
+fn is_weight(order: &StandingOrder) -> bool {
+    order.order == "weight"
 }
 
 /// What somebody has written since the director read the file must not be lost.
@@ -240,4 +260,28 @@ fn is_as_it_was_read(ChangedFile { path, before, after: _ }: &ChangedFile) -> Re
         bail!("{shown} has changed since the director read it: `lb reload` first, then save again");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_api::samples;
+
+    use super::*;
+
+    #[test]
+    fn weights_that_are_not_saved_are_told() {
+        let mut status = samples::cluster();
+        assert_eq!(weights(&status), "");
+        let order = |order: &str| StandingOrder {
+            order: order.into(),
+            weight: None,
+            by: "kim on ha1".into(),
+            reason: None,
+            since: 0,
+        };
+        status.services[0].servers[0].orders = vec![order("drain")];
+        assert_eq!(weights(&status), "");
+        status.services[0].servers[1].orders = vec![order("drain"), order("weight")];
+        assert!(weights(&status).ends_with(" until undone: www2 of web\n"), "{}", weights(&status));
+    }
 }

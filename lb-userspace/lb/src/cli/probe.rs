@@ -7,6 +7,7 @@ use clap::Args;
 use lb_api::client;
 use lb_api::schema;
 use lb_api::status::ProbeReport;
+use lb_api::words;
 use lb_model::Health;
 use lb_model::millis;
 use schemars::JsonSchema;
@@ -50,8 +51,8 @@ pub(super) fn run(Options { service, server, json, director }: Options) -> Resul
 fn servers(director: &Director, name: &str) -> Result<Vec<String>> {
     let status = client::request_status(&director.socket)?;
     let Some(service) = status.services.iter().find(|one| one.is_called(name)) else {
-        let names: Vec<&str> = status.services.iter().map(|service| service.name.as_str()).collect();
-        bail!("there is no service {name:?}, there are {}", names.join(", "));
+        let names = status.services.iter().map(|service| service.name.as_str());
+        bail!("there is no service {name:?}, there are {}", words::list(names));
     };
     let configured = service.servers.iter().filter(|server| server.health != Health::Draining);
     let names: Vec<String> = configured.map(|server| server.name.clone()).collect();

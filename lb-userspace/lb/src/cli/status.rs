@@ -10,6 +10,7 @@ use lb_api::client::{self, NoDirector, NoPermission};
 use lb_api::rates::{Rate, Rates};
 use lb_api::schema::{self, Versioned};
 use lb_api::status::{ServiceStatus, Status};
+use lb_api::words;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -83,8 +84,8 @@ pub(super) fn run(options: &Options) -> Result<()> {
 /// Only the services that are asked for.
 fn chosen(mut status: Status, names: &[String]) -> Result<Status> {
     if let Some(name) = names.iter().find(|name| !status.services.iter().any(|one| one.is_called(name))) {
-        let all: Vec<&str> = status.services.iter().map(|service| service.name.as_str()).collect();
-        bail!("there is no service {name:?}, there are {}", all.join(", "));
+        let all = status.services.iter().map(|service| service.name.as_str());
+        bail!("there is no service {name:?}, there are {}", words::list(all));
     }
     if !names.is_empty() {
         status.services.retain(|service| names.iter().any(|name| service.is_called(name)));

@@ -1,5 +1,6 @@
 //! What differs between two configurations, for operators: pure.
 
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -61,23 +62,28 @@ fn lists<T: PartialEq>(
     word: impl Fn(&T) -> Option<String>,
     changes: impl Fn(String, &T, &T) -> Vec<Difference>,
 ) -> Vec<Difference> {
-    let find = |list: &'_ [T], wanted: &T| list.iter().position(|one| name(one) == name(wanted));
+    // Tens of thousands of services are compared whenever one of them changes.
+    let places = |list: &[T]| -> HashMap<String, usize> {
+        // From behind: the first one of a name stays.
+        list.iter().enumerate().rev().map(|(place, one)| (name(one), place)).collect()
+    };
+    let (in_old, in_new) = (places(old), places(new));
     let subject = |one: &T| format!("{noun}{}", name(one));
     let whole = |kind, one: &T, from, to| Difference { kind, subject: subject(one), key: None, from, to };
     let mut found = Vec::new();
     for one in old {
-        match find(new, one) {
+        match in_new.get(&name(one)) {
             None => found.push(whole(Kind::Removed, one, word(one), None)),
-            Some(at) if new[at] != *one => found.extend(changes(subject(one), one, &new[at])),
+            Some(at) if new[*at] != *one => found.extend(changes(subject(one), one, &new[*at])),
             Some(_) => {}
         }
     }
-    let newcomers = new.iter().filter(|one| find(old, one).is_none());
+    let newcomers = new.iter().filter(|one| !in_old.contains_key(&name(one)));
     found.extend(newcomers.map(|one| whole(Kind::Added, one, None, word(one))));
-    let order = |list: &[T], other: &[T]| -> Vec<String> {
-        list.iter().filter(|one| find(other, one).is_some()).map(&name).collect()
+    let order = |list: &[T], other: &HashMap<String, usize>| -> Vec<String> {
+        list.iter().map(&name).filter(|called| other.contains_key(called)).collect()
     };
-    if order(old, new) != order(new, old) {
+    if order(old, &in_new) != order(new, &in_old) {
         let subject = noun.trim_end_matches([' ', '/']).to_owned();
         let key = Some("order".to_owned());
         found.push(Difference { kind: Kind::Changed, subject, key, from: None, to: None });
@@ -278,6 +284,29 @@ services:
     fn lines(new: &str) -> Vec<String> {
         let parse = |text| lb_config::parse(text, "lb.yaml").unwrap_or_else(|error| panic!("{error}"));
         between(&parse(OLD), &parse(new)).iter().map(Difference::to_string).collect()
+    }
+
+    /// With a look at all others for each service this test would take hours.
+    #[test]
+    fn tens_of_thousands_of_services_are_compared() {
+        let mut old = lb_config::parse(OLD, "lb.yaml").expect("a configuration");
+        let one = old.services.swap_remove(0);
+        let service = |number: u16| {
+            let key = lb_model::ServiceKey { port: number, ..one.key };
+            Service { name: format!("s{number}"), key, ..one.clone() }
+        };
+        old.services = (1..=60_000).map(service).collect();
+        let mut new = old.clone();
+        new.services[5].drain += Duration::from_secs(1);
+        new.services.remove(30_000);
+        let told: Vec<String> = between(&old, &new).iter().map(Difference::to_string).collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(
+            told[0].starts_with("~ service s6: drain") && told[1].starts_with("- service s30001"),
+            "{told:?}"
+        );
+        new.services.swap(7, 8);
+        assert_eq!(between(&old, &new).len(), 3, "their order differs");
     }
 
     #[test]

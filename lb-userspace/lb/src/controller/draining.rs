@@ -1,7 +1,7 @@
 //! Servers and services that left the configuration and serve on for the connections they have.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -27,10 +27,15 @@ impl Draining {
     /// is no longer on its way out. Servers of a service that has left drain as long as that
     /// service wanted it.
     pub(super) fn reload(&mut self, old: &[Service], new: &[Service], now: Instant) {
+        // Of tens of thousands one may have changed.
+        let new: HashMap<ServiceKey, &Service> = new.iter().map(|service| (service.key, service)).collect();
         for service in old {
-            let successor = new.iter().find(|candidate| candidate.key == service.key);
+            let successor = new.get(&service.key).copied();
             if successor.is_none() && service.key.protocol == Protocol::Udp {
                 // UDP has no connections that could end: its clients shall know at once.
+                continue;
+            }
+            if successor.is_some_and(|successor| successor == service) {
                 continue;
             }
             for server in service.servers.iter().cloned().chain(service.fallback_server()) {
@@ -42,9 +47,9 @@ impl Draining {
                 self.services.insert(service.key, service.clone());
             }
         }
-        self.services.retain(|key, _| !new.iter().any(|service| service.key == *key));
+        self.services.retain(|key, _| !new.contains_key(key));
         self.servers.retain(|(key, address), _| {
-            let service = new.iter().find(|service| service.key == *key);
+            let service = new.get(key);
             service.map_or_else(|| self.services.contains_key(key), |service| !has(service, *address))
         });
         self.forget_empty();
@@ -141,6 +146,18 @@ mod tests {
         assert_eq!(draining.services().count(), 0);
         assert!(!draining.finish(now + DRAIN - Duration::from_millis(1), |_, _| false));
         assert!(draining.finish(now + DRAIN, |_, _| false));
+    }
+
+    /// With a look at all others for each service this test would take minutes.
+    #[test]
+    fn of_tens_of_thousands_of_services_one_leaves() {
+        let old: Vec<Service> = (1..=60_000).map(|port| service(port, Protocol::Tcp, &[21])).collect();
+        let mut new = old.clone();
+        let gone = new.remove(40_000);
+        let mut draining = Draining::default();
+        draining.reload(&old, &new, Instant::now());
+        assert_eq!(draining.services().map(|service| service.key).collect::<Vec<_>>(), [gone.key]);
+        assert_eq!(draining.servers.len(), 1);
     }
 
     #[test]

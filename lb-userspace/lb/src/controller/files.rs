@@ -18,7 +18,7 @@ use super::writers::{self, Writers};
 
 /// What tells one version of a file from another: device, inode, size, and when its content or its
 /// mode last changed.
-type Version = (u64, u64, u64, i64, i64);
+pub(super) type Version = (u64, u64, u64, i64, i64);
 
 /// The versions of a file and of those that belong to it; `None`: it is not there.
 type Versions = Vec<(PathBuf, Option<Version>)>;
@@ -199,7 +199,8 @@ fn versions(path: &Path, sources: &Sources) -> Option<Versions> {
     Some([(path.to_owned(), Some(own))].into_iter().chain(others).collect())
 }
 
-fn version(path: &Path) -> Option<Version> {
+/// `None`: the file is not there.
+pub(super) fn version(path: &Path) -> Option<Version> {
     let metadata = fs::metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino(), metadata.size(), metadata.ctime(), metadata.ctime_nsec()))
 }

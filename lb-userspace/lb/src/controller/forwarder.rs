@@ -237,6 +237,8 @@ impl Forwarder {
             let totals = self.read_totals(*server);
             self.accounts.purged(*server, totals);
             self.data_path.executor.purged(*server);
+        }
+        if !purged.is_empty() {
             self.accounts.retain(&is_known);
         }
         !purged.is_empty()

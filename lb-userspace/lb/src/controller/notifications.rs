@@ -19,6 +19,9 @@ use super::runtime::{Notification, Runtime};
 /// Hooks of servers and services that run at once.
 const HOOKS_TOGETHER: usize = 64;
 
+/// So many notifications look for their services one by one.
+const FEW: usize = 16;
+
 /// Tells operators what happens: by events, by findings, and by the hooks of services and servers.
 pub(super) struct Notifier {
     events: Events,
@@ -75,9 +78,17 @@ impl Notifier {
         services: &[Service],
         runtime: &Runtime,
     ) {
+        // When a director starts there is one for each server.
+        let many = notifications.len() > FEW;
+        let by_key: Option<HashMap<ServiceKey, &Service>> =
+            many.then(|| services.iter().map(|service| (service.key, service)).collect());
+        let find = |key: ServiceKey| match &by_key {
+            Some(by_key) => by_key.get(&key).copied(),
+            None => services.iter().find(|service| service.key == key),
+        };
         for notification in notifications {
             let (Notification::Server(key, ..) | Notification::Quorum(key, _)) = notification;
-            let Some(service) = services.iter().find(|service| service.key == key) else { continue };
+            let Some(service) = find(key) else { continue };
             let record = match notification {
                 Notification::Server(_, address, output) => {
                     let server = service.servers.iter().find(|server| server.address == address);
@@ -139,7 +150,10 @@ impl Notifier {
                 false => self.fallbacks.remove(&service.key),
             };
         }
-        self.fallbacks.retain(|key, _| services.iter().any(|service| service.key == *key));
+        if !self.fallbacks.is_empty() {
+            let there: HashSet<ServiceKey> = services.iter().map(|service| service.key).collect();
+            self.fallbacks.retain(|key, _| there.contains(key));
+        }
     }
 }
 

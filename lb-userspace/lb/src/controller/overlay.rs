@@ -2,11 +2,12 @@
 //! restarts in a file of its own, beside the folder of maintenance.
 //!
 //! - `list`: changes join those of their source; `added`: who added what; `file`: what outlives
-//!   restarts, and `unreadable`: such a file that cannot be read; `single`: a change that comes
-//!   alone
+//!   restarts, with `journal`: changes since it was written, and `unreadable`: what of both cannot
+//!   be read; `single`: a change that comes alone
 
 mod added;
 mod file;
+mod journal;
 mod list;
 mod single;
 mod unreadable;
@@ -24,6 +25,7 @@ use lb_model::overlay::{CLI, Change, NewService, Overlays, is_kept_elsewhere, is
 use lb_model::{Config, Server, Service, ServiceNames};
 
 use self::added::Added;
+use self::file::{Found, Kept};
 use self::list::Joined;
 use super::Controller;
 
@@ -37,6 +39,8 @@ pub(super) struct Overlay {
     /// The files that it stands above, as they were read.
     base: Option<Arc<Base>>,
     added: Added,
+    /// How the file was left, with its journal.
+    kept: Kept,
     /// Why the file cannot be read, until it is put aside.
     unreadable: Option<String>,
 }
@@ -62,16 +66,19 @@ pub(super) fn load(path: &Path) -> (Result<Loaded, ConfigError>, Sources) {
 fn load_files(files: &mut Files) -> Result<Loaded, ConfigError> {
     let config = files.config()?;
     let overlay = config.overlay_file();
-    let (sources, unreadable) = match file::read(&overlay) {
-        Ok(sources) => (sources, None),
-        Err(error) => (Overlays::new(), Some(error.to_string())),
+    let (found, unreadable) = match file::read(&overlay) {
+        Ok(found) => (found, None),
+        Err(error) => (Found::default(), Some(error.to_string())),
     };
+    let Found { sources, kept } = found;
     if sources.is_empty() {
         let base = Some(Arc::new(Base::new(files.clone())));
-        let overlay = Overlay { path: overlay, base, unreadable, ..Overlay::default() };
+        let overlay = Overlay { path: overlay, base, kept, unreadable, ..Overlay::default() };
         return Ok(Loaded { config, overlay, warnings: files.warnings() });
     }
-    load_with(files, overlay, sources)
+    let mut loaded = load_with(files, overlay, sources)?;
+    loaded.overlay.kept = kept;
+    Ok(loaded)
 }
 
 fn load_with(files: &mut Files, overlay: PathBuf, sources: Overlays) -> Result<Loaded, ConfigError> {
@@ -80,7 +87,7 @@ fn load_with(files: &mut Files, overlay: PathBuf, sources: Overlays) -> Result<L
     let added = Added::of(&config, &sources, &unused);
     config.kept_elsewhere = added.kept_elsewhere();
     let base = Some(Arc::new(Base::new(files.clone())));
-    let overlay = Overlay { path: overlay, sources, unused, base, added, unreadable: None };
+    let overlay = Overlay { path: overlay, sources, unused, base, added, ..Overlay::default() };
     Ok(Loaded { config, overlay, warnings: files.warnings() })
 }
 
@@ -325,14 +332,15 @@ impl Controller {
     fn put_in_force(
         &mut self,
         config: Config,
-        overlay: Overlay,
+        mut overlay: Overlay,
         text: &str,
     ) -> Result<Vec<Difference>, String> {
         let config = self.accepted(config).map_err(|error| format!("{error:#}"))?;
         let told = self.origin.overlay.make_room()?;
         told.into_iter().for_each(|record| self.announcer.record(record));
-        let kept = file::write(&overlay.path, &overlay.sources);
-        kept.map_err(|error| format!("cannot write {}: {error}", overlay.path.display()))?;
+        let Overlay { sources: before, kept, .. } = &self.origin.overlay;
+        let kept = file::keep(&overlay.path, kept, before, &overlay.sources);
+        overlay.kept = kept.map_err(|error| format!("cannot write {}: {error}", overlay.path.display()))?;
         self.announcer.record(Record::new(Level::Info, "overlay_changed", text.to_owned()));
         Ok(self.take(config, overlay))
     }

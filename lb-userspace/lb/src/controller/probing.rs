@@ -1,6 +1,7 @@
 //! `lb probe`: the checks of a server made at once, because somebody wants to see them.
 
 use lb_api::status::ProbeReport;
+use lb_api::words::list;
 use lb_health::Checker;
 use lb_health::probe::{Advice, Report, Subject, micros};
 use lb_model::{Check, Config, Server, Service, Via};
@@ -41,18 +42,6 @@ fn find<'c>(config: &'c Config, order: &ProbeOrder) -> Result<(&'c Service, &'c 
         format!("{} has no server {server:?}, it has {}", found.name, list(names))
     })?;
     Ok((found, server))
-}
-
-/// The first ones by name, and how many more there are.
-pub(super) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    const SHOWN: usize = 20;
-    let names: Vec<&str> = names.collect();
-    let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
-    match names.len() {
-        0 => "none".to_owned(),
-        count if count > SHOWN => format!("{shown} and {} more", count - SHOWN),
-        _ => shown,
-    }
 }
 
 fn describe(check: &Check, subject: Subject, report: Report) -> ProbeReport {
@@ -105,12 +94,5 @@ services:
         let wrong = "there is no service \"wep\", there are web, udp/192.0.2.10:53";
         assert_eq!(found("wep", "www1"), Err(wrong.to_owned()));
         assert_eq!(found("web", "www2"), Err("web has no server \"www2\", it has www1".to_owned()));
-    }
-
-    #[test]
-    fn long_lists_are_cut() {
-        let names: Vec<String> = (0..25).map(|number| format!("s{number}")).collect();
-        let told = list(names.iter().map(String::as_str));
-        assert!(told.ends_with("s18, s19 and 5 more"), "{told}");
     }
 }

@@ -1,6 +1,7 @@
 //! What operators read in the log, in the words that ldirectord used.
 
-use std::collections::{BTreeMap, HashSet};
+use std::cell::LazyCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use lb_api::events::{Level, Record};
@@ -49,8 +50,15 @@ pub(super) fn changes_in_service(
 ) -> Vec<Record> {
     let mut records = Vec::new();
     let present = |(_, service): &(&ServiceKey, &Service)| !service.settings.departed;
+    let by_key = LazyCell::new(|| -> HashMap<ServiceKey, &lb_model::Service> {
+        config.services.iter().map(|service| (service.key, service)).collect()
+    });
     for (key, service) in after.services.iter().filter(present) {
-        let configured = config.services.iter().find(|service| service.key == *key);
+        // As nearly all of them are, whenever one changes.
+        if before.services.get(key) == Some(service) {
+            continue;
+        }
+        let configured = by_key.get(key).copied();
         let name = configured.map_or("", |service| &service.name);
         let fallback = configured.and_then(lb_model::Service::fallback_server).map(|server| server.address);
         let old = before.services.get(key);

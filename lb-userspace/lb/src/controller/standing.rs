@@ -15,13 +15,13 @@ use lb_api::events::{Level, Record};
 use lb_api::findings::Findings;
 use lb_api::status::StandingOrder;
 use lb_api::wire::ServerRequest;
+use lb_api::words::list;
 use lb_cluster::standing::{Aspect, BY, Book, Order, REASON, Subject, Wish};
 use lb_model::ids::NodeId;
 use lb_model::{Config, Server, Service, canonical};
 use lb_system::whole_file;
 
 use super::maintenance::{all, plain, servers, shown};
-use super::probing::list;
 use crate::observe::requests::ServerOrder;
 
 /// The orders that this director knows, and where it gives its own.

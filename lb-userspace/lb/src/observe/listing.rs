@@ -3,6 +3,7 @@
 
 mod brief;
 mod cluster;
+mod summary;
 mod table;
 
 use std::fmt::Write as _;
@@ -119,13 +120,14 @@ pub(crate) fn render_with(status: &Status, view: &View<'_>) -> String {
     for finding in &status.findings {
         text += &finding_lines(finding, colour);
     }
-    text.extend(status.overlay.iter().map(|change| overlay_line(change, colour)));
+    text += &overlay_lines(&status.overlay, colour);
     if let Some(cluster) = &status.cluster {
         text += &cluster::render(cluster, status.stopping, colour);
     }
     if status.services.is_empty() {
         return text + "(no services)\n";
     }
+    text += &summary::of(status, colour);
     text += &services(&status.services, view);
     text += &fragments(&status.fragments);
     text += &counted("Dropped packets:", &status.drops);
@@ -145,7 +147,32 @@ fn ipv6_slots(status: &Status) -> String {
 const STOPPING: &str = "STOPPING: it hands its groups over and waits for the connections that run through it to end. A \
                         second signal ends it at once.";
 
-/// What is no part of the file.
+/// So many changes of a source are told one by one.
+const FEW: usize = 5;
+
+/// What is no part of the file. Programs may have made thousands of changes.
+fn overlay_lines(overlay: &[OverlayStatus], colour: bool) -> String {
+    let mut text = String::new();
+    for of_source in overlay.chunk_by(|one, other| one.source == other.source) {
+        let (idle, used): (Vec<&OverlayStatus>, Vec<&OverlayStatus>) =
+            of_source.iter().partition(|change| change.unused.is_some());
+        match used.len() {
+            0..=FEW => text.extend(used.into_iter().map(|change| overlay_line(change, colour))),
+            many => {
+                let source = of_source.first().map(|change| change.source.as_str()).unwrap_or_default();
+                let many = words::grouped(many as u64);
+                text += &format!("Changed at run time ({source}): {many} changes, see `lb overlay show`\n");
+            }
+        }
+        text.extend(idle.iter().take(FEW).map(|change| overlay_line(change, colour)));
+        if let more @ 1.. = idle.len().saturating_sub(FEW) {
+            let more = format!("    and {} more without effect", words::grouped(more as u64));
+            text += &(Tone::Warning.paint(&more, colour) + "\n");
+        }
+    }
+    text
+}
+
 fn overlay_line(OverlayStatus { source, change, unused }: &OverlayStatus, colour: bool) -> String {
     let head = format!("Changed at run time ({source}): {}", words::printable(change));
     match unused {
@@ -176,7 +203,7 @@ fn counted(what: &str, counts: &[Count]) -> String {
 
 /// A reload that failed: it is the first thing to see, because the file is not what runs.
 fn refused(path: &str, error: &str, colour: bool) -> String {
-    let head = format!("RELOAD FAILED: {path} is invalid; lb still runs the previous configuration:");
+    let head = format!("RELOAD FAILED: {path} is not in force; lb still runs the previous configuration:");
     let mut text = Tone::Bad.paint(&head, colour) + "\n";
     for line in error.lines() {
         text += &format!("    {}\n", words::printable(line));

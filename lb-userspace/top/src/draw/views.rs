@@ -18,7 +18,7 @@ use crate::state::State;
 const SPARK: u16 = 12;
 
 /// Columns from which on everything is shown, and below which only the most important is.
-const WIDE: u16 = 100;
+pub(super) const WIDE: u16 = 100;
 const NARROW: u16 = 60;
 
 /// The columns of a table: names and widths, the most important first.

@@ -1,9 +1,10 @@
 //! The head of the overview: what is wrong, and what the director is.
 
-use lb_api::status::{FindingStatus, Status, Tone};
+use lb_api::status::{FindingStatus, ServiceStatus, Status, Tone};
 use lb_api::words;
 use maud::{Markup, html};
 
+use super::services::link;
 use super::{class, state};
 use crate::snapshot::Snapshot;
 
@@ -23,11 +24,40 @@ pub(super) fn troubles(status: &Status, trouble: Option<&str>) -> Markup {
         @if let Some(error) = &status.config_error {
             div class="notice bad" id="refused" {
                 h2 { "The configuration was refused" }
-                p { (status.config) " is invalid; the director still runs the previous configuration:" }
+                p { (status.config) " is not in force; the director still runs the previous configuration:" }
                 pre { (words::printable_lines(error)) }
             }
         }
+        (services(status))
         @for finding in &status.findings { (finding_notice(finding)) }
+    }
+}
+
+/// Services that do not serve as they should: they may stand on another page.
+fn services(status: &Status) -> Markup {
+    let troubles = status.troubles();
+    html! {
+        (named("Nobody serves", &troubles.nobody))
+        (named("Their fallback serves", &troubles.on_fallback))
+    }
+}
+
+fn named(what: &str, services: &[&ServiceStatus]) -> Markup {
+    const NAMED: usize = 8;
+    let more = services.len().saturating_sub(NAMED);
+    html! {
+        @if !services.is_empty() {
+            div class="notice bad" data-services=(what) {
+                p {
+                    (state(Tone::Bad, what)) ": "
+                    @for (number, service) in services.iter().take(NAMED).enumerate() {
+                        @if number > 0 { ", " }
+                        a href=(link(&service.name)) { (words::printable(&service.name)) }
+                    }
+                    @if more > 0 { " and " (words::grouped(more as u64)) " more" }
+                }
+            }
+        }
     }
 }
 

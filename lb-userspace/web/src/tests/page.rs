@@ -110,6 +110,27 @@ async fn many_servers_come_in_pages() {
     assert_eq!(rows(&served.get("/service?name=service+7&from=200").await.body), 100);
 }
 
+/// They may stand on another page.
+#[tokio::test]
+async fn services_that_nobody_serves_are_told_first() {
+    let mut status = status();
+    let one = status.services[0].clone();
+    let service = |number| lb_api::status::ServiceStatus { name: format!("service {number}"), ..one.clone() };
+    status.services = (0..80).map(service).collect();
+    (status.services[78].on_fallback, status.services[79].on_fallback) = (true, true);
+    status.services[79].fallback_ready = false;
+    let page = Served::new(status).await.get("/").await.body;
+    let (before, _) = page.split_once("data-finding=").expect("a finding");
+    for wanted in [
+        "data-services=\"Nobody serves\"",
+        "href=\"/service?name=service+79\"",
+        "data-services=\"Their fallback serves\"",
+        "href=\"/service?name=service+78\"",
+    ] {
+        assert!(before.contains(wanted), "{wanted} is missing in {before}");
+    }
+}
+
 #[tokio::test]
 async fn an_order_takes_two_steps_and_a_token() {
     let served = Served::with_tokens(status()).await;

@@ -257,7 +257,8 @@ pub(super) fn zero(director: &Director, listing: &Listing) -> Result<ExitCode> {
         None => None,
         Some(wanted) => {
             let status = client::request_status(&director.socket)?;
-            match status.services.iter().find(|service| is(service, wanted)) {
+            // One that has been deleted is gone for ipvsadm, even while its connections end.
+            match find(&status, wanted) {
                 Some(service) => Some(service.name.clone()),
                 None => return Ok(refused(&Refusal { code: REFUSED, text: "No such service".to_owned() })),
             }
@@ -270,6 +271,7 @@ pub(super) fn zero(director: &Director, listing: &Listing) -> Result<ExitCode> {
 #[cfg(test)]
 mod tests {
     use lb_api::samples;
+    use lb_model::Protocol;
     use lb_model::overlay::KUBERNETES;
 
     use super::*;
@@ -284,6 +286,17 @@ mod tests {
         };
         status.services = sources.iter().enumerate().map(service).collect();
         status
+    }
+
+    #[test]
+    fn a_service_that_was_deleted_is_not_there_while_its_connections_end() {
+        let mut status = status(&[None, None]);
+        let [old, new] = &mut status.services[..] else { panic!("two services") };
+        old.draining = true;
+        let wanted = Address { protocol: Protocol::Tcp, address: new.vip, port: new.port };
+        assert_eq!(find(&status, &wanted).map(|found| found.name.as_str()), Some("s1"), "its successor");
+        status.services.truncate(1);
+        assert!(find(&status, &wanted).is_none());
     }
 
     #[test]

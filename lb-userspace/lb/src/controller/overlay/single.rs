@@ -40,7 +40,7 @@ impl Overlay {
         config.kept_elsewhere = added.kept_elsewhere();
         let path = self.path.clone();
         let base = Some(Arc::clone(base));
-        Some((config, Self { path, sources, unused, base, added, unreadable: None }))
+        Some((config, Self { path, sources, unused, base, added, ..Self::default() }))
     }
 
     fn is_new(&self, key: &ServiceKey) -> bool {

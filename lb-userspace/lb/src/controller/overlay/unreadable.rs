@@ -1,6 +1,6 @@
-//! A file of changes that cannot be read: it is renamed, so that no other one is written over it,
-//! and is a finding until an operator has mended or removed it. Nor is another one written over
-//! what somebody else has changed there.
+//! A file of changes that cannot be read, or a journal of changes that does not belong to it: it is
+//! renamed, so that no other one is written over it, and is a finding until an operator has mended
+//! or removed it. Nor is another one written over what somebody else has changed there.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -8,14 +8,16 @@ use std::path::Path;
 use lb_api::events::{Level, Record};
 use lb_api::findings::{Finding, Kind};
 
+use super::journal::{self, State};
 use super::{Overlay, file};
 
 const EVENT: &str = "overlay_unreadable";
 
 impl Overlay {
-    /// Renames a file that could not be read; the event tells what to do about it.
+    /// Renames a file that could not be read, or a journal that does not belong to it; the event
+    /// tells what to do about it. What is torn off a journal is told.
     pub(in crate::controller) fn put_aside(&mut self) -> Option<Record> {
-        let why = self.unreadable.take()?;
+        let Some(why) = self.unreadable.take() else { return self.put_journal_aside() };
         let shown = self.path.display();
         let text = match file::put_aside(&self.path) {
             Ok(aside) => format!(
@@ -34,13 +36,54 @@ impl Overlay {
         Some(Record::new(Level::Error, EVENT, text).cause(why))
     }
 
+    fn put_journal_aside(&mut self) -> Option<Record> {
+        let shown = journal::beside(&self.path).display().to_string();
+        // The next change takes the rest in.
+        let state = std::mem::replace(&mut self.kept.state, State::Over);
+        let (level, text) = match state {
+            State::Whole => {
+                self.kept.state = State::Whole;
+                return None;
+            }
+            State::Over => return None,
+            State::Torn => (
+                Level::Warning,
+                format!(
+                    "the last change in {shown} is left out: it was not yet written when this director or its machine \
+                     stopped, and nobody was told that it is made; make it again"
+                ),
+            ),
+            State::Stray => (
+                Level::Error,
+                match file::put_journal_aside(&self.path) {
+                    Ok(aside) => format!(
+                        "{} was changed by somebody else, and says what is in force; later changes at run time are \
+                         left out, and {shown}, which has them, is {} now: make them again",
+                        self.path.display(),
+                        aside.display()
+                    ),
+                    Err(error) => format!(
+                        "{} was changed by somebody else, and says what is in force; later changes at run time, in \
+                         {shown}, are left out ({error}): make them again",
+                        self.path.display()
+                    ),
+                },
+            ),
+        };
+        Some(Record::new(level, EVENT, text))
+    }
+
     /// Before the file is written, which says what is in force: what somebody else has put in its
     /// place since, and what cannot be read, is renamed. Returns the event, or why nothing can be
     /// written.
     pub(super) fn make_room(&self) -> Result<Option<Record>, String> {
+        // Thousands of changes come one by one.
+        if self.kept.is_as_left(&self.path) {
+            return Ok(None);
+        }
         let shown = self.path.display();
         let error = match file::read(&self.path) {
-            Ok(there) if there == self.sources || !self.path.exists() => return Ok(None),
+            Ok(there) if there.sources == self.sources || !self.path.exists() => return Ok(None),
             Ok(_) => {
                 return Err(format!(
                     "nothing was changed: {shown} was changed by somebody else; `lb reload` takes what it says now, or \
@@ -76,15 +119,25 @@ impl Overlay {
             finding(&self.path, text, "move it away and `lb reload`".to_owned())
         });
         let aside = file::aside(&self.path);
-        let aside = aside.iter().map(|aside| {
-            let text = format!(
-                "what {} says of changes at run time is left out: it could not be read",
-                aside.display()
-            );
-            let mend = format!(
-                "mend it, move it to {shown} and `lb reload`, by which what was changed since is lost; or make the \
-                 changes again, and remove it"
-            );
+        let aside = aside.iter().map(|(aside, path)| {
+            let (why, mend) = match *path == self.path {
+                true => (
+                    "it could not be read",
+                    format!(
+                        "mend it, move it to {shown} and `lb reload`, by which what was changed since is lost; or \
+                         make the changes again, and remove it"
+                    ),
+                ),
+                false => (
+                    "it could not be read, or goes on from a file that somebody has changed",
+                    format!(
+                        "make the changes again, of which it has one a line, and remove it; or move it to {} together \
+                         with the file of its time, and `lb reload`",
+                        path.display()
+                    ),
+                ),
+            };
+            let text = format!("what {} says of changes at run time is left out: {why}", aside.display());
             finding(aside, text, mend)
         });
         in_place.into_iter().chain(aside).collect()
@@ -122,7 +175,7 @@ mod tests {
             assert!(!path.exists() && overlay.put_aside().is_none(), "once");
         }
         assert_eq!(aside("overlay.json.unreadable").expect("the first one stays"), "{ torn");
-        assert_eq!(file::read(&path).expect("there is none"), Overlays::new());
+        assert_eq!(file::read(&path).expect("there is none").sources, Overlays::new());
     }
 
     #[test]
@@ -148,6 +201,82 @@ mod tests {
         fs::rename(&files[0], &path).expect("it is moved");
         fs::remove_file(&files[1]).expect("it is removed");
         assert_eq!(overlay.findings(), []);
+    }
+
+    /// The director's overlay of a file of many changes, and a journal that says one more.
+    fn with_journal(folder: &Path) -> (Overlay, [Overlays; 2]) {
+        let path = folder.join("overlay.json");
+        let remove = |number: usize| Change::RemoveService { service: format!("tcp/192.0.2.10:{number}") };
+        let removals = |count| Overlays::from([("cli".to_owned(), (0..count).map(remove).collect())]);
+        let [now, next] = [removals(2_000), removals(2_001)];
+        let kept = file::write(&path, &now).expect("it is written");
+        let kept = file::keep(&path, &kept, &now, &next).expect("it is kept");
+        (Overlay { path, sources: next.clone(), kept, ..Overlay::default() }, [now, next])
+    }
+
+    /// As the next director finds it.
+    fn found(path: &Path) -> Overlay {
+        let file::Found { sources, kept } = file::read(path).expect("it can be read");
+        Overlay { path: path.to_owned(), sources, kept, ..Overlay::default() }
+    }
+
+    #[test]
+    fn a_torn_change_is_told_once_and_the_others_are_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (running, [now, next]) = with_journal(folder.path());
+        let journal = journal::beside(&running.path);
+        let text = fs::read(&journal).expect("the journal");
+        fs::write(&journal, &text[..text.len() - 1]).expect("the journal");
+        let mut overlay = found(&running.path);
+        assert_eq!(overlay.sources, now);
+        let told = overlay.put_aside().expect("it is told");
+        assert_eq!((told.event.as_str(), told.level), ("overlay_unreadable", Level::Warning));
+        assert!(overlay.put_aside().is_none(), "once");
+        assert_eq!((overlay.make_room(), subjects(&overlay)), (Ok(None), Vec::new()));
+        file::keep(&overlay.path, &overlay.kept, &now, &next).expect("it is kept");
+        let mut overlay = found(&running.path);
+        assert_eq!(overlay.sources, next);
+        assert!(overlay.put_aside().is_none());
+    }
+
+    #[test]
+    fn a_journal_goes_aside_when_somebody_has_changed_its_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (running, [now, _]) = with_journal(folder.path());
+        assert_eq!(running.make_room(), Ok(None), "both are as they were left");
+        let own = serde_json::to_string(&now).expect("JSON").replacen(":1999", ":7", 1);
+        fs::write(&running.path, &own).expect("the file");
+        let refused = running.make_room().expect_err("it is somebody's");
+        assert!(refused.contains("changed by somebody else"), "{refused}");
+        // `lb reload`.
+        let mut overlay = found(&running.path);
+        assert_eq!(serde_json::to_string(&overlay.sources).expect("JSON"), own, "it says what counts");
+        let told = overlay.put_aside().expect("it is told");
+        assert_eq!((told.event.as_str(), told.level), ("overlay_unreadable", Level::Error));
+        let aside = folder.path().join("overlay.json.journal.unreadable");
+        assert_eq!(subjects(&overlay), [aside.display().to_string()]);
+        assert!(aside.exists() && overlay.put_aside().is_none());
+        assert_eq!(overlay.make_room(), Ok(None));
+        assert_eq!(fs::read_to_string(&running.path).expect("it stays"), own);
+    }
+
+    #[test]
+    fn a_journal_that_makes_no_sense_goes_aside_with_its_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (running, [_, next]) = with_journal(folder.path());
+        let journal = journal::beside(&running.path);
+        let text = fs::read_to_string(&journal).expect("the journal");
+        fs::write(&journal, text.replacen("above", "beside", 1)).expect("the journal");
+        let why = file::read(&running.path).expect_err("it makes no sense").to_string();
+        assert!(why.contains("overlay.json.journal: line 1"), "{why}");
+        let mut overlay = Overlay { path: running.path.clone(), unreadable: Some(why), ..Overlay::default() };
+        overlay.put_aside().expect("it is told");
+        let names = ["overlay.json.unreadable", "overlay.json.journal.unreadable"];
+        assert_eq!(subjects(&overlay), names.map(|name| folder.path().join(name).display().to_string()));
+        // Mended, and moved back.
+        fs::write(&journal, &text).expect("the journal");
+        fs::rename(folder.path().join(names[0]), &running.path).expect("it is moved");
+        assert_eq!(found(&running.path).sources, next);
     }
 
     #[test]

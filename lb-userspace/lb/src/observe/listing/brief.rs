@@ -15,6 +15,7 @@ pub(crate) fn brief(status: &Status, view: &View<'_>) -> String {
     }
     let errors = status.findings.iter().filter(|finding| finding.level == Level::Error);
     text.extend(errors.map(|finding| finding_lines(finding, view.colour)));
+    text += &super::summary::of(status, view.colour);
     let mut table = Table::new("", view.colour);
     let mut head = ["Service", "Prot", "VIP:Port", "State", "Up", "ActiveConn", "InActConn", "", "", ""];
     if view.rates.is_some() {

@@ -50,6 +50,27 @@ ERROR vip_claimed, for 1m: www1 (02:00:d3:3a:fa:19) answers ARP for the VIP 211.
 }
 
 #[test]
+fn thousands_of_changes_are_a_line() {
+    let change = |number: u16, unused: bool| {
+        let source = if number < 3 { "cli" } else { "kubernetes" };
+        let unused = unused.then(|| "the file has it".to_owned());
+        OverlayStatus { source: source.to_owned(), change: format!("+ service s{number}"), unused }
+    };
+    let overlay: Vec<OverlayStatus> = (0..2_000).map(|number| change(number, number % 200 == 2)).collect();
+    let listing = render(&Status { overlay, ..samples::cluster() }, false);
+    let told: Vec<&str> = listing.lines().skip(1).take(10).collect();
+    let wanted = [
+        "Changed at run time (cli): + service s0",
+        "Changed at run time (cli): + service s1",
+        "Changed at run time (cli): + service s2, without effect: the file has it",
+        "Changed at run time (kubernetes): 1,988 changes, see `lb overlay show`",
+        "Changed at run time (kubernetes): + service s202, without effect: the file has it",
+    ];
+    assert_eq!(told[..5], wanted, "{listing}");
+    assert_eq!(told[9], "    and 4 more without effect", "{listing}");
+}
+
+#[test]
 fn columns_are_as_wide_as_what_is_in_them() {
     let mut status = samples::cluster();
     let mut dns = status.services[0].clone();
@@ -100,7 +121,7 @@ fn fallback_and_refused_reload_stand_out() {
     assert_listing(
         &status,
         "
-RELOAD FAILED: /etc/lb/lb.yaml is invalid; lb still runs the previous configuration:
+RELOAD FAILED: /etc/lb/lb.yaml is not in force; lb still runs the previous configuration:
     /etc/lb/lb.yaml:7:5: unknown field `wieght`
     expected one of …
 lb 0.1.0 on eth0 (XDP native), up 3m12s, 1,024 of 2,097,152 connection slots used
