@@ -51,7 +51,10 @@ pub struct Translation {
     pub beside: u16,
     /// Not 0: what the server sends is looked at by the slow way.
     pub slow_answers: u16,
-    pub reserved: [u8; 18],
+    /// Not 0: the service schedules each datagram by itself, so whatever the server sends from its
+    /// port is an answer, unless another server of its ring has a connection with that client.
+    pub each_datagram: u16,
+    pub reserved: [u8; 16],
 }
 
 const _: () = assert!(size_of::<Translation>() == 64);
@@ -67,7 +70,8 @@ impl Translation {
         protocol: 0,
         beside: 0,
         slow_answers: 0,
-        reserved: [0; 18],
+        each_datagram: 0,
+        reserved: [0; 16],
     };
 
     #[inline(always)]

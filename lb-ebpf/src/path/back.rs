@@ -15,7 +15,7 @@ use lb_common::packet::frame::{self, Flow, Head};
 use lb_common::program::stage::Stage;
 use lb_common::reason::Reason;
 use lb_common::server::{ServerEntry, ServerId};
-use lb_common::service::Protocol;
+use lb_common::service::{Protocol, ServiceInfo};
 use lb_common::table::connection::Tick;
 
 use super::related::{self, by_lease, host, with_forgotten};
@@ -29,7 +29,7 @@ use crate::guard::{lease, neighbour};
 use crate::ingress;
 use crate::lookup::backend::{self, Answer, Ports};
 use crate::lookup::connection::{self, Decision, Found};
-use crate::lookup::fragment;
+use crate::lookup::{fragment, service};
 use crate::maps::{ANSWER, ANSWER_SIZE, CONTROL, EGRESSES, SERVERS};
 use crate::sys::clock::lb_now;
 use crate::sys::packet::{self, Packet};
@@ -174,7 +174,9 @@ fn try_step<A: Family>(
     let Some(server) = SERVERS.get(u32::from(answer.server.0)) else { return Err(Reason::MapInconsistency) };
     let context = &Context { packet, control, flow: turned(answer, server, head), now_ns: lb_now() };
     let Context { packet, flow, now_ns, .. } = context;
-    let Some((found, decision)) = connection_of(context, answer.server)? else { return Ok(Step::Hosts) };
+    let Some((found, decision)) = connection_of(context, answer.server, server)? else {
+        return Ok(Step::Hosts);
+    };
     trace::begin(packet, flow);
     trace::answered(&decision);
     check(context, server, answer.server)?;
@@ -248,11 +250,10 @@ extern "C" fn lb_comes_from_its_vlan(context: *mut xdp_md, server: u32) -> u32 {
 fn send_error<A: Family>(packet: Packet, control: &'static Control, head: Head<A>) -> Result<Action, Reason> {
     let Some((sent, quoted)) = about(&packet, &head) else { return host(&packet, head.destination) };
     let Some((answer, server)) = answer_of(&sent) else { return host(&packet, head.destination) };
-    let ports = Ports { client: answer.client_port, service: answer.server_port };
-    if !backend::is_connected(answer.server, answer.client.mapped(), ports) {
-        return host(&packet, head.destination);
-    }
     let context = &Context { packet, control, flow: turned(&answer, server, &head), now_ns: lb_now() };
+    if !is_about_ours(context, &answer, server) {
+        return host(&context.packet, head.destination);
+    }
     may_go_back(context, &head, answer.server, server)?;
     let to = way(&context.packet, &head, &answer)?;
     nat::forward(&context.packet, &head, Some(&quoted), End::Source, &vip(server, &answer), to)?;
@@ -299,16 +300,29 @@ fn about<A: Family>(packet: &Packet, head: &Head<A>) -> Option<(Flow<A>, Quoted<
     Some((sent, quoted))
 }
 
-/// The connection, if this server has it.
+/// The connection, if this server has it, or the service whose datagrams it may answer without.
 #[inline(always)]
 fn connection_of<A: Family>(
     context: &Context<A>,
-    server: ServerId,
+    id: ServerId,
+    server: &ServerEntry,
 ) -> Result<Option<(Found<A>, Decision)>, Reason> {
     Ok(connection::look_up(context)?.and_then(|found| {
-        let decision = found.known().filter(|decision| decision.server == server)?;
+        let decision = found.answered_by(id, server)?;
         Some((found, decision))
     }))
+}
+
+/// Whether an ICMP error is about something that the server may have got: a packet of a connection,
+/// or a datagram of a service that remembers none.
+#[inline(always)]
+fn is_about_ours<A: Family>(context: &Context<A>, answer: &Answer<A>, server: &ServerEntry) -> bool {
+    if server.service.has(ServiceInfo::EACH_DATAGRAM) {
+        let service = service::find(context.control, &context.flow.service());
+        return service.is_some_and(|service| service.id == server.service.id);
+    }
+    let ports = Ports { client: answer.client_port, service: answer.server_port };
+    backend::is_connected(answer.server, answer.client.mapped(), ports)
 }
 
 /// Sends a later fragment of a server after the first one of its datagram.

@@ -1,6 +1,7 @@
 //! Servers that are reached by address translation: packets byte by byte in both directions, the
 //! checksums of all of it, states that follow both halves, ICMP errors, fragments, refusals.
 
+mod datagrams;
 mod early;
 mod elsewhere;
 mod hops;
