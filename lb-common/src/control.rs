@@ -12,7 +12,7 @@ use crate::shared::Shared;
 
 /// What an `lb` that takes over must understand in the maps of the one before: connection table,
 /// servers, counts, totals. Raised whenever one of them changes its meaning.
-pub const LAYOUT: u64 = 7;
+pub const LAYOUT: u64 = 8;
 
 /// The one entry of the map `CONTROL`. Four cache lines and the leases; IPv4 packets to a VIP
 /// read two of them.

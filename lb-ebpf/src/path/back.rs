@@ -10,7 +10,6 @@ use lb_common::addr::{V4, V6};
 use lb_common::control::Control;
 use lb_common::forward::egress::Egress;
 use lb_common::lease::RETURNED_ANSWER_TTL;
-use lb_common::mac::Mac;
 use lb_common::packet::frame::{self, Flow, Head};
 use lb_common::program::stage::Stage;
 use lb_common::reason::Reason;
@@ -23,7 +22,7 @@ use super::slow::the_hosts;
 use super::{call, call_for};
 use crate::context::Context;
 use crate::family::Family;
-use crate::forward::nat::{self, End, New, Quoted, expired};
+use crate::forward::nat::{self, End, New, Quoted, Way, expired};
 use crate::forward::{Action, parcel};
 use crate::guard::{lease, neighbour};
 use crate::ingress;
@@ -68,8 +67,7 @@ const HOSTS: u32 = u32::MAX - 1;
 struct State<A> {
     head: Head<A>,
     answer: Answer<A>,
-    /// The MAC of the next hop to the client.
-    to: Mac,
+    to: Way,
 }
 
 const _: () = assert!(size_of::<State<V6>>() <= ANSWER_SIZE * 8 && size_of::<State<V4>>() <= ANSWER_SIZE * 8);
@@ -199,9 +197,9 @@ fn send_answer<A: Family>(context: &XdpContext) -> Result<Action, Reason> {
     let Some(State { head, answer, to }) = state::<A>() else { return Err(Reason::MapInconsistency) };
     let Some(server) = SERVERS.get(u32::from(answer.server.0)) else { return Err(Reason::MapInconsistency) };
     let packet = &Packet::new(context);
-    nat::forward(packet, head, None, End::Source, &vip(server, answer), *to)?;
+    nat::forward(packet, head, None, End::Source, &vip(server, answer), to.mac())?;
     if answer.is_sourced {
-        nat::forward_again(packet, head, None, End::Destination, &client(answer), *to)?;
+        nat::forward_again(packet, head, None, End::Destination, &client(answer), to.mac())?;
     }
     Ok(leaves(answer.server, *to))
 }
@@ -209,10 +207,10 @@ fn send_answer<A: Family>(context: &XdpContext) -> Result<Action, Reason> {
 /// What becomes of a packet that is rewritten. The server is looked up anew, see
 /// `forward::nat::sent`.
 #[inline(always)]
-fn leaves(id: ServerId, to: Mac) -> Action {
+fn leaves(id: ServerId, to: Way) -> Action {
     let changes = |egress: &Egress| !egress.is_untagged();
     let has_egress = SERVERS.get(u32::from(id.0)).is_some_and(|server| server.next_hop.get().has_egress());
-    if has_egress && EGRESSES.get(u32::from(id.0)).is_some_and(changes) {
+    if to.route() != 0 || has_egress && EGRESSES.get(u32::from(id.0)).is_some_and(changes) {
         parcel::leave_back(id, to);
         return Action::Egress;
     }
@@ -256,10 +254,10 @@ fn send_error<A: Family>(packet: Packet, control: &'static Control, head: Head<A
     }
     may_go_back(context, &head, answer.server, server)?;
     let to = way(&context.packet, &head, &answer)?;
-    nat::forward(&context.packet, &head, Some(&quoted), End::Source, &vip(server, &answer), to)?;
+    nat::forward(&context.packet, &head, Some(&quoted), End::Source, &vip(server, &answer), to.mac())?;
     if answer.is_sourced {
         let client = client(&answer);
-        nat::forward_again(&context.packet, &head, Some(&quoted), End::Destination, &client, to)?;
+        nat::forward_again(&context.packet, &head, Some(&quoted), End::Destination, &client, to.mac())?;
     }
     Ok(leaves(answer.server, to))
 }
@@ -362,9 +360,9 @@ fn send_fragment<A: Family>(
     may_go_back(context, &head, answer.server, server)?;
     fragment::note(trail, head.piece()?)?;
     let to = way(&context.packet, &head, &answer)?;
-    nat::forward_later(&context.packet, &head, End::Source, &vip(server, &answer), to, false)?;
+    nat::forward_later(&context.packet, &head, End::Source, &vip(server, &answer), to.mac(), false)?;
     if answer.is_sourced {
-        nat::forward_later(&context.packet, &head, End::Destination, &client(&answer), to, true)?;
+        nat::forward_later(&context.packet, &head, End::Destination, &client(&answer), to.mac(), true)?;
     }
     Ok(leaves(answer.server, to))
 }
@@ -407,11 +405,11 @@ fn client<A: Family>(answer: &Answer<A>) -> New<A> {
     New { address: answer.client, port: answer.client_port }
 }
 
-/// The MAC of the next hop to the client, if the packet has hops left.
+/// The way to the client, if the packet has hops left.
 #[inline(always)]
-fn way<A: Family>(packet: &Packet, head: &Head<A>, answer: &Answer<A>) -> Result<Mac, Reason> {
+fn way<A: Family>(packet: &Packet, head: &Head<A>, answer: &Answer<A>) -> Result<Way, Reason> {
     if head.ttl < 2 {
         return Err(expired::refuse(packet, head, answer.server));
     }
-    nat::way_to(answer.client.mapped())
+    nat::way_to(answer.client.mapped(), answer.server)
 }

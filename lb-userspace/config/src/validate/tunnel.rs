@@ -257,7 +257,6 @@ impl Validator {
                 self.surplus_keys(keys, method, "which no server of this service has");
             }
             self.vips_are_with_servers(given, service, span);
-            self.vlan_has_a_meaning(given, service, span);
             self.datagrams_have_answers(given, service, span);
         }
     }
@@ -279,17 +278,6 @@ impl Validator {
                     self.mistake(at, message);
                 }
             }
-        }
-    }
-
-    /// Routes to clients are those of the main interface itself.
-    fn vlan_has_a_meaning(&mut self, given: &yaml::Service, service: &Service, span: SourceSpan<'_>) {
-        let tagged = service.vlan.is_some_and(|vlan| vlan != lb_model::Vlan::UNTAGGED);
-        if tagged && service.servers.iter().any(|server| server.masq) {
-            let wrong = "expected none: what servers of `forward: masq` send goes to clients by the routes of the main \
-                         interface, and those into its VLANs are not followed: name that VLAN's device as `interface` of the \
-                         file";
-            self.wrong(Value::of(&given.vlan, "vlan", span), wrong);
         }
     }
 

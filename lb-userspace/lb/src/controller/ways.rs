@@ -41,6 +41,11 @@ impl Ways {
         (self.main, self.others) = (main, others);
     }
 
+    /// Indices of the interfaces besides the main one that packets come in by.
+    pub(super) const fn others(&self) -> &BTreeSet<u32> {
+        &self.others
+    }
+
     /// From now on these are the servers. Returns what is to be found out about them.
     pub(super) fn follow<'a>(
         &mut self,
