@@ -156,7 +156,7 @@ impl Model {
             is_its.then_some((seen, answer))
         });
         let Some((seen, answer)) = found else { return self.host(frame, destination, now) };
-        self.check_related(frame, &seen)?;
+        self.check_answer(frame, &seen, &answer)?;
         self.goes_on(answer.service, now)?;
         let (from, to) = piece(head)?;
         self.note(head, from, to)?;
@@ -181,7 +181,7 @@ impl Model {
         let Some(answer) = self.answer_of(&seen).filter(|answer| self.is_connected(answer)) else {
             return self.host(frame, destination, now);
         };
-        self.check_related(frame, &seen)?;
+        self.check_answer(frame, &seen, &answer)?;
         self.goes_on(answer.service, now)?;
         let to = self.way_back(frame, &seen, &answer)?;
         self.rewrite_back(frame, &seen, &answer, to);
