@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use lb_common::addr::V6;
 use lb_common::forward::egress::Egress;
 use lb_common::forward::nat::Translation;
-use lb_common::forward::nat::source::Pool;
+use lb_common::forward::nat::source::{ATTEMPTS, Client, Pool};
 use lb_common::lease::RETURNED_ANSWER_TTL;
 use lb_common::mac::Mac;
 use lb_common::packet::frame;
@@ -39,7 +39,8 @@ pub(super) struct Answer {
 /// What stands in the place of clients. Nothing is given back as long as a test runs.
 #[derive(Default)]
 pub(super) struct Sources {
-    /// By connection and server. No port: only later fragments have gone out with it.
+    /// By connection and server. No port: only later fragments have gone out with it, and nobody
+    /// knows how the program hashes.
     of: HashMap<(Key, usize), (V6, Option<u16>)>,
     /// By server's end and protocol, and our own end.
     taken: HashMap<(Place, Protocol, Place), (Key, usize)>,
@@ -51,6 +52,13 @@ fn bits(address: V6) -> u128 {
 
 fn is_near(translation: &Translation, client: V6) -> bool {
     (bits(client) ^ bits(translation.address)) & bits(translation.subnet) == 0
+}
+
+/// What is tried for a client, one after the other.
+fn tried(pool: &Pool, (client, port): Place, keys: [u64; 2]) -> impl Iterator<Item = Place> {
+    let hash = Client::new(client, port.to_be(), 0, 0).hash(keys);
+    let each = (0..ATTEMPTS).filter_map(move |attempt| pool.candidate(hash, attempt));
+    each.map(|found| (found.address, u16::from_be(found.port)))
 }
 
 /// Of a connection to this port of the VIP.
@@ -312,14 +320,19 @@ impl Model {
         if known.is_none() && used.count() >= most {
             return None;
         }
-        if !has_port {
+        let keys = self.setting.hash_keys;
+        if !has_port && keys.is_none() {
             let address = told.map(|(address, _)| address).filter(|address| addresses.contains(address));
             let address = known.map(|(address, _)| address).or(address).unwrap_or(addresses[0]);
             self.sources.of.insert(of, (address, None));
             return Some((address, 0));
         }
         let all = || addresses.iter().flat_map(|address| ports.clone().map(move |port| (*address, port)));
-        let source = told.filter(|told| is_free(*told)).or_else(|| all().find(|source| is_free(*source)))?;
+        let source = match keys.filter(|_| !has_port) {
+            // Nobody sees the port: it is the first one that the program finds free.
+            Some(keys) => tried(pool, (seen.client, seen.client_port), keys).find(|one| is_free(*one))?,
+            None => told.filter(|told| is_free(*told)).or_else(|| all().find(|source| is_free(*source)))?,
+        };
         self.sources.taken.insert((end, protocol, source), of);
         self.sources.of.insert(of, (source.0, Some(source.1)));
         Some(source)

@@ -39,6 +39,8 @@ pub struct Setting {
     filter: Shared<Vips>,
     pub leases: Vec<Lease>,
     pub directors: BTreeSet<Mac>,
+    /// What the program's hashes are mixed with, where the test knows.
+    pub hash_keys: Option<[u64; 2]>,
 }
 
 pub struct ModelService {
@@ -116,6 +118,7 @@ impl Setting {
             filter: Shared::new(filter),
             leases,
             directors,
+            hash_keys: None,
         }
     }
 
