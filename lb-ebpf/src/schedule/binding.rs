@@ -2,11 +2,13 @@
 //! functions of numbers, see [`super::lb_choose`].
 
 use lb_common::addr::V6;
+use lb_common::reason::TableEvent;
 use lb_common::service::ServiceInfo;
 use lb_common::service::binding::{Binding, BoundServer, Persistence};
 
 use super::{NO_SERVER, UNKNOWN_SCHEDULER, lb_choose};
 use crate::maps::{BINDINGS, BOUND_SERVERS, PERSISTENCE, SERVERS, TARGETS, TENTATIVE};
+use crate::stats;
 use crate::sys::clock::lb_now;
 
 /// Beside a service's number: it binds clients.
@@ -89,10 +91,11 @@ pub extern "C" fn lb_bind(service: u32, client_high: u64, client_low: u64, id: u
 }
 
 /// Notes that a client's connection to a server is alive: the client is bound to it from now on, or
-/// for longer, unless it is bound to another one.
+/// for longer, unless it is bound to another one. `went_on`: not 0 where the connection has bound
+/// its client before.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn lb_prolong(service: u32, client_high: u64, client_low: u64, id: u32) -> u32 {
+pub extern "C" fn lb_prolong(service: u32, client_high: u64, client_low: u64, id: u32, went_on: u32) -> u32 {
     let Some(persistence) = persistence(service) else { return 0 };
     let Some(server) = TARGETS.get(id) else { return 0 };
     let now = lb_now();
@@ -111,10 +114,15 @@ pub extern "C" fn lb_prolong(service: u32, client_high: u64, client_low: u64, id
         if until_ns > now && number(service, server).is_some() {
             return 0;
         }
-    } else if let Some(known) = TENTATIVE.get_ptr_mut(&key) {
-        let Binding { server, until_ns } = read(known);
-        if until_ns > now && server != binding.server && number(service, server).is_some() {
-            return 0;
+    } else {
+        if let Some(known) = TENTATIVE.get_ptr_mut(&key) {
+            let Binding { server, until_ns } = read(known);
+            if until_ns > now && server != binding.server && number(service, server).is_some() {
+                return 0;
+            }
+        }
+        if went_on != 0 {
+            stats::table(TableEvent::BindingLost);
         }
     }
     let _ = BINDINGS.insert(&key, &binding, 0);
