@@ -109,7 +109,7 @@ impl<A: Family> Found<A> {
     }
 
     #[inline(always)]
-    fn has(&self, flag: u8) -> bool {
+    pub fn has(&self, flag: u8) -> bool {
         self.service.has(flag)
     }
 
@@ -163,22 +163,6 @@ impl<A: Family> Found<A> {
             let server = seen.entry.server();
             Decision { server, next_hop, opens: false, without_entry: false }
         })
-    }
-
-    /// The same for a packet that this server has sent: `None`, it is no answer. Where each datagram
-    /// is scheduled by itself no entry tells of a client's, and any server of the service's may
-    /// answer.
-    #[inline(always)]
-    pub fn answered_by(&self, id: ServerId, server: &ServerEntry) -> Option<Decision> {
-        let known = self.known().filter(|decision| decision.server == id);
-        if known.is_none()
-            && self.has(ServiceInfo::EACH_DATAGRAM)
-            && self.service_id() == server.service.service()
-        {
-            let next_hop = server.next_hop.get();
-            return Some(Decision { server: id, next_hop, opens: false, without_entry: false });
-        }
-        known
     }
 
     #[inline(always)]

@@ -298,7 +298,8 @@ fn about<A: Family>(packet: &Packet, head: &Head<A>) -> Option<(Flow<A>, Quoted<
     Some((sent, quoted))
 }
 
-/// The connection, if this server has it, or the service whose datagrams it may answer without.
+/// The connection, if this server has it, or the service whose datagrams it may answer without:
+/// where each is scheduled by itself no entry tells of a client's, and any server may answer.
 #[inline(always)]
 fn connection_of<A: Family>(
     context: &Context<A>,
@@ -306,8 +307,12 @@ fn connection_of<A: Family>(
     server: &ServerEntry,
 ) -> Result<Option<(Found<A>, Decision)>, Reason> {
     Ok(connection::look_up(context)?.and_then(|found| {
-        let decision = found.answered_by(id, server)?;
-        Some((found, decision))
+        let is_its = found.known().is_some_and(|known| known.server == id);
+        let answers_alone =
+            found.has(ServiceInfo::EACH_DATAGRAM) && found.service_id() == server.service.service();
+        (is_its || answers_alone).then_some(())?;
+        let next_hop = server.next_hop.get();
+        Some((found, Decision { server: id, next_hop, opens: false, without_entry: false }))
     }))
 }
 

@@ -225,7 +225,8 @@ fn the_program_does_what_the_model_says() {
 /// Seeds that a difference was found with.
 #[test]
 fn seeds_that_told_model_and_program_apart() {
-    // Packet 2838: an answer to an address of ours whose port later fragments alone had gone out with.
+    // Packet 2838: an answer to an address of ours whose port later fragments alone had gone out
+    // with.
     run(20_010_161, ROUND, |_, _| {});
 }
 

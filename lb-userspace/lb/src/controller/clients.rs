@@ -2,8 +2,8 @@
 //! host's routes by the interfaces that packets come in by, and into the VLANs that clients are in,
 //! and the MACs of their gateways. Pure; `lb_net` finds out.
 //!
-//! There is no way to clients in the networks of servers behind an interface that no packets come in
-//! by: what is sent to them would leave by the wrong one.
+//! There is no way to clients in the networks of servers behind an interface that no packets come
+//! in by: what is sent to them would leave by the wrong one.
 //!
 //! Of a client on the segment the kernel need not know the MAC, because its packets do not reach
 //! the kernel: the program remembers it.

@@ -339,8 +339,8 @@ fn the_clients_port_is_free_for_another_server() {
     }
 }
 
-/// The first fragment has no hop left and leaves a trail all the same. So the next one takes a port,
-/// and by that the server's answers find the client.
+/// The first fragment has no hop left and leaves a trail all the same. So the next one takes a
+/// port, and by that the server's answers find the client.
 #[test]
 fn a_later_fragment_takes_a_port_where_no_packet_has() {
     for (kind, key, server) in
