@@ -39,6 +39,7 @@ files! {
     "masq-tags.txt"
     "masq-ports.txt"
     "masq-vlan.txt"
+    "masq-ops.txt"
     "source-nat.txt"
     "source-nat-tags.txt"
     "vlan-kept.txt"
