@@ -178,7 +178,7 @@ pub extern "C" fn lb_server_among(servers: u32, high: u64, low: u64, ports: u32)
             if has == IN_USE {
                 return server | LIVE;
             }
-            if has == OVER || found == 0 && translation.each_datagram != 0 {
+            if has == OVER || translation.each_datagram != 0 {
                 found = server;
             }
         }

@@ -14,7 +14,7 @@ use lb_common::packet::frame::{self, Flow, Head};
 use lb_common::program::stage::Stage;
 use lb_common::reason::Reason;
 use lb_common::server::{ServerEntry, ServerId};
-use lb_common::service::{Protocol, ServiceInfo};
+use lb_common::service::{Protocol, ServiceAddress, ServiceInfo};
 use lb_common::table::connection::Tick;
 
 use super::related::{self, by_lease, host, with_forgotten};
@@ -28,7 +28,8 @@ use crate::guard::{lease, neighbour};
 use crate::ingress;
 use crate::lookup::backend::{self, Answer, Ports};
 use crate::lookup::connection::{self, Decision, Found};
-use crate::lookup::{fragment, service};
+use crate::lookup::fragment;
+use crate::lookup::service::lb_serves;
 use crate::maps::{ANSWER, ANSWER_SIZE, CONTROL, EGRESSES, SERVERS};
 use crate::sys::clock::lb_now;
 use crate::sys::packet::{self, Packet};
@@ -321,8 +322,8 @@ fn connection_of<A: Family>(
 #[inline(always)]
 fn is_about_ours<A: Family>(context: &Context<A>, answer: &Answer<A>, server: &ServerEntry) -> bool {
     if server.service.has(ServiceInfo::EACH_DATAGRAM) {
-        let service = service::find(context.control, &context.flow.service());
-        return service.is_some_and(|service| service.id == server.service.id);
+        let ServiceAddress { address: V6([high, low]), port_and_protocol } = context.flow.service();
+        return lb_serves(high, low, port_and_protocol, server.service.id.0.into()) != 0;
     }
     let ports = Ports { client: answer.client_port, service: answer.server_port };
     backend::is_connected(answer.server, answer.client.mapped(), ports)
