@@ -189,8 +189,8 @@ pub enum TableEvent {
     /// A QUIC packet of a client that has changed its address went to the server that its
     /// connection ID names.
     QuicMoved = 5,
-    /// A connection went on whose client's binding was gone: it had given way to other clients',
-    /// because the map of bindings was full. The client is bound anew.
+    /// A connection went on of a client that was bound no more: its binding had given way to other
+    /// clients', because the map of bindings was full. The client is bound anew.
     BindingLost = 6,
 }
 

@@ -109,7 +109,7 @@ impl<A: Family> Found<A> {
     }
 
     #[inline(always)]
-    pub fn has(&self, flag: u8) -> bool {
+    fn has(&self, flag: u8) -> bool {
         self.service.has(flag)
     }
 
@@ -336,8 +336,7 @@ impl<A: Family> Steps<'_, A> {
                             self.found.page.note_change();
                         }
                     }
-                    let went_on = next == state && seen.entry.generation() == self.generation;
-                    self.prolong(server, next, next_hop, went_on);
+                    self.prolong(server, next, next_hop);
                 }
                 Ok(stays)
             }
@@ -372,14 +371,13 @@ impl<A: Family> Steps<'_, A> {
     }
 
     /// An entry is written anew at least every 17 s while packets come: often enough for the
-    /// client's binding, which goes by packets, too. `went_on`: it was established before, here.
+    /// client's binding, which goes by packets, too.
     #[inline(always)]
-    fn prolong(&self, server: ServerId, state: State, next_hop: NextHop, went_on: bool) {
+    fn prolong(&self, server: ServerId, state: State, next_hop: NextHop) {
         let goes_on = matches!(state, State::Established | State::Udp) && next_hop.is_usable();
         if goes_on && self.found.has(ServiceInfo::PERSISTENT) {
             let [high, low] = self.context.flow.source.mapped().0;
-            let service = binding::numbered(self.found.service);
-            binding::lb_prolong(service, high, low, u32::from(server.0), u32::from(went_on));
+            binding::lb_prolong(binding::numbered(self.found.service), high, low, u32::from(server.0));
         }
     }
 

@@ -41,7 +41,11 @@ use crate::trace;
 #[inline(always)]
 pub fn take<A: Family>(context: &XdpContext) -> u32 {
     let located = locate::<A>(context.ctx);
-    let found = if located == GOES_ON { step::<A>(context.ctx) } else { located };
+    let found = match located {
+        GOES_ON => step::<A>(context.ctx),
+        ALONE => step_alone::<A>(context.ctx),
+        other => other,
+    };
     match found {
         GOES_ON => finish(context, send_answer::<A>(context)),
         HOSTS => leave_to_host::<A>(context.ctx),
@@ -62,6 +66,8 @@ fn finish(context: &XdpContext, result: Result<Action, Reason>) -> u32 {
 const GOES_ON: u32 = u32::MAX;
 /// It belongs to no connection.
 const HOSTS: u32 = u32::MAX - 1;
+/// Its server's service schedules each datagram by itself, and remembers none.
+const ALONE: u32 = u32::MAX - 2;
 
 /// A server's packet on its way, in the per-CPU map `ANSWER`.
 #[repr(C)]
@@ -92,7 +98,8 @@ fn locate<A: Family>(context: *mut xdp_md) -> u32 {
     let head = with_forgotten(head, A::TRANSPORT_MASK);
     let Some(answer) = head.own_flow(&packet).and_then(|sent| backend::find(&sent)) else { return HOSTS };
     (state.head, state.answer) = (head, answer);
-    GOES_ON
+    let server = SERVERS.get(u32::from(answer.server.0));
+    if server.is_some_and(|server| server.service.has(ServiceInfo::EACH_DATAGRAM)) { ALONE } else { GOES_ON }
 }
 
 /// The packet is the host's, and so is the rest of its datagram.
@@ -135,6 +142,55 @@ enum Step {
     Ends(Action),
 }
 
+/// As [`step`], of a server whose datagrams belong to no connection.
+#[inline(never)]
+fn step_alone<A: Family>(context: *mut xdp_md) -> u32 {
+    let context = &packet::context(context);
+    let (Some(control), Some(state)) = (CONTROL.get(0), state::<A>()) else { return xdp_action::XDP_PASS };
+    match try_step_alone::<A>(Packet::new(context), control, state) {
+        Ok(true) => GOES_ON,
+        Ok(false) => HOSTS,
+        Err(reason) => trace::finish(Err(reason)),
+    }
+}
+
+/// `false`: the packet comes from no port of the service.
+#[inline(always)]
+fn try_step_alone<A: Family>(
+    packet: Packet,
+    control: &'static Control,
+    state: &mut State<A>,
+) -> Result<bool, Reason> {
+    let State { head, answer, to } = state;
+    let head = &with_forgotten(*head, A::TRANSPORT_MASK);
+    let Some(server) = SERVERS.get(u32::from(answer.server.0)) else { return Err(Reason::MapInconsistency) };
+    let context = &Context { packet, control, flow: turned(answer, server, head), now_ns: lb_now() };
+    let Context { packet, flow, now_ns, .. } = context;
+    if !is_its_port(flow, server) {
+        return Ok(false);
+    }
+    let next_hop = server.next_hop.get();
+    let decision = Decision { server: answer.server, next_hop, opens: false, without_entry: false };
+    trace::begin(packet, flow);
+    trace::answered(&decision);
+    check(context, server, answer.server)?;
+    frame::check(packet, flow)?;
+    lease::goes_on(control, &server.service, *now_ns)?;
+    *to = way(packet, head, answer)?;
+    if let (Some(piece), Some(sent)) = (head.first_piece(), head.own_flow(packet)) {
+        fragment::remember(&head.key(), piece, &sent, &decision, *now_ns);
+    }
+    Ok(true)
+}
+
+/// Whether the server has its service's packets at the port that this one is from; `flow` is what
+/// its client sends.
+#[inline(always)]
+fn is_its_port<A: Family>(flow: &Flow<A>, server: &ServerEntry) -> bool {
+    let ServiceAddress { address: V6([high, low]), port_and_protocol } = flow.service();
+    lb_serves(high, low, port_and_protocol, server.service.id.0.into()) != 0
+}
+
 /// A packet that belongs to another one: an ICMP error, a later fragment. A program of its own, for
 /// the verifier's sake. Returns the XDP action.
 #[inline(always)]
@@ -173,7 +229,7 @@ fn try_step<A: Family>(
     let Some(server) = SERVERS.get(u32::from(answer.server.0)) else { return Err(Reason::MapInconsistency) };
     let context = &Context { packet, control, flow: turned(answer, server, head), now_ns: lb_now() };
     let Context { packet, flow, now_ns, .. } = context;
-    let Some((found, decision)) = connection_of(context, answer.server, server)? else {
+    let Some((found, decision)) = connection_of(context, answer.server)? else {
         return Ok(Step::Hosts);
     };
     trace::begin(packet, flow);
@@ -299,21 +355,15 @@ fn about<A: Family>(packet: &Packet, head: &Head<A>) -> Option<(Flow<A>, Quoted<
     Some((sent, quoted))
 }
 
-/// The connection, if this server has it, or the service whose datagrams it may answer without:
-/// where each is scheduled by itself no entry tells of a client's, and any server may answer.
+/// The connection, if this server has it.
 #[inline(always)]
 fn connection_of<A: Family>(
     context: &Context<A>,
-    id: ServerId,
-    server: &ServerEntry,
+    server: ServerId,
 ) -> Result<Option<(Found<A>, Decision)>, Reason> {
     Ok(connection::look_up(context)?.and_then(|found| {
-        let is_its = found.known().is_some_and(|known| known.server == id);
-        let answers_alone =
-            found.has(ServiceInfo::EACH_DATAGRAM) && found.service_id() == server.service.service();
-        (is_its || answers_alone).then_some(())?;
-        let next_hop = server.next_hop.get();
-        Some((found, Decision { server: id, next_hop, opens: false, without_entry: false }))
+        let decision = found.known().filter(|decision| decision.server == server)?;
+        Some((found, decision))
     }))
 }
 
@@ -322,8 +372,7 @@ fn connection_of<A: Family>(
 #[inline(always)]
 fn is_about_ours<A: Family>(context: &Context<A>, answer: &Answer<A>, server: &ServerEntry) -> bool {
     if server.service.has(ServiceInfo::EACH_DATAGRAM) {
-        let ServiceAddress { address: V6([high, low]), port_and_protocol } = context.flow.service();
-        return lb_serves(high, low, port_and_protocol, server.service.id.0.into()) != 0;
+        return is_its_port(&context.flow, server);
     }
     let ports = Ports { client: answer.client_port, service: answer.server_port };
     backend::is_connected(answer.server, answer.client.mapped(), ports)

@@ -91,11 +91,13 @@ pub extern "C" fn lb_bind(service: u32, client_high: u64, client_low: u64, id: u
 }
 
 /// Notes that a client's connection to a server is alive: the client is bound to it from now on, or
-/// for longer, unless it is bound to another one. `went_on`: not 0 where the connection has bound
-/// its client before.
+/// for longer, unless it is bound to another one.
+///
+/// The first packet has bound it for a start, for as long as it may take to prove the connection.
+/// Whoever is bound neither so nor for good was, and has given way to others.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn lb_prolong(service: u32, client_high: u64, client_low: u64, id: u32, went_on: u32) -> u32 {
+pub extern "C" fn lb_prolong(service: u32, client_high: u64, client_low: u64, id: u32) -> u32 {
     let Some(persistence) = persistence(service) else { return 0 };
     let Some(server) = TARGETS.get(id) else { return 0 };
     let now = lb_now();
@@ -115,13 +117,17 @@ pub extern "C" fn lb_prolong(service: u32, client_high: u64, client_low: u64, id
             return 0;
         }
     } else {
-        if let Some(known) = TENTATIVE.get_ptr_mut(&key) {
-            let Binding { server, until_ns } = read(known);
-            if until_ns > now && server != binding.server && number(service, server).is_some() {
-                return 0;
+        let until = match TENTATIVE.get_ptr_mut(&key) {
+            Some(known) => {
+                let Binding { server, until_ns } = read(known);
+                if until_ns > now && server != binding.server && number(service, server).is_some() {
+                    return 0;
+                }
+                until_ns
             }
-        }
-        if went_on != 0 {
+            None => 0,
+        };
+        if until <= now {
             stats::table(TableEvent::BindingLost);
         }
     }

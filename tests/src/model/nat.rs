@@ -225,12 +225,14 @@ impl Model {
         let turned = Seen { client, client_port, destination: vip.into(), port, ..*seen };
         self.check_answer(frame, &turned, answer)?;
         let flags = check(frame, &turned)?;
-        if let Some(way) = self.by_lease(frame, service, &turned, known, RETURNED_ANSWER_TTL, now)? {
+        if self.is_each_datagram(service) {
+            self.goes_on(service, now)?;
+        } else if let Some(way) = self.by_lease(frame, service, &turned, known, RETURNED_ANSWER_TTL, now)? {
             return Ok(way);
         }
         let to = self.way_back(frame, seen, answer)?;
         let generation = Generation::from_number(self.setting.lease(service).generation);
-        if let Some(known) = known {
+        if let Some(known) = known.filter(|_| !self.is_each_datagram(service)) {
             let after = Connection { state: known.answered(flags), generation, ..known };
             self.connections.set(Key::of(&turned, service), Some(after));
         }

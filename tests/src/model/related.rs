@@ -237,7 +237,7 @@ impl Model {
     }
 
     /// What belongs to a connection goes on under the lease, and while that is lapsing.
-    fn goes_on(&self, service: usize, now: u64) -> Result<(), Reason> {
+    pub(super) fn goes_on(&self, service: usize, now: u64) -> Result<(), Reason> {
         let lease = self.setting.lease(service);
         let refusal = lease.refusal(now);
         let lapses = refusal == Reason::LeaseLapsed && !self.setting.services[service].shared;

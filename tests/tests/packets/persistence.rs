@@ -321,14 +321,18 @@ fn a_binding_that_gave_way_is_counted_and_made_anew() {
     };
     write_anew(&mut director);
     assert_eq!(director.event(TableEvent::BindingLost), 0, "it was there");
-    director.data_path.executor.bindings().clear().expect("a map");
+    let give_way = |director: &mut Director| {
+        age(director, Duration::ZERO);
+        director.data_path.executor.bindings().clear().expect("a map");
+    };
+    give_way(&mut director);
     write_anew(&mut director);
     assert_eq!(director.event(TableEvent::BindingLost), 1);
     assert_eq!(bound(&director).len(), 1, "it is bound anew");
     write_anew(&mut director);
     assert_eq!(director.event(TableEvent::BindingLost), 1, "once");
     // What no connection goes on of nobody misses.
-    director.data_path.executor.bindings().clear().expect("a map");
+    give_way(&mut director);
     assert_eq!(director.establish(from(2, 1000)), 2);
     assert_eq!(director.event(TableEvent::BindingLost), 1);
 }
