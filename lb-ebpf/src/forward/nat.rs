@@ -110,8 +110,7 @@ fn send<A: Family>(context: &XdpContext) -> Result<Action, Reason> {
     }
     if parcel.is_slow != 0 && !is_error {
         let client = head.source.mapped();
-        let (server, device) = (parcel.server.into(), ingress::came_by(context));
-        lb_learn_station(client.0[0], client.0[1], station.word(), server, device);
+        lb_learn_station(context.ctx, client.0[0], client.0[1], station.word(), parcel.server.into());
     }
     let port = translation.port_of(parcel.service_port);
     let new = New { address: A::of_this(&translation.address), port };
@@ -235,13 +234,19 @@ fn unlearnt<A: Family>(server: u16, packet: &Packet, head: &Head<A>, reason: Rea
 }
 
 /// Remembers the MAC that the packets of a client on the segment come from; global for the
-/// verifier's sake, see [`crate::schedule::lb_pick`]. `server`: the client's, `device`: where the
-/// packet came in by, as [`ingress::came_by`] has it.
+/// verifier's sake, see [`crate::schedule::lb_pick`]. `server`: the client's.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn lb_learn_station(high: u64, low: u64, station: u64, server: u32, device: u32) -> u32 {
+pub extern "C" fn lb_learn_station(
+    context: *mut xdp_md,
+    high: u64,
+    low: u64,
+    station: u64,
+    server: u32,
+) -> u32 {
     let Some(route) = ROUTES.get(lb_route(high, low, egress::vlan_of_clients(server).0)) else { return 0 };
-    if route.hop != Hop::ON_LINK || route.device != device {
+    // Where it comes in is where the route leads, or its MAC is another segment's.
+    if route.hop != Hop::ON_LINK || route.device != ingress::came_by(&packet::context(context)) {
         return 0;
     }
     let (client, station) = (V6([high, low]), Mac::from_word(station));
