@@ -77,6 +77,10 @@ fn send_back(context: &XdpContext, tags: Tags, parcel: &Parcel, egress: &Egress)
     let (to, device, own) = match parcel.route {
         0 => (egress.from, 0, own_mac()?),
         route => {
+            // Of a server without a VLAN of its own nobody has said that it leaves that it is in.
+            if tags.vlan != Vlan::UNTAGGED && !has_egress(parcel.server.into()) {
+                return Err(Reason::ForeignVlan);
+            }
             let (device, own) = device_of(route)?;
             (Vlan::UNTAGGED, device, own)
         }
@@ -106,10 +110,15 @@ fn device_of(route: u32) -> Result<(u32, Mac), Reason> {
     Ok((route.device, ingress.mac))
 }
 
+#[inline(always)]
+fn has_egress(server: u32) -> bool {
+    SERVERS.get(server).is_some_and(|server| server.next_hop.get().has_egress())
+}
+
 /// The VLAN that the clients of this server are in, as far as the configuration says.
 #[inline(always)]
 pub fn vlan_of_clients(server: u32) -> Vlan {
-    let has_egress = SERVERS.get(server).is_some_and(|server| server.next_hop.get().has_egress());
+    let has_egress = has_egress(server);
     match EGRESSES.get(server).filter(|egress| has_egress && !egress.from.is_as_it_came()) {
         Some(egress) => egress.from,
         None => Vlan::UNTAGGED,

@@ -107,6 +107,30 @@ fn errors_and_fragments_leave_there_too() {
     }
 }
 
+/// Without a word of the file no packet gets out of the VLAN that it is in.
+#[test]
+fn an_answer_in_a_vlan_does_not_leave_by_another_interface() {
+    let mut director = with(services());
+    // What is tried comes in by the main interface.
+    director.data_path.executor.set_ingresses(LOOPBACK, &[(LOOPBACK, OTHER)]).expect("room");
+    let routes: Vec<Route> = routes().into_iter().map(by_other).collect();
+    director.data_path.executor.set_routes(&routes).expect("there is room");
+    for kind in SEGMENTS {
+        let tagged = Segment { tags: vec![DOT1Q], ..Segment::new(kind, SYN) };
+        let (outcome, reasons) = director.explain(&tagged.to_vip());
+        assert_eq!((outcome.verdict, reasons), (Verdict::Tx, vec![]), "{kind:?}");
+        let answer = tagged.flagged(SYN | ACK);
+        let (outcome, reasons) = director.explain(&answer.by_server());
+        assert_eq!((outcome.verdict, reasons), (Verdict::Drop, vec![Reason::ForeignVlan]), "{kind:?}");
+        let untagged = Segment { tags: vec![], ..answer };
+        let (outcome, reasons) = director.explain(&untagged.by_server());
+        assert_eq!((outcome.verdict, reasons), (Verdict::Redirect, vec![]), "{kind:?}");
+        let expected = untagged.to_client();
+        let expected = [&expected[..6], &OTHER.octets(), &expected[12..]].concat();
+        assert_eq!(outcome.frame, expected, "{kind:?}");
+    }
+}
+
 /// In each VLAN another router leads to the same addresses.
 #[test]
 fn each_vlan_of_clients_has_routes_of_its_own() {
