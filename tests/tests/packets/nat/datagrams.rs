@@ -35,7 +35,7 @@ fn seconds() -> [IpAddr; 2] {
 
 /// From another client.
 fn other_client(segment: &Segment) -> Segment {
-    let client =
+    let client: IpAddr =
         if segment.family == 4 { [10, 128, 0, 2].into() } else { "2001:db8:9::2".parse().expect("one") };
     Segment { client, ..segment.clone() }
 }
