@@ -189,13 +189,23 @@ pub enum TableEvent {
     /// A QUIC packet of a client that has changed its address went to the server that its
     /// connection ID names.
     QuicMoved = 5,
+    /// A connection went on of a client that was bound no more: its binding had given way to other
+    /// clients', because the map of bindings was full. The client is bound anew.
+    BindingLost = 6,
 }
 
 impl TableEvent {
     pub const COUNT: usize = Self::ALL.len();
     /// In the order of their numbers.
-    pub const ALL: &[Self] =
-        &[Self::Evicted, Self::Full, Self::Contended, Self::Relayed, Self::PartialChecksum, Self::QuicMoved];
+    pub const ALL: &[Self] = &[
+        Self::Evicted,
+        Self::Full,
+        Self::Contended,
+        Self::Relayed,
+        Self::PartialChecksum,
+        Self::QuicMoved,
+        Self::BindingLost,
+    ];
 }
 
 #[cfg(test)]

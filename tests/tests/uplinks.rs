@@ -142,6 +142,44 @@ fn clients_are_served_by_either_interface() {
     }
 }
 
+/// The servers are in eth0's network, the VIP and its clients in that of eth1; the servers' way back
+/// leads by the director.
+#[test]
+fn servers_behind_address_translation_answer_clients_of_the_other_interface() {
+    let talk = Talk::new(&unique_name("masquplinks")).expect("the cluster comes up");
+    let far = talk.lab.node("far", prefix("211.58.250.101/25")).expect("a node");
+    far.ip("link set eth0 down").expect("it can");
+    talk.lab.join_heartbeat_segment(&far, prefix("10.0.0.100/24")).expect("an eth1");
+    for server in [talk.www1.node(), talk.www2.node()] {
+        server.ip("route add 10.0.0.0/24 via 211.58.250.5").expect("a route");
+    }
+    let configuration = format!(
+        "\
+{BOTH}
+metrics: off
+groups:
+  - {{ name: here, vips: [{VIP}/25] }}
+  - {{ name: there, vips: [{OTHER_VIP}/24]{ON_ETH1} }}
+services:
+  - {{ name: web, vip: '{OTHER_VIP}:80', forward: masq, scheduler: rr, check: {CHECK}, servers: [{{ name: www1, address: 211.58.250.25 }}, {{ name: www2, address: 211.58.250.27 }}] }}
+"
+    );
+    let mut director = Director::start(&talk.ha1, &configuration).expect("lb starts");
+    wait_for(&director, "all serve", all_serve);
+    // The host's routes are copied a moment later.
+    wait_for(&director, "answers find their way", |_| {
+        far.get(&format!("http://{OTHER_VIP}/index.html")).is_ok()
+    });
+    assert_both_serve(&far, OTHER_VIP);
+    for kill in [true, false] {
+        if kill { director.kill() } else { director.stop() }.expect("lb ends");
+        assert_both_serve(&far, OTHER_VIP);
+        director.restart().expect("lb starts again");
+        wait_for(&director, "all serve", all_serve);
+        assert_both_serve(&far, OTHER_VIP);
+    }
+}
+
 #[test]
 fn an_interface_that_is_not_named_any_more_is_left_alone() {
     let talk = Talk::new(&unique_name("oneuplink")).expect("the cluster comes up");

@@ -16,6 +16,7 @@ use crate::addr::{Address, V6};
 use crate::mac::Mac;
 use crate::packet::checksum;
 use crate::packet::partial_checksum::folded;
+use crate::packet::vlan::Vlan;
 use crate::service::Protocol;
 
 /// Most services that may use one port of a machine by address translation.
@@ -51,7 +52,10 @@ pub struct Translation {
     pub beside: u16,
     /// Not 0: what the server sends is looked at by the slow way.
     pub slow_answers: u16,
-    pub reserved: [u8; 18],
+    /// Not 0: the service schedules each datagram by itself, so whatever the server sends from its
+    /// port is an answer, unless another server of its ring has a connection with that client.
+    pub each_datagram: u16,
+    pub reserved: [u8; 16],
 }
 
 const _: () = assert!(size_of::<Translation>() == 64);
@@ -67,7 +71,8 @@ impl Translation {
         protocol: 0,
         beside: 0,
         slow_answers: 0,
-        reserved: [0; 18],
+        each_datagram: 0,
+        reserved: [0; 16],
     };
 
     #[inline(always)]
@@ -194,12 +199,28 @@ pub struct Route {
     pub prefix: V6,
     pub mask: V6,
     pub hop: Hop,
+    /// Index of the interface that packets leave by; 0: the main one.
+    pub device: u32,
+    /// The VLAN that the clients are in. What goes to clients of another one does not go by it.
+    pub vlan: Vlan,
 }
 
-const _: () = assert!(size_of::<Route>() == 40);
+const _: () = assert!(size_of::<Route>() == 48);
 
 impl Route {
-    pub const UNSET: Self = Self { prefix: V6::UNSPECIFIED, mask: V6::UNSPECIFIED, hop: Hop::NONE };
+    pub const UNSET: Self = Self {
+        prefix: V6::UNSPECIFIED,
+        mask: V6::UNSPECIFIED,
+        hop: Hop::NONE,
+        device: 0,
+        vlan: Vlan::UNTAGGED,
+    };
+
+    /// Whether it is one of the main interface, without a tag.
+    #[inline(always)]
+    pub const fn is_plain(&self) -> bool {
+        self.device | self.vlan.0 == 0
+    }
 
     #[inline(always)]
     pub fn leads_to(&self, address: V6) -> bool {

@@ -18,7 +18,7 @@ use lb_common::server::{Forwarding, ServerId};
 
 use super::parcel::{self, Parcel};
 use super::{Action, direct};
-use crate::maps::{DEVICES, EGRESSES, control};
+use crate::maps::{self, DEVICES, EGRESSES, INGRESSES, ROUTES, control};
 use crate::path::hold;
 use crate::sys::packet::Packet;
 use crate::{stats, trace};
@@ -41,7 +41,7 @@ fn send(context: &XdpContext) -> Result<Action, Reason> {
     let packet = Packet::new(context);
     let Some(tags) = frame::tags(&packet) else { return Err(Reason::BadLength) };
     if parcel.is_back != 0 {
-        return send_back(context.ctx, tags, parcel, egress);
+        return send_back(context, tags, parcel, egress);
     }
     if !egress.admits(tags.vlan) {
         return Err(Reason::ForeignVlan);
@@ -71,14 +71,58 @@ fn send(context: &XdpContext) -> Result<Action, Reason> {
 }
 
 /// Sends what a server has sent, and what is rewritten, to its client: in the VLAN that clients are
-/// in.
+/// in, or by another interface, where they have no tags.
 #[inline(always)]
-fn send_back(context: *mut xdp_md, tags: Tags, parcel: &Parcel, egress: &Egress) -> Result<Action, Reason> {
-    if tags.vlan != egress.from && !egress.from.is_as_it_came() {
-        exchange_tags(context, tags, egress.from, egress::tpid(egress.from).into())?;
+fn send_back(context: &XdpContext, tags: Tags, parcel: &Parcel, egress: &Egress) -> Result<Action, Reason> {
+    let (to, device, own) = match parcel.route {
+        0 => (egress.from, 0, control().mac.get()),
+        route => {
+            // Of a server without a VLAN of its own nobody has said that it leaves that it is in.
+            if tags.vlan != Vlan::UNTAGGED && !has_egress(parcel.server.into()) {
+                return Err(Reason::ForeignVlan);
+            }
+            let (device, own) = device_of(route)?;
+            (Vlan::UNTAGGED, device, own)
+        }
+    };
+    if tags.vlan != to && !to.is_as_it_came() {
+        exchange_tags(context.ctx, tags, to, egress::tpid(to).into())?;
     }
-    write_macs(context, control().mac.get(), parcel.next_hop.mac())?;
-    Ok(Action::Transmit)
+    write_macs(context.ctx, own, parcel.next_hop.mac())?;
+    if device == 0 {
+        return Ok(Action::Transmit);
+    }
+    match DEVICES.redirect(device, xdp_action::XDP_DROP.into()) {
+        Ok(_) => {
+            hold::tell_exit(context, device);
+            Ok(Action::Leave)
+        }
+        Err(_) => Err(Reason::NoInterface),
+    }
+}
+
+/// The interface that a route leads by, and its MAC.
+#[inline(always)]
+fn device_of(route: u32) -> Result<(u32, Mac), Reason> {
+    let Some(route) = ROUTES.get(route.wrapping_sub(1)) else { return Err(Reason::NoInterface) };
+    // SAFETY: the entry of an interface that packets come in by is not removed meanwhile.
+    let Some(ingress) = (unsafe { INGRESSES.get(route.device) }) else { return Err(Reason::NoInterface) };
+    Ok((route.device, ingress.mac))
+}
+
+#[inline(always)]
+fn has_egress(server: u32) -> bool {
+    maps::server(ServerId(server as u16)).next_hop.get().has_egress()
+}
+
+/// The VLAN that the clients of this server are in, as far as the configuration says.
+#[inline(always)]
+pub fn vlan_of_clients(server: u32) -> Vlan {
+    let has_egress = has_egress(server);
+    match EGRESSES.get(server).filter(|egress| has_egress && !egress.from.is_as_it_came()) {
+        Some(egress) => egress.from,
+        None => Vlan::UNTAGGED,
+    }
 }
 
 /// Whether the packet does not fit where it leaves by another interface. What is rewritten is asked

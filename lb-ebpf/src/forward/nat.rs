@@ -32,7 +32,7 @@ use crate::maps::{ROUTES, STATIONS, TRANSLATIONS, control};
 use crate::path::related::{QUOTE_MASK, with_forgotten};
 use crate::sys::opaque;
 use crate::sys::packet::{self, Packet};
-use crate::{path, stats, trace};
+use crate::{ingress, path, stats, trace};
 
 /// Which of a packet's ends gets another address and port.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -110,7 +110,7 @@ fn send<A: Family>(context: &XdpContext) -> Result<Action, Reason> {
     }
     if parcel.is_slow != 0 && !is_error {
         let client = head.source.mapped();
-        lb_learn_station(client.0[0], client.0[1], station.word());
+        lb_learn_station(context.ctx, client.0[0], client.0[1], station.word(), parcel.server.into());
     }
     let port = translation.port_of(parcel.service_port);
     let new = New { address: A::of_this(&translation.address), port };
@@ -234,11 +234,19 @@ fn unlearnt<A: Family>(server: u16, packet: &Packet, head: &Head<A>, reason: Rea
 }
 
 /// Remembers the MAC that the packets of a client on the segment come from; global for the
-/// verifier's sake, see [`crate::schedule::lb_pick`].
+/// verifier's sake, see [`crate::schedule::lb_pick`]. `server`: the client's.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn lb_learn_station(high: u64, low: u64, station: u64) -> u32 {
-    if lb_route(high, low) != Hop::ON_LINK.0 {
+pub extern "C" fn lb_learn_station(
+    context: *mut xdp_md,
+    high: u64,
+    low: u64,
+    station: u64,
+    server: u32,
+) -> u32 {
+    let Some(route) = ROUTES.get(lb_route(high, low, egress::vlan_of_clients(server).0)) else { return 0 };
+    // Where it comes in is where the route leads, or its MAC is another segment's.
+    if route.hop != Hop::ON_LINK || route.device != ingress::came_by(&packet::context(context)) {
         return 0;
     }
     let (client, station) = (V6([high, low]), Mac::from_word(station));
@@ -253,44 +261,77 @@ pub extern "C" fn lb_learn_station(high: u64, low: u64, station: u64) -> u32 {
     0
 }
 
-/// The MAC of the next hop to a client.
+/// The way to a client: the MAC of the next hop, and above it, where it leads by another interface
+/// than the main one, the number of its route.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Way(u64);
+
+impl Way {
+    /// Where the route's number stands.
+    const ROUTE: u32 = 48;
+
+    #[inline(always)]
+    pub const fn mac(self) -> Mac {
+        Mac::from_word(self.0)
+    }
+
+    /// The place of its route in the map `ROUTES`, counted from 1; 0: it leads by the main
+    /// interface.
+    #[inline(always)]
+    pub const fn route(self) -> u32 {
+        (self.0 >> Self::ROUTE) as u32
+    }
+}
+
+/// The way to a client of this server.
 #[inline(always)]
-pub fn way_to(client: V6) -> Result<Mac, Reason> {
-    match lb_way_to(client.0[0], client.0[1]) {
+pub fn way_to(client: V6, server: ServerId) -> Result<Way, Reason> {
+    match lb_way_to(client.0[0], client.0[1], server.0.into()) {
         0 => Err(Reason::NoWayBack),
-        mac => Ok(Mac::from_word(mac)),
+        way => Ok(Way(way)),
     }
 }
 
 /// [`way_to`] in numbers, as [`lb_learn_station`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn lb_way_to(high: u64, low: u64) -> u64 {
-    let hop = Hop(lb_route(high, low));
-    if hop == Hop::ON_LINK {
+pub extern "C" fn lb_way_to(high: u64, low: u64, server: u32) -> u64 {
+    let place = lb_route(high, low, egress::vlan_of_clients(server).0);
+    let Some(route) = ROUTES.get(place) else { return 0 };
+    let mac = if route.hop == Hop::ON_LINK {
         // SAFETY: as in `lb_learn_station`.
-        let station = STATIONS.get_ptr_mut(&V6([high, low])).map(|known| unsafe { known.read_volatile() });
-        return station.map_or(0, Mac::word);
+        STATIONS.get_ptr_mut(&V6([high, low])).map(|known| unsafe { known.read_volatile() })
+    } else {
+        route.hop.mac()
+    };
+    let Some(mac) = mac else { return 0 };
+    match route.device {
+        0 => mac.word(),
+        _ => mac.word() | u64::from(place.wrapping_add(1)) << Way::ROUTE,
     }
-    hop.mac().map_or(0, Mac::word)
 }
 
-/// The [`Hop`] of a client's route; global for the verifier's sake, see
+/// No route has this place.
+const NO_ROUTE: u32 = u32::MAX;
+
+/// The place of the route to a client in this VLAN; global for the verifier's sake, see
 /// [`crate::schedule::lb_pick`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn lb_route(high: u64, low: u64) -> u64 {
+pub extern "C" fn lb_route(high: u64, low: u64, vlan: u32) -> u32 {
     let (routes, client) = (control().routes.get(), V6([high, low]));
     let mut index = 0;
     while index < MOST_ROUTES {
         if index >= routes.count() {
             break;
         }
-        let Some(route) = ROUTES.get(routes.first().wrapping_add(index)) else { break };
-        if route.leads_to(client) {
-            return route.hop.0;
+        let place = routes.first().wrapping_add(index);
+        let Some(route) = ROUTES.get(place) else { break };
+        if route.vlan.0 == vlan && route.leads_to(client) {
+            return place;
         }
         index += 1;
     }
-    Hop::NONE.0
+    NO_ROUTE
 }

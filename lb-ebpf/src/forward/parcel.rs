@@ -4,12 +4,12 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::{Address, V4, V6};
 use lb_common::forward::tunnel;
-use lb_common::mac::Mac;
 use lb_common::packet::frame::{Flow, Frame as _};
 use lb_common::reason::Reason;
 use lb_common::server::{NextHop, ServerId};
 use lb_common::service::refusal;
 
+use super::nat::Way;
 use crate::answer;
 use crate::maps::PARCELS;
 use crate::sys::opaque;
@@ -37,6 +37,9 @@ pub struct Parcel {
     pub is_slow: u16,
     /// Of the connection, as it stands in a packet.
     pub client_port: u16,
+    /// Of what a server has sent: the route to the client, as [`Way::route`] has it.
+    pub route: u32,
+    pub reserved: u32,
 }
 
 /// What the verifier may know of `network`.
@@ -74,18 +77,20 @@ pub fn leave<A: Address>(flow: &Flow<A>, server: ServerId, next_hop: NextHop, op
             service_port: flow.destination_port,
             is_slow: u16::from(is_slow),
             client_port: flow.source_port,
+            route: 0,
+            reserved: 0,
         };
     }
 }
 
-/// The same of what a server has sent, on its way to the client by this MAC.
+/// The same of what a server has sent, on this way to the client.
 #[inline(always)]
-pub fn leave_back(server: ServerId, to: Mac) {
+pub fn leave_back(server: ServerId, to: Way) {
     let Some(parcel) = PARCELS.get_ptr_mut(0) else { return };
     // SAFETY: as above.
     unsafe {
         *parcel = Parcel {
-            next_hop: NextHop::remote(Some(to), false),
+            next_hop: NextHop::remote(Some(to.mac()), false),
             hash: 0,
             server: server.0,
             is_ipv4: 0,
@@ -97,6 +102,8 @@ pub fn leave_back(server: ServerId, to: Mac) {
             service_port: 0,
             is_slow: 0,
             client_port: 0,
+            route: to.route(),
+            reserved: 0,
         };
     }
 }

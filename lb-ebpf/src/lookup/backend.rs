@@ -144,7 +144,10 @@ pub extern "C" fn lb_first_beside(server: u32, port: u32) -> u32 {
 }
 
 /// The server of this ring that has a connection with the client and port and sees the client's own
-/// address; one that is not over, if there is such a one. `besides` is none of them.
+/// address; one that is not over, if there is such a one, and one that needs none
+/// ([`Translation::each_datagram`]) if there is no other. `besides` is none of them.
+///
+/// [`Translation::each_datagram`]: nat::Translation::each_datagram
 #[inline(always)]
 pub fn among(first: u16, besides: u16, client: V6, ports: Ports) -> Option<Found> {
     let servers = u32::from(first) | u32::from(besides) << 16;
@@ -175,7 +178,7 @@ pub extern "C" fn lb_server_among(servers: u32, high: u64, low: u64, ports: u32)
             if has == IN_USE {
                 return server | LIVE;
             }
-            if has == OVER {
+            if has == OVER || translation.each_datagram != 0 {
                 found = server;
             }
         }

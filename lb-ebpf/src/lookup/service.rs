@@ -26,6 +26,15 @@ pub fn find(control: &Control, wanted: &ServiceAddress) -> Option<&'static Servi
     SERVICES.get(lb_find_range(high, low, wanted.port_and_protocol)).map(|slot| &slot.service)
 }
 
+/// Whether the service with this number is at this address, in numbers; global for the verifier's
+/// sake, see [`crate::schedule::lb_choose`]. 0: it is not.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_serves(high: u64, low: u64, port_and_protocol: u32, id: u32) -> u32 {
+    let wanted = ServiceAddress { address: V6([high, low]), port_and_protocol };
+    find(control(), &wanted).is_some_and(|service| u32::from(service.id.0) == id).into()
+}
+
 /// No slot has this number.
 const NO_SLOT: u32 = u32::MAX;
 

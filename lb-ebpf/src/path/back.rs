@@ -10,12 +10,11 @@ use lb_common::addr::{V4, V6};
 use lb_common::control::Control;
 use lb_common::forward::egress::Egress;
 use lb_common::lease::RETURNED_ANSWER_TTL;
-use lb_common::mac::Mac;
 use lb_common::packet::frame::{self, Flow, Head};
 use lb_common::program::stage::Stage;
 use lb_common::reason::Reason;
 use lb_common::server::{ServerEntry, ServerId};
-use lb_common::service::Protocol;
+use lb_common::service::{Protocol, ServiceAddress, ServiceInfo};
 use lb_common::table::connection::Tick;
 
 use super::related::{self, by_lease, host, with_forgotten};
@@ -23,13 +22,14 @@ use super::slow::the_hosts;
 use super::{call, call_for};
 use crate::context::Context;
 use crate::family::Family;
-use crate::forward::nat::{self, End, New, Quoted, expired};
+use crate::forward::nat::{self, End, New, Quoted, Way, expired};
 use crate::forward::{Action, parcel};
 use crate::guard::{lease, neighbour};
 use crate::ingress;
 use crate::lookup::backend::{self, Answer, Ports};
 use crate::lookup::connection::{self, Decision, Found};
 use crate::lookup::fragment;
+use crate::lookup::service::lb_serves;
 use crate::maps::{self, ANSWER, ANSWER_SIZE, EGRESSES};
 use crate::sys::clock::lb_now;
 use crate::sys::packet::{self, Packet};
@@ -41,7 +41,11 @@ use crate::trace;
 #[inline(always)]
 pub fn take<A: Family>(context: &XdpContext) -> u32 {
     let located = locate::<A>(context.ctx);
-    let found = if located == GOES_ON { step::<A>(context.ctx) } else { located };
+    let found = match located {
+        GOES_ON => step::<A>(context.ctx),
+        ALONE => step_alone::<A>(context.ctx),
+        other => other,
+    };
     match found {
         GOES_ON => finish(context, send_answer::<A>(context)),
         HOSTS => leave_to_host::<A>(context.ctx),
@@ -62,14 +66,15 @@ fn finish(context: &XdpContext, result: Result<Action, Reason>) -> u32 {
 const GOES_ON: u32 = u32::MAX;
 /// It belongs to no connection.
 const HOSTS: u32 = u32::MAX - 1;
+/// Its server's service schedules each datagram by itself, and remembers none.
+const ALONE: u32 = u32::MAX - 2;
 
 /// A server's packet on its way, in the per-CPU map `ANSWER`.
 #[repr(C)]
 struct State<A> {
     head: Head<A>,
     answer: Answer<A>,
-    /// The MAC of the next hop to the client.
-    to: Mac,
+    to: Way,
 }
 
 const _: () = assert!(size_of::<State<V6>>() <= ANSWER_SIZE * 8 && size_of::<State<V4>>() <= ANSWER_SIZE * 8);
@@ -93,7 +98,7 @@ fn locate<A: Family>(context: *mut xdp_md) -> u32 {
     let head = with_forgotten(head, A::TRANSPORT_MASK);
     let Some(answer) = head.own_flow(&packet).and_then(|sent| backend::find(&sent)) else { return HOSTS };
     (state.head, state.answer) = (head, answer);
-    GOES_ON
+    if maps::server(answer.server).service.has(ServiceInfo::EACH_DATAGRAM) { ALONE } else { GOES_ON }
 }
 
 /// The packet is the host's, and so is the rest of its datagram.
@@ -134,6 +139,55 @@ enum Step {
     Ends(Action),
 }
 
+/// As [`step`], of a server whose datagrams belong to no connection.
+#[inline(never)]
+fn step_alone<A: Family>(context: *mut xdp_md) -> u32 {
+    let context = &packet::context(context);
+    let Some(state) = state::<A>() else { return xdp_action::XDP_PASS };
+    match try_step_alone::<A>(Packet::new(context), maps::control(), state) {
+        Ok(true) => GOES_ON,
+        Ok(false) => HOSTS,
+        Err(reason) => trace::finish(Err(reason)),
+    }
+}
+
+/// `false`: the packet comes from no port of the service.
+#[inline(always)]
+fn try_step_alone<A: Family>(
+    packet: Packet,
+    control: &'static Control,
+    state: &mut State<A>,
+) -> Result<bool, Reason> {
+    let State { head, answer, to } = state;
+    let head = &with_forgotten(*head, A::TRANSPORT_MASK);
+    let server = maps::server(answer.server);
+    let context = &Context { packet, control, flow: turned(answer, server, head), now_ns: lb_now() };
+    let Context { packet, flow, now_ns, .. } = context;
+    if !is_its_port(flow, server) {
+        return Ok(false);
+    }
+    let next_hop = server.next_hop.get();
+    let decision = Decision { server: answer.server, next_hop, opens: false, without_entry: false };
+    trace::begin(packet, flow);
+    trace::answered(&decision);
+    check(context, server, answer.server)?;
+    frame::check(packet, flow)?;
+    lease::goes_on(control, &server.service, *now_ns)?;
+    *to = way(packet, head, answer)?;
+    if let (Some(piece), Some(sent)) = (head.first_piece(), head.own_flow(packet)) {
+        fragment::remember(&head.key(), piece, &sent, &decision, *now_ns);
+    }
+    Ok(true)
+}
+
+/// Whether the server has its service's packets at the port that this one is from; `flow` is what
+/// its client sends.
+#[inline(always)]
+fn is_its_port<A: Family>(flow: &Flow<A>, server: &ServerEntry) -> bool {
+    let ServiceAddress { address: V6([high, low]), port_and_protocol } = flow.service();
+    lb_serves(high, low, port_and_protocol, server.service.id.0.into()) != 0
+}
+
 /// A packet that belongs to another one: an ICMP error, a later fragment. A program of its own, for
 /// the verifier's sake. Returns the XDP action.
 #[inline(always)]
@@ -170,7 +224,9 @@ fn try_step<A: Family>(
     let server = maps::server(answer.server);
     let context = &Context { packet, control, flow: turned(answer, server, head), now_ns: lb_now() };
     let Context { packet, flow, now_ns, .. } = context;
-    let Some((found, decision)) = connection_of(context, answer.server)? else { return Ok(Step::Hosts) };
+    let Some((found, decision)) = connection_of(context, answer.server)? else {
+        return Ok(Step::Hosts);
+    };
     trace::begin(packet, flow);
     trace::answered(&decision);
     check(context, server, answer.server)?;
@@ -193,9 +249,9 @@ fn send_answer<A: Family>(context: &XdpContext) -> Result<Action, Reason> {
     let Some(State { head, answer, to }) = state::<A>() else { return Err(Reason::MapInconsistency) };
     let server = maps::server(answer.server);
     let packet = &Packet::new(context);
-    nat::forward(packet, head, None, End::Source, &vip(server, answer), *to)?;
+    nat::forward(packet, head, None, End::Source, &vip(server, answer), to.mac())?;
     if answer.is_sourced {
-        nat::forward_again(packet, head, None, End::Destination, &client(answer), *to)?;
+        nat::forward_again(packet, head, None, End::Destination, &client(answer), to.mac())?;
     }
     Ok(leaves(answer.server, *to))
 }
@@ -203,10 +259,10 @@ fn send_answer<A: Family>(context: &XdpContext) -> Result<Action, Reason> {
 /// What becomes of a packet that is rewritten. The server is looked up anew, see
 /// `forward::nat::sent`.
 #[inline(always)]
-fn leaves(id: ServerId, to: Mac) -> Action {
+fn leaves(id: ServerId, to: Way) -> Action {
     let changes = |egress: &Egress| !egress.is_untagged();
     let has_egress = maps::server(id).next_hop.get().has_egress();
-    if has_egress && EGRESSES.get(u32::from(id.0)).is_some_and(changes) {
+    if to.route() != 0 || has_egress && EGRESSES.get(u32::from(id.0)).is_some_and(changes) {
         parcel::leave_back(id, to);
         return Action::Egress;
     }
@@ -244,17 +300,16 @@ extern "C" fn lb_comes_from_its_vlan(context: *mut xdp_md, server: u32) -> u32 {
 fn send_error<A: Family>(packet: Packet, control: &'static Control, head: Head<A>) -> Result<Action, Reason> {
     let Some((sent, quoted)) = about(&packet, &head) else { return host(&packet, head.destination) };
     let Some((answer, server)) = answer_of(&sent) else { return host(&packet, head.destination) };
-    let ports = Ports { client: answer.client_port, service: answer.server_port };
-    if !backend::is_connected(answer.server, answer.client.mapped(), ports) {
-        return host(&packet, head.destination);
-    }
     let context = &Context { packet, control, flow: turned(&answer, server, &head), now_ns: lb_now() };
+    if !is_about_ours(context, &answer, server) {
+        return host(&context.packet, head.destination);
+    }
     may_go_back(context, &head, answer.server, server)?;
     let to = way(&context.packet, &head, &answer)?;
-    nat::forward(&context.packet, &head, Some(&quoted), End::Source, &vip(server, &answer), to)?;
+    nat::forward(&context.packet, &head, Some(&quoted), End::Source, &vip(server, &answer), to.mac())?;
     if answer.is_sourced {
         let client = client(&answer);
-        nat::forward_again(&context.packet, &head, Some(&quoted), End::Destination, &client, to)?;
+        nat::forward_again(&context.packet, &head, Some(&quoted), End::Destination, &client, to.mac())?;
     }
     Ok(leaves(answer.server, to))
 }
@@ -307,6 +362,17 @@ fn connection_of<A: Family>(
     }))
 }
 
+/// Whether an ICMP error is about something that the server may have got: a packet of a connection,
+/// or a datagram of a service that remembers none.
+#[inline(always)]
+fn is_about_ours<A: Family>(context: &Context<A>, answer: &Answer<A>, server: &ServerEntry) -> bool {
+    if server.service.has(ServiceInfo::EACH_DATAGRAM) {
+        return is_its_port(&context.flow, server);
+    }
+    let ports = Ports { client: answer.client_port, service: answer.server_port };
+    backend::is_connected(answer.server, answer.client.mapped(), ports)
+}
+
 /// Sends a later fragment of a server after the first one of its datagram.
 #[inline(always)]
 fn send_fragment<A: Family>(
@@ -344,9 +410,9 @@ fn send_fragment<A: Family>(
     may_go_back(context, &head, answer.server, server)?;
     fragment::note(trail, head.piece()?)?;
     let to = way(&context.packet, &head, &answer)?;
-    nat::forward_later(&context.packet, &head, End::Source, &vip(server, &answer), to, false)?;
+    nat::forward_later(&context.packet, &head, End::Source, &vip(server, &answer), to.mac(), false)?;
     if answer.is_sourced {
-        nat::forward_later(&context.packet, &head, End::Destination, &client(&answer), to, true)?;
+        nat::forward_later(&context.packet, &head, End::Destination, &client(&answer), to.mac(), true)?;
     }
     Ok(leaves(answer.server, to))
 }
@@ -389,11 +455,11 @@ fn client<A: Family>(answer: &Answer<A>) -> New<A> {
     New { address: answer.client, port: answer.client_port }
 }
 
-/// The MAC of the next hop to the client, if the packet has hops left.
+/// The way to the client, if the packet has hops left.
 #[inline(always)]
-fn way<A: Family>(packet: &Packet, head: &Head<A>, answer: &Answer<A>) -> Result<Mac, Reason> {
+fn way<A: Family>(packet: &Packet, head: &Head<A>, answer: &Answer<A>) -> Result<Way, Reason> {
     if head.ttl < 2 {
         return Err(expired::refuse(packet, head, answer.server));
     }
-    nat::way_to(answer.client.mapped())
+    nat::way_to(answer.client.mapped(), answer.server)
 }

@@ -2,12 +2,14 @@
 //! functions of numbers, see [`super::lb_choose`].
 
 use lb_common::addr::V6;
+use lb_common::reason::TableEvent;
 use lb_common::server::ServerId;
 use lb_common::service::ServiceInfo;
 use lb_common::service::binding::{Binding, BoundServer, Persistence};
 
 use super::{NO_SERVER, UNKNOWN_SCHEDULER, lb_choose};
 use crate::maps::{self, BINDINGS, BOUND_SERVERS, PERSISTENCE, TARGETS, TENTATIVE};
+use crate::stats;
 use crate::sys::clock::lb_now;
 
 /// Beside a service's number: it binds clients.
@@ -90,6 +92,9 @@ pub extern "C" fn lb_bind(service: u32, client_high: u64, client_low: u64, id: u
 
 /// Notes that a client's connection to a server is alive: the client is bound to it from now on, or
 /// for longer, unless it is bound to another one.
+///
+/// The first packet has bound it for a start, for as long as it may take to prove the connection.
+/// Whoever is bound neither so nor for good was, and has given way to others.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lb_prolong(service: u32, client_high: u64, client_low: u64, id: u32) -> u32 {
@@ -111,10 +116,19 @@ pub extern "C" fn lb_prolong(service: u32, client_high: u64, client_low: u64, id
         if until_ns > now && number(service, server).is_some() {
             return 0;
         }
-    } else if let Some(known) = TENTATIVE.get_ptr_mut(&key) {
-        let Binding { server, until_ns } = read(known);
-        if until_ns > now && server != binding.server && number(service, server).is_some() {
-            return 0;
+    } else {
+        let until = match TENTATIVE.get_ptr_mut(&key) {
+            Some(known) => {
+                let Binding { server, until_ns } = read(known);
+                if until_ns > now && server != binding.server && number(service, server).is_some() {
+                    return 0;
+                }
+                until_ns
+            }
+            None => 0,
+        };
+        if until <= now {
+            stats::table(TableEvent::BindingLost);
         }
     }
     let _ = BINDINGS.insert(&key, &binding, 0);

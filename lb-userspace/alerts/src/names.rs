@@ -53,7 +53,8 @@ mod tests {
 
     /// What no event tells: it takes figures over a time, several directors, or one that does not
     /// answer.
-    const RULES_ALONE: [&str; 15] = [
+    const RULES_ALONE: [&str; 16] = [
+        "LbBindingsLost",
         "LbChecksLate",
         "LbDown",
         "LbDrops",

@@ -177,6 +177,7 @@ pub fn cluster() -> Status {
         relayed: 0,
         fragments: FragmentsStatus::default(),
         quic_moved: 0,
+        bindings_lost: 0,
         partial_checksums: 0,
     }
 }

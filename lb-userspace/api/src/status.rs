@@ -81,6 +81,10 @@ pub struct Status {
     /// QUIC packets of clients with another address than before, sent by their connection IDs.
     #[serde(default)]
     pub quic_moved: u64,
+    /// Clients of open connections whose binding had given way, because there were more clients
+    /// than `bindings` has room for.
+    #[serde(default)]
+    pub bindings_lost: u64,
     /// Packets that open a connection with a checksum that was left to hardware.
     #[serde(default)]
     pub partial_checksums: u64,

@@ -96,7 +96,6 @@ pub(crate) fn validate(
         kept_elsewhere: BTreeSet::new(),
     };
     validator.sources_are_held(file.services.as_deref().unwrap_or_default(), &config, root.key("services"));
-    validator.translated_vips_are_on_the_main_interface(&config, root.key("services"));
     validator.ingresses_are_few(&config, root.key("services"));
     if let Some(cluster) = &config.cluster {
         validator.tunnels_lead_to_no_director(cluster, &config.services, root.key("services"));

@@ -244,7 +244,7 @@ impl Controller {
         match event {
             neighbours::Event::Neighbour(address, mac) => {
                 let behind = self.runtime.ways.set_mac(self.program.interface.index(), address, mac);
-                self.runtime.set_client_hop(address, mac);
+                self.runtime.set_client_hop(None, address, mac);
                 // A server with a tunnel has the MAC of its next hop, which may be itself.
                 let itself = (!self.runtime.ways.is_elsewhere(address)).then_some(address);
                 behind.into_iter().chain(itself).for_each(|server| self.set_mac(server, mac));
@@ -265,6 +265,7 @@ impl Controller {
         match event {
             neighbours::Event::Neighbour(address, mac) => {
                 let behind = self.runtime.ways.set_mac(interface, address, mac);
+                self.runtime.set_client_hop(Some(interface), address, mac);
                 behind.into_iter().for_each(|server| self.set_mac(server, mac));
             }
             neighbours::Event::Interface { mac, up: _ } => {
@@ -304,7 +305,7 @@ impl Controller {
             let interface = neighbourhood::name(route.exit.interface);
             tracing::info!("{server} is reached by way of {} on {interface}", route.next_hop);
         }
-        self.network.want_table(self.runtime.ways.translated());
+        self.network.want_table(self.runtime.ways_back(&self.config.services));
         self.want_neighbours();
         if let Some(mac) = mac {
             self.set_mac(server, mac);

@@ -98,7 +98,7 @@ fn loses(link: &Link, takes: Takes) -> Option<Finding> {
         Takes::All => return None,
         Takes::NotTheDriver => (
             format!(
-                "the driver of {name} takes no frames that native XDP redirects to it: servers behind it get none"
+                "the driver of {name} takes no frames that native XDP redirects to it: whoever is behind it gets none"
             ),
             format!(
                 "attach an XDP program to {name} that passes everything, with which many drivers do; or set `xdp_mode: generic`"
@@ -106,7 +106,7 @@ fn loses(link: &Link, takes: Takes) -> Option<Finding> {
         ),
         Takes::NotTheFarEnd => (
             format!(
-                "the far end of the veth {name} has no XDP program, so servers behind it get nothing that native XDP redirects"
+                "the far end of the veth {name} has no XDP program, so whoever is behind it gets nothing that native XDP redirects"
             ),
             format!(
                 "attach an XDP program to the far end of {name} that passes everything; or set `xdp_mode: generic`"

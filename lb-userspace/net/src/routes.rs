@@ -2,16 +2,16 @@
 //! kernel's routing tables have them.
 //!
 //! Packets to servers with tunnels, or behind address translation, go by their routes; what the
-//! latter send goes by all routes by the main interface (`table`). A server of direct routing is on
-//! the main interface's segment, unless another interface is named for it, or only another one's
-//! network has its address.
+//! latter send goes by all routes by the interfaces that clients come in by (`table`). A server of
+//! direct routing is on the main interface's segment, unless another interface is named for it, or
+//! only another one's network has its address.
 //!
 //! The kernel is asked for each address again whenever a route, an address or the interface
 //! changes, and periodically, in case an event was lost.
 
 mod table;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use rtnetlink::packet_route::route::{
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
 use tokio::sync::{mpsc, watch};
 
-pub use self::table::{Table, TableRoute};
+pub use self::table::{By, Others, Table, TableRoute};
 use crate::addresses::address_of;
 use crate::links::{Exit, Links};
 
@@ -67,8 +67,8 @@ pub struct Event {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Wanted {
     addresses: BTreeMap<IpAddr, Want>,
-    /// All routes by the main interface, with the networks of these others.
-    table: Option<BTreeSet<u32>>,
+    /// All routes by the main interface, and what these say.
+    table: Option<Others>,
 }
 
 impl Wanted {
@@ -124,9 +124,9 @@ impl Routes {
         });
     }
 
-    /// All routes by the main interface are followed, and the networks of the interfaces with these
-    /// indices; `None`: they are not.
-    pub fn want_table(&self, others: Option<BTreeSet<u32>>) {
+    /// All routes by the main interface are followed, and those that these say; `None`: they are
+    /// not.
+    pub fn want_table(&self, others: Option<Others>) {
         self.wanted.send_if_modified(|wanted| {
             let changed = wanted.table != others;
             wanted.table = others;
@@ -208,7 +208,7 @@ impl Follower {
         }
     }
 
-    async fn look_at_table(&mut self, others: &BTreeSet<u32>) {
+    async fn look_at_table(&mut self, others: &Others) {
         match table::read(&self.handle, self.index, others).await {
             Ok(table) if self.table.as_ref() != Some(&table) => {
                 self.table = Some(table.clone());

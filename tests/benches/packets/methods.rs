@@ -194,6 +194,7 @@ pub(crate) fn routes() -> [Route; 2] {
         prefix: prefix.into(),
         mask: lb_common::forward::nat::mask(prefix, 0),
         hop: Hop::by(outcome::ROUTER),
+        ..Route::UNSET
     };
     [by_router(Ipv4Addr::UNSPECIFIED.into()), by_router(Ipv6Addr::UNSPECIFIED.into())]
 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use lb_common::addr::V6;
+use lb_common::reason::TableEvent;
 use lb_common::service::binding::{Persistence, mask};
 use lb_datapath::plan::Target;
 
@@ -67,8 +68,12 @@ impl Model {
         };
         let Bindings { full, tentative } = &self.bindings;
         let other = full.get(&key).or_else(|| tentative.get(&key)).filter(|other| **other != target);
+        let is_bound = full.contains_key(&key) || tentative.contains_key(&key);
         if other.is_none_or(|other| place(service, *other).is_none()) {
             self.bindings.full.insert(key, target);
+            if !is_bound {
+                self.event(TableEvent::BindingLost);
+            }
         }
     }
 }

@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 
 use lb_common::addr::V6;
+use lb_common::forward::egress::Egress;
 use lb_common::forward::nat::Translation;
-use lb_common::forward::nat::source::Pool;
+use lb_common::forward::nat::source::{ATTEMPTS, Client, Pool};
 use lb_common::lease::RETURNED_ANSWER_TTL;
 use lb_common::mac::Mac;
+use lb_common::packet::frame;
+use lb_common::packet::vlan::Vlan;
 use lb_common::reason::Reason;
 use lb_common::table::connection::Generation;
 use lb_model::Protocol;
@@ -15,7 +18,7 @@ use super::connections::{Connection, Key};
 pub(super) use super::rewrite::Quoted;
 use super::rewrite::{End, Headers, rewrite};
 use super::walk::{Decision, Seen, Way, check};
-use super::{Model, bytes};
+use super::{Model, bytes, egress};
 
 /// An address and port.
 type Place = (V6, u16);
@@ -27,6 +30,8 @@ pub(super) struct Answer {
     pub server: usize,
     client: V6,
     client_port: u16,
+    /// Of the VIP.
+    port: u16,
     /// It is for an address of ours in the client's place.
     is_sourced: bool,
 }
@@ -34,7 +39,8 @@ pub(super) struct Answer {
 /// What stands in the place of clients. Nothing is given back as long as a test runs.
 #[derive(Default)]
 pub(super) struct Sources {
-    /// By connection and server. No port: only later fragments have gone out with it.
+    /// By connection and server. No port: only later fragments have gone out with it, and nobody
+    /// knows how the program hashes.
     of: HashMap<(Key, usize), (V6, Option<u16>)>,
     /// By server's end and protocol, and our own end.
     taken: HashMap<(Place, Protocol, Place), (Key, usize)>,
@@ -48,8 +54,16 @@ fn is_near(translation: &Translation, client: V6) -> bool {
     (bits(client) ^ bits(translation.address)) & bits(translation.subnet) == 0
 }
 
-fn end_of(translation: &Translation) -> Place {
-    (translation.address, u16::from_be(translation.port))
+/// What is tried for a client, one after the other.
+fn tried(pool: &Pool, (client, port): Place, keys: [u64; 2]) -> impl Iterator<Item = Place> {
+    let hash = Client::new(client, port.to_be(), 0, 0).hash(keys);
+    let each = (0..ATTEMPTS).filter_map(move |attempt| pool.candidate(hash, attempt));
+    each.map(|found| (found.address, u16::from_be(found.port)))
+}
+
+/// Of a connection to this port of the VIP.
+fn end_of(translation: &Translation, port: u16) -> Place {
+    (translation.address, u16::from_be(translation.port_of(port.to_be())))
 }
 
 impl Model {
@@ -84,7 +98,7 @@ impl Model {
                 found => found,
             },
         };
-        rewrite(frame, seen, &headers, End::Destination, end_of(&translation), true);
+        rewrite(frame, seen, &headers, End::Destination, end_of(&translation, seen.port), true);
         if let Some(source) = source {
             rewrite(frame, seen, &headers, End::Source, source, false);
         }
@@ -101,15 +115,20 @@ impl Model {
         reason
     }
 
-    /// What the table knows of a client's connection to one of these servers.
+    /// What the table knows of a client's connection to this server, which sends from a port.
     fn connection_to(
         &self,
         (service, server): (usize, usize),
         (client, client_port): Place,
+        server_port: u16,
     ) -> Option<Connection> {
-        let port = self.setting.services[service].key.port;
+        let port = self.setting.port_of(service, server_port);
         let known = self.connections.get(&Key { client, client_port, port, service })?;
         (known.server == server).then_some(known)
+    }
+
+    fn is_each_datagram(&self, service: usize) -> bool {
+        self.setting.services[service].settings.each_datagram
     }
 
     fn has_pool(&self, service: usize) -> bool {
@@ -119,10 +138,10 @@ impl Model {
     /// Whether the server would have two connections with one end of the client's.
     fn clashes(&self, translation: &Translation, key: &Key, server: usize) -> bool {
         let protocol = self.setting.services[key.service].key.protocol;
-        let (address, port) = end_of(translation);
-        let mut others = self.setting.backend(address, port, protocol).iter();
+        let (address, port) = end_of(translation, key.port);
+        let mut others = self.setting.backends(address, port, protocol).into_iter().flatten();
         others.any(|other| {
-            let known = self.connection_to(*other, (key.client, key.client_port));
+            let known = self.connection_to(*other, (key.client, key.client_port), port);
             *other != (key.service, server)
                 && !self.has_pool(other.0)
                 && known.is_some_and(|known| !known.state.is_over_for_both())
@@ -133,23 +152,60 @@ impl Model {
     pub(super) fn answer_of(&self, seen: &Seen) -> Option<Answer> {
         let (from, to) = ((seen.client, seen.client_port), (seen.destination, seen.port));
         if let Some((key, server)) = self.sources.taken.get(&(from, seen.protocol, to)) {
-            let Key { client, client_port, service, .. } = *key;
-            return Some(Answer { service, server: *server, client, client_port, is_sourced: true });
+            let Key { client, client_port, service, port } = *key;
+            return Some(Answer { service, server: *server, client, client_port, port, is_sourced: true });
         }
-        let servers = self.setting.backend(from.0, from.1, seen.protocol).iter();
-        let known =
-            servers.filter(|(service, _)| !self.has_pool(*service)).filter_map(|(service, server)| {
-                let known = self.connection_to((*service, *server), to)?;
-                Some((*service, *server, known.state.is_over_for_both()))
-            });
-        let known: Vec<(usize, usize, bool)> = known.collect();
-        // One that is not over, or else the last one.
-        let (service, server, _) = known.iter().find(|(_, _, over)| !over).or(known.last()).copied()?;
-        Some(Answer { service, server, client: to.0, client_port: to.1, is_sourced: false })
+        let (client, client_port) = to;
+        let answer = |(service, server): (usize, usize)| {
+            let port = self.setting.port_of(service, seen.client_port);
+            Answer { service, server, client, client_port, port, is_sourced: false }
+        };
+        // Those of the port itself come before those of any.
+        let servers = self.setting.backends(from.0, from.1, seen.protocol);
+        let with_own =
+            servers.map(|all| all.iter().copied().filter(move |(service, _)| !self.has_pool(*service)));
+        let is_over = |server: &(usize, usize)| {
+            Some(self.connection_to(*server, to, seen.client_port)?.state.is_over_for_both())
+        };
+        let lives = |server: &(usize, usize)| is_over(server) == Some(false);
+        // One that is not over, or else one that needs none, or else the last one.
+        let live = || with_own.clone().into_iter().flatten().find(lives);
+        let alone =
+            || with_own.clone().into_iter().flatten().find(|server| self.answers_alone(*server, seen));
+        let last = || {
+            with_own.clone().into_iter().find_map(|all| all.filter(|one| is_over(one).is_some()).next_back())
+        };
+        live().or_else(alone).or_else(last).map(answer)
+    }
+
+    /// Whether what this server sends is an answer without a connection.
+    fn answers_alone(&self, (service, _): (usize, usize), seen: &Seen) -> bool {
+        let port = self.setting.port_of(service, seen.client_port);
+        let vip = V6::from(self.setting.services[service].key.vip);
+        self.is_each_datagram(service) && self.setting.service_at(vip, port, seen.protocol) == Some(service)
     }
 
     pub(super) fn is_connected(&self, answer: &Answer) -> bool {
-        self.connection_to((answer.service, answer.server), (answer.client, answer.client_port)).is_some()
+        self.is_each_datagram(answer.service) || self.known_to(answer).is_some()
+    }
+
+    /// The connection that an answer is of.
+    fn known_to(&self, answer: &Answer) -> Option<Connection> {
+        let Answer { service, server, client, client_port, port, .. } = *answer;
+        let known = self.connections.get(&Key { client, client_port, port, service })?;
+        (known.server == server).then_some(known)
+    }
+
+    /// What of a server's packet must be right, `seen` as its client sends.
+    pub(super) fn check_answer(&self, frame: &[u8], seen: &Seen, answer: &Answer) -> Result<(), Reason> {
+        self.check_related(frame, seen)?;
+        let Some(egress) = self.egress_of(answer) else { return Ok(()) };
+        let vlan = frame::tags(frame).map(|tags| tags.vlan);
+        // The model has one interface.
+        match vlan.is_some_and(|vlan| egress.admits_answer(vlan, 0)) {
+            true => Ok(()),
+            false => Err(Reason::ForeignVlan),
+        }
     }
 
     /// What a server has sent goes to its client.
@@ -160,22 +216,26 @@ impl Model {
         answer: &Answer,
         now: u64,
     ) -> Result<Way, Reason> {
-        let Answer { service, server, client, client_port, .. } = *answer;
-        let of = self.setting.services[service].key;
-        let Some(known) = self.connection_to((service, server), (client, client_port)) else {
+        let Answer { service, server, client, client_port, port, .. } = *answer;
+        let known = self.known_to(answer);
+        if known.is_none() && !self.is_each_datagram(service) {
             return self.host(frame, seen.destination, now);
-        };
-        let turned = Seen { client, client_port, destination: of.vip.into(), port: of.port, ..*seen };
-        self.check_related(frame, &turned)?;
+        }
+        let vip = self.setting.services[service].key.vip;
+        let turned = Seen { client, client_port, destination: vip.into(), port, ..*seen };
+        self.check_answer(frame, &turned, answer)?;
         let flags = check(frame, &turned)?;
-        let known_for = Some(known);
-        if let Some(way) = self.by_lease(frame, service, &turned, known_for, RETURNED_ANSWER_TTL, now)? {
+        if self.is_each_datagram(service) {
+            self.goes_on(service, now)?;
+        } else if let Some(way) = self.by_lease(frame, service, &turned, known, RETURNED_ANSWER_TTL, now)? {
             return Ok(way);
         }
         let to = self.way_back(frame, seen, answer)?;
         let generation = Generation::from_number(self.setting.lease(service).generation);
-        let after = Connection { state: known.answered(flags), generation, ..known };
-        self.connections.set(Key::of(&turned, service), Some(after));
+        if let Some(known) = known.filter(|_| !self.is_each_datagram(service)) {
+            let after = Connection { state: known.answered(flags), generation, ..known };
+            self.connections.set(Key::of(&turned, service), Some(after));
+        }
         self.leave_trail_back(frame, seen, &Decision { service, server, opens: false });
         self.rewrite_back(frame, seen, answer, to);
         Ok(Way::Sent)
@@ -191,18 +251,26 @@ impl Model {
         if seen.hops < 2 {
             return Err(self.expired(frame, seen, answer.service));
         }
-        self.setting.way_to(answer.client).ok_or(Reason::NoWayBack)
+        let vlan = self.egress_of(answer).map_or(Vlan::UNTAGGED, |egress| egress.from);
+        self.setting.way_to(answer.client, vlan).ok_or(Reason::NoWayBack)
     }
 
-    pub(super) fn rewrite_back(&self, frame: &mut [u8], seen: &Seen, answer: &Answer, to: Mac) {
-        let of = self.setting.services[answer.service].key;
+    fn egress_of(&self, answer: &Answer) -> Option<Egress> {
+        self.setting.services[answer.service].servers[answer.server].egress
+    }
+
+    pub(super) fn rewrite_back(&self, frame: &mut Vec<u8>, seen: &Seen, answer: &Answer, to: Mac) {
+        let vip = self.setting.services[answer.service].key.vip;
         let headers = Headers::of(frame, seen);
-        rewrite(frame, seen, &headers, End::Source, (of.vip.into(), of.port), true);
+        rewrite(frame, seen, &headers, End::Source, (vip.into(), answer.port), true);
         if answer.is_sourced {
             let client = (answer.client, answer.client_port);
             rewrite(frame, seen, &headers, End::Destination, client, false);
         }
         bytes::set_macs(frame, to, self.setting.mac);
+        if let Some(egress) = self.egress_of(answer) {
+            egress::come_back(frame, &egress);
+        }
     }
 
     /// Whoever has sent a packet that has no hop left is told in the name of the VIP.
@@ -237,7 +305,7 @@ impl Model {
         }
         let addresses = &pool.addresses[..pool.count as usize];
         let ports = pool.first_port..pool.first_port + pool.ports;
-        let (end, protocol) = (end_of(translation), seen.protocol);
+        let (end, protocol) = (end_of(translation, of.0.port), seen.protocol);
         let is_free = |source: Place| {
             let is_first = known.is_none_or(|(address, _)| address == source.0);
             is_first
@@ -247,20 +315,26 @@ impl Model {
         };
         let used = self.sources.of.keys().filter(|(key, server)| {
             let of = &self.setting.services[key.service];
-            of.key.protocol == protocol && of.servers[*server].translation.as_ref().map(end_of) == Some(end)
+            let translation = of.servers[*server].translation.as_ref();
+            of.key.protocol == protocol && translation.map(|known| end_of(known, key.port)) == Some(end)
         });
         let most = addresses.len() * usize::from(pool.ports);
         if known.is_none() && used.count() >= most {
             return None;
         }
-        if !has_port {
+        let keys = self.setting.hash_keys;
+        if !has_port && keys.is_none() {
             let address = told.map(|(address, _)| address).filter(|address| addresses.contains(address));
             let address = known.map(|(address, _)| address).or(address).unwrap_or(addresses[0]);
             self.sources.of.insert(of, (address, None));
             return Some((address, 0));
         }
         let all = || addresses.iter().flat_map(|address| ports.clone().map(move |port| (*address, port)));
-        let source = told.filter(|told| is_free(*told)).or_else(|| all().find(|source| is_free(*source)))?;
+        let source = match keys.filter(|_| !has_port) {
+            // Nobody sees the port: it is the first one that the program finds free.
+            Some(keys) => tried(pool, (seen.client, seen.client_port), keys).find(|one| is_free(*one))?,
+            None => told.filter(|told| is_free(*told)).or_else(|| all().find(|source| is_free(*source)))?,
+        };
         self.sources.taken.insert((end, protocol, source), of);
         self.sources.of.insert(of, (source.0, Some(source.1)));
         Some(source)

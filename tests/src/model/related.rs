@@ -156,7 +156,7 @@ impl Model {
             is_its.then_some((seen, answer))
         });
         let Some((seen, answer)) = found else { return self.host(frame, destination, now) };
-        self.check_related(frame, &seen)?;
+        self.check_answer(frame, &seen, &answer)?;
         self.goes_on(answer.service, now)?;
         let (from, to) = piece(head)?;
         self.note(head, from, to)?;
@@ -181,7 +181,7 @@ impl Model {
         let Some(answer) = self.answer_of(&seen).filter(|answer| self.is_connected(answer)) else {
             return self.host(frame, destination, now);
         };
-        self.check_related(frame, &seen)?;
+        self.check_answer(frame, &seen, &answer)?;
         self.goes_on(answer.service, now)?;
         let to = self.way_back(frame, &seen, &answer)?;
         self.rewrite_back(frame, &seen, &answer, to);
@@ -237,7 +237,7 @@ impl Model {
     }
 
     /// What belongs to a connection goes on under the lease, and while that is lapsing.
-    fn goes_on(&self, service: usize, now: u64) -> Result<(), Reason> {
+    pub(super) fn goes_on(&self, service: usize, now: u64) -> Result<(), Reason> {
         let lease = self.setting.lease(service);
         let refusal = lease.refusal(now);
         let lapses = refusal == Reason::LeaseLapsed && !self.setting.services[service].shared;

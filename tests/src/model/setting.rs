@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use lb_common::addr::V6;
 use lb_common::control::Vips;
 use lb_common::forward::egress::Egress;
-use lb_common::forward::nat::{Backend, Route, Translation};
+use lb_common::forward::nat::{ANY_PORT, Backend, Route, Translation};
 use lb_common::forward::tunnel::Tunnel;
 use lb_common::lease::Lease;
 use lb_common::mac::Mac;
+use lb_common::packet::vlan::Vlan;
 use lb_common::schedule::compile::{Candidate, Compiled, Holding, compile};
 use lb_common::server::{GivesUp, ServerId};
 use lb_common::shared::Shared;
@@ -38,6 +39,8 @@ pub struct Setting {
     filter: Shared<Vips>,
     pub leases: Vec<Lease>,
     pub directors: BTreeSet<Mac>,
+    /// What the program's hashes are mixed with, where the test knows.
+    pub hash_keys: Option<[u64; 2]>,
 }
 
 pub struct ModelService {
@@ -115,6 +118,7 @@ impl Setting {
             filter: Shared::new(filter),
             leases,
             directors,
+            hash_keys: None,
         }
     }
 
@@ -131,21 +135,30 @@ impl Setting {
         exact.or_else(|| among(|ports| !ports.is_all())).or_else(|| among(Ports::is_all))
     }
 
-    /// The servers behind address translation whose packets come from there.
-    pub fn backend(&self, address: V6, port: u16, protocol: Protocol) -> &[(usize, usize)] {
-        let found = self.backends.get(&Backend::new(address, port.to_be(), protocol));
-        found.map_or(&[], Vec::as_slice)
+    /// The servers behind address translation whose packets come from there: of that port, and of
+    /// any.
+    pub fn backends(&self, address: V6, port: u16, protocol: Protocol) -> [&[(usize, usize)]; 2] {
+        [port.to_be(), ANY_PORT].map(|port| {
+            let found = self.backends.get(&Backend::new(address, port, protocol));
+            found.map_or(&[][..], Vec::as_slice)
+        })
+    }
+
+    /// The port of the VIP that belongs to this one of a server's.
+    pub fn port_of(&self, service: usize, server_port: u16) -> u16 {
+        let ModelService { key, settings, .. } = &self.services[service];
+        if settings.ports.is_some() { server_port } else { key.port }
     }
 
     pub fn may_be_translated(&self, address: V6) -> bool {
         self.translated.may_contain(address)
     }
 
-    /// The MAC of the next hop to a client.
-    pub fn way_to(&self, client: V6) -> Option<Mac> {
+    /// The MAC of the next hop to a client in this VLAN.
+    pub fn way_to(&self, client: V6, vlan: Vlan) -> Option<Mac> {
         let bits = |address: V6| u128::from(address.0[0].to_be()) << 64 | u128::from(address.0[1].to_be());
         let leads = |route: &&Route| (bits(client) ^ bits(route.prefix)) & bits(route.mask) == 0;
-        self.routes.iter().find(leads)?.hop.mac()
+        self.routes.iter().filter(|route| route.vlan == vlan).find(leads)?.hop.mac()
     }
 
     pub fn may_be_vip(&self, address: V6) -> bool {

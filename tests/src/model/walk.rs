@@ -381,7 +381,11 @@ impl Model {
         };
         match (to.forwarding, to.tunnel) {
             (Forwarding::Masq, _) => {
+                let egress = to.egress;
                 self.translate(frame, seen, decision)?;
+                if let (Some(egress), Some(next_hop)) = (egress, next_hop) {
+                    egress::leave(frame, seen, &egress, next_hop, own)?;
+                }
                 count(&mut self.counted);
                 Ok(Way::Sent)
             }

@@ -1,6 +1,8 @@
 //! Servers that are reached by address translation: packets byte by byte in both directions, the
 //! checksums of all of it, states that follow both halves, ICMP errors, fragments, refusals.
 
+mod clients_elsewhere;
+mod datagrams;
 mod early;
 mod elsewhere;
 mod hops;
@@ -53,7 +55,7 @@ fn services() -> Vec<(ServiceKey, Service)> {
 }
 
 fn route(prefix: IpAddr, length: u8, hop: Hop) -> Route {
-    Route { prefix: prefix.into(), mask: mask(prefix, length), hop }
+    Route { prefix: prefix.into(), mask: mask(prefix, length), hop, ..Route::UNSET }
 }
 
 pub(crate) fn routes() -> Vec<Route> {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
+use lb_common::reason::TableEvent;
 use lb_common::service::binding::{Binding, Key, TENTATIVE};
 use lb_common::table::connection::Tick;
 use lb_datapath::object::Sizes;
@@ -306,6 +307,34 @@ fn datagrams_prolong_their_binding_each_time() {
     assert_eq!(send(&director, 1001), 1);
     assert_eq!(bound(&director).len(), 1);
     assert_eq!(send(&director, 1002), 1);
+}
+
+/// The client has its binding back with a packet of its connection, and it is counted that it was
+/// gone.
+#[test]
+fn a_binding_that_gave_way_is_counted_and_made_anew() {
+    let mut director = Director::new([(WEB, persistent(rr([1, 2, 3]), BY_CLIENT))]);
+    assert_eq!(director.establish(from(1, 1000)), 1);
+    let write_anew = |director: &mut Director| {
+        director.change_service(WEB, |service| service.settings.timeouts.established *= 2);
+        assert_eq!(director.send(&Packet::ack(from(1, 1000))).server(), 1);
+    };
+    write_anew(&mut director);
+    assert_eq!(director.event(TableEvent::BindingLost), 0, "it was there");
+    let give_way = |director: &mut Director| {
+        age(director, Duration::ZERO);
+        director.data_path.executor.bindings().clear().expect("a map");
+    };
+    give_way(&mut director);
+    write_anew(&mut director);
+    assert_eq!(director.event(TableEvent::BindingLost), 1);
+    assert_eq!(bound(&director).len(), 1, "it is bound anew");
+    write_anew(&mut director);
+    assert_eq!(director.event(TableEvent::BindingLost), 1, "once");
+    // What no connection goes on of nobody misses.
+    give_way(&mut director);
+    assert_eq!(director.establish(from(2, 1000)), 2);
+    assert_eq!(director.event(TableEvent::BindingLost), 1);
 }
 
 /// However many clients come, bindings take the room that they were given: those that nothing was

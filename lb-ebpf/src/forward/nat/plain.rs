@@ -114,6 +114,9 @@ pub fn plain_way_to(control: &Control, client: V6) -> Option<Mac> {
         }
         let route = ROUTES.get(routes.first().wrapping_add(index))?;
         if route.leads_to(client) {
+            if !route.is_plain() {
+                return None;
+            }
             let hop = route.hop;
             if hop == Hop::ON_LINK {
                 // SAFETY: a map's value, aligned, whose only word is read whole.

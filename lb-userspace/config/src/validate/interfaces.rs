@@ -37,31 +37,6 @@ impl Validator {
         (names.next().unwrap_or_default(), names.collect())
     }
 
-    /// What servers send that are reached by address translation gets to clients by the routes of
-    /// the main interface.
-    pub(super) fn translated_vips_are_on_the_main_interface(
-        &mut self,
-        config: &Config,
-        services: SourceSpan<'_>,
-    ) {
-        for (index, service) in config.services.iter().enumerate() {
-            let group = config
-                .groups
-                .iter()
-                .find(|group| group.vips.iter().any(|vip| vip.address == service.key.vip));
-            if let Some(interface) = group.and_then(|group| group.interface.as_ref())
-                && service.servers.iter().any(|server| server.masq)
-            {
-                let message = format!(
-                    "VIP {} is on {interface}, and answers of servers of `forward: masq` leave by the first one of \
-                     `interfaces`, {}: name {interface} first, or put the VIP there",
-                    service.key.vip, config.interface
-                );
-                self.mistake(services.item(index).key("vip").at(), message);
-            }
-        }
-    }
-
     /// What servers send that are reached by address translation comes in by the interfaces that
     /// they are behind, too.
     pub(super) fn ingresses_are_few(&mut self, config: &Config, services: SourceSpan<'_>) {
@@ -84,6 +59,22 @@ impl Validator {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn clients_of_masq_come_in_by_any_interface_and_in_a_vlan() {
+        let text = "
+interfaces: [eth0, eth1]
+groups:
+  - { name: here, vips: [192.0.2.10/24] }
+  - { name: there, vips: [203.0.113.10/24], interface: eth1 }
+services:
+  - { vip: '192.0.2.10:80', forward: masq, vlan: 7, servers: [{ address: 198.51.100.21, vlan: 120 }] }
+  - { vip: '203.0.113.10:80', forward: masq, servers: [{ address: 198.51.100.21 }] }
+";
+        let config = crate::parse(text, "test.yaml").unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(config.services[0].vlan, Some(lb_model::Vlan::single(7)));
+        assert!(config.services.iter().all(|service| service.servers[0].masq));
+    }
+
     #[test]
     fn packets_come_in_where_servers_of_masq_are_said_to_be() {
         let text = "

@@ -69,6 +69,7 @@ impl Validator {
         self.servers_are_not_vips(services, span);
         self.fallbacks_are_others(given, services, span);
         self.masq_servers_are_told_apart(services, span);
+        self.datagrams_are_told_apart(services, span);
         self.servers_have_one_interface(services, span);
     }
 

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use lb_model::{Cluster, LEAST_MTU_V6, Protocol, Server, Service, SourcePrefix, Tunnel, TunnelKind, Via};
+use lb_model::{
+    Cluster, LEAST_MTU_V6, PortRange, Protocol, Server, Service, SourcePrefix, Tunnel, TunnelKind, Via,
+};
 
 use super::{Validator, Value};
 use crate::source_map::SourceSpan;
@@ -255,7 +257,6 @@ impl Validator {
                 self.surplus_keys(keys, method, "which no server of this service has");
             }
             self.vips_are_with_servers(given, service, span);
-            self.vlan_has_a_meaning(given, service, span);
             self.datagrams_have_answers(given, service, span);
         }
     }
@@ -270,8 +271,8 @@ impl Validator {
                     Some(_) => span.key("servers").item(index).key("check"),
                     None => span.key("check"),
                 };
-                let message = "checks with `via: vip` need servers that hold the VIP, and those of `forward: masq` do not, \
-                               expected `via: server`";
+                let message = "checks with `via: vip` need servers that hold the VIP, and those of `forward: masq` do not: they \
+                               get clients' packets at their own address and port, which `via: server` asks; expected that";
                 let at = check.key_at();
                 if !self.found.iter().any(|(found, _)| *found == at) {
                     self.mistake(at, message);
@@ -280,23 +281,50 @@ impl Validator {
         }
     }
 
-    /// Routes to clients are those of the main interface itself.
-    fn vlan_has_a_meaning(&mut self, given: &yaml::Service, service: &Service, span: SourceSpan<'_>) {
-        let tagged = service.vlan.is_some_and(|vlan| vlan != lb_model::Vlan::UNTAGGED);
-        if tagged && service.servers.iter().any(|server| server.masq) {
-            let wrong = "expected none: what servers of `forward: masq` send goes to clients by the routes of the main \
-                         interface, and those into its VLANs are not followed: name that VLAN's device as `interface` of the \
-                         file";
-            self.wrong(Value::of(&given.vlan, "vlan", span), wrong);
+    /// With `ops` an answer is found by its server alone: whatever that sends from a port of the
+    /// service is one.
+    fn datagrams_have_answers(&mut self, given: &yaml::Service, service: &Service, span: SourceSpan<'_>) {
+        if !service.ops || !service.servers.iter().any(|server| server.masq) {
+            return;
         }
+        let wrong = if !service.source_nat.is_empty() {
+            "expected off beside `source_nat`: its ports are given back when a connection ends, and with `ops` there is none"
+        } else if service.ports.is_all() {
+            "expected off beside all ports: whatever a server of `forward: masq` sends would be taken for an answer, and it \
+             could ask nobody itself; or name the service's ports in `vip`"
+        } else {
+            return;
+        };
+        self.wrong(Value::of(&given.ops, "ops", span), wrong);
     }
 
-    /// An answer is found by its connection's entry.
-    fn datagrams_have_answers(&mut self, given: &yaml::Service, service: &Service, span: SourceSpan<'_>) {
-        if service.ops && service.servers.iter().any(|server| server.masq) {
-            let wrong = "expected off: with it no connection is remembered, and what servers of `forward: masq` send could \
-                         not be told whose answer it is";
-            self.wrong(Value::of(&given.ops, "ops", span), wrong);
+    /// Of services with `ops` one alone may have a port of a machine.
+    pub(super) fn datagrams_are_told_apart(&mut self, services: &[Service], span: SourceSpan<'_>) {
+        let mut taken: HashMap<IpAddr, Vec<(PortRange, SourceSpan<'_>)>> = HashMap::new();
+        for (index, service) in services.iter().enumerate().filter(|(_, service)| service.ops) {
+            for (number, server) in service.servers.iter().enumerate().filter(|(_, server)| server.masq) {
+                let at = span.item(index).key("servers").item(number).key("address");
+                let own = match service.ports.is_one() {
+                    true => vec![PortRange::one(server.port)],
+                    false => service.ports.ranges().to_vec(),
+                };
+                let earlier = taken.entry(server.address).or_default();
+                let meet =
+                    |one: PortRange, other: PortRange| one.first <= other.last && other.first <= one.last;
+                let shared = own.iter().find_map(|one| earlier.iter().find(|(other, _)| meet(*one, *other)));
+                if let Some((ports, other)) = shared.copied()
+                    && !server.address.is_unspecified()
+                {
+                    let message = format!(
+                        "address {}: line {} has port {ports} of it with `ops` and `forward: masq` too, and answers would not \
+                         be told apart: expected another port or address, or `ops: off`",
+                        server.address,
+                        other.line_seen_from(at)
+                    );
+                    self.mistake(at.at(), message);
+                }
+                earlier.extend(own.into_iter().map(|ports| (ports, at)));
+            }
         }
     }
 
@@ -351,6 +379,45 @@ impl Validator {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn datagrams_of_masq_are_scheduled_by_themselves_where_answers_are_told() {
+        let told = |services: &str| {
+            let text = format!("interface: eth0\nservices:\n{services}");
+            match crate::parse(&text, "test.yaml") {
+                Ok(_) => String::new(),
+                Err(error) => error.to_string(),
+            }
+        };
+        let service = |vip: &str, rest: &str, server: &str| {
+            format!(
+                "  - {{ vip: '{vip}', protocol: udp, scheduler: rr, ops: on, forward: masq{rest}, servers: [{{ address: \
+                 '{server}' }}] }}\n"
+            )
+        };
+        let dns = service("192.0.2.10:53", "", "10.20.0.21");
+        let other = |vip: &str, server: &str| format!("{dns}{}", service(vip, "", server));
+        for (right, services) in [
+            (true, dns.clone()),
+            (true, service("192.0.2.10:53,5353", "", "10.20.0.21")),
+            (true, other("192.0.2.11:53", "10.20.0.22")),
+            (true, other("192.0.2.11:53", "10.20.0.21:5353")),
+            (false, other("192.0.2.11:53", "10.20.0.21")),
+            (false, other("192.0.2.11:50-60", "10.20.0.21")),
+        ] {
+            let found = told(&services);
+            assert_eq!(found.is_empty(), right, "{services}: {found}");
+            assert!(right || found.contains(":4:"), "the second one, and the first one's line: {found}");
+            assert!(right || found.contains("line 3 has port 53 of it"), "{found}");
+        }
+        for (vip, rest, why) in [
+            ("192.0.2.10:*", "", "beside all ports"),
+            ("192.0.2.10:53", ", source_nat: [192.0.2.20]", "beside `source_nat`"),
+        ] {
+            let found = told(&service(vip, rest, "10.20.0.21"));
+            assert!(found.contains(why), "{vip}{rest}: {found}");
+        }
+    }
+
     #[test]
     fn servers_of_masq_may_have_several_ports_and_vlans() {
         let text = "

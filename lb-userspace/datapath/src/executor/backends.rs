@@ -60,21 +60,33 @@ impl Executor {
         // The fast way knows one port of a service, and no tags.
         let tagged = egress.is_some_and(|egress| !egress.is_untagged());
         let slow_answers = (given.port == ANY_PORT || tagged).into();
-        let after = Translation { next, pool, ring_has_pools, protocol, beside, slow_answers, ..given };
+        let each_datagram = self.record(key)?.settings.each_datagram.into();
+        let after = Translation {
+            next,
+            pool,
+            ring_has_pools,
+            protocol,
+            beside,
+            slow_answers,
+            each_datagram,
+            ..given
+        };
         self.maps.translations.write(usize::from(id.0), after);
         self.backends.changed |= self.backends.servers.insert(id, backend) != Some(backend);
         self.backends.changed |= before.pool != pool;
         Ok(())
     }
 
-    /// The servers of this service have these addresses in the place of clients from now on.
+    /// The servers of this service have its addresses in the place of clients from now on, and
+    /// answer as its datagrams are scheduled.
     pub(super) fn write_pool(&mut self, key: &ServiceKey) -> Result<()> {
         let pool = self.pool_of(key)?;
         let record = self.record(key)?;
+        let each_datagram = record.settings.each_datagram.into();
         let servers: Vec<ServerId> = record.servers.values().chain(&record.purging).copied().collect();
         for id in servers.into_iter().filter(|id| self.backends.servers.contains_key(id)) {
             let before = self.maps.translations.read(usize::from(id.0));
-            self.maps.translations.write(usize::from(id.0), Translation { pool, ..before });
+            self.maps.translations.write(usize::from(id.0), Translation { pool, each_datagram, ..before });
             self.backends.changed |= before.pool != pool;
         }
         Ok(())

@@ -25,6 +25,10 @@ impl Executor {
         if !others.is_empty() {
             self.make_known(main)?;
         }
+        // What servers behind address translation send may leave by any of them.
+        for (index, _) in others {
+            self.make_known(*index)?;
+        }
         let main = if others.is_empty() { 0 } else { u64::from(main) };
         self.maps.control.word(0, offset_of!(Control, main)).store(main, Ordering::Release);
         Ok(())

@@ -40,7 +40,7 @@ fn near_vips(config: &Config) -> impl Iterator<Item = Finding> {
 
 fn is_beside(vip: &GroupVip, address: IpAddr) -> bool {
     let mask = mask(vip.address, vip.prefix);
-    let route = Route { prefix: vip.address.into(), mask, hop: lb_common::forward::nat::Hop::NONE };
+    let route = Route { prefix: vip.address.into(), mask, ..Route::UNSET };
     vip.address.is_ipv4() == address.is_ipv4() && route.leads_to(address.into())
 }
 

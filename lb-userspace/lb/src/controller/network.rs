@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use lb_net::routes::{Routes, Want};
+use lb_net::routes::{Others, Routes, Want};
 
 use super::neighbourhood::Neighbourhood;
 use super::runtime::Runtime;
@@ -31,9 +31,9 @@ impl Network {
         self.routes.want(addresses);
     }
 
-    /// Has the kernel's routes copied, by the main interface and these others; `None`: they are not
-    /// needed.
-    pub(super) fn want_table(&self, others: Option<BTreeSet<u32>>) {
+    /// Has the kernel's routes copied, by the main interface and what these say; `None`: they are
+    /// not needed.
+    pub(super) fn want_table(&self, others: Option<Others>) {
         self.routes.want_table(others);
     }
 
@@ -43,7 +43,9 @@ impl Network {
         let here = self.segment.iter().filter(|address| !runtime.ways.is_elsewhere(**address));
         let on_main = wanted.entry(main).or_default();
         on_main.extend(here);
-        on_main.extend(runtime.clients.next_hops());
+        for (interface, gateways) in runtime.clients.next_hops() {
+            wanted.entry(interface.unwrap_or(main)).or_default().extend(gateways);
+        }
         self.neighbours.want(wanted);
     }
 

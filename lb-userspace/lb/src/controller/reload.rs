@@ -184,7 +184,7 @@ impl Controller {
         let addresses = all().map(|server| server.address).chain(nodes.iter().copied()).collect();
         self.runtime.follow_addresses(&addresses, now);
         self.network.want_routes(self.runtime.ways.follow(all(), &nodes));
-        self.network.want_table(self.runtime.ways.translated());
+        self.network.want_table(self.runtime.ways_back(&self.config.services));
         self.workers.checks.set(&watched);
         let notifications = self.runtime.follow(&watched, now);
         drop(watched);

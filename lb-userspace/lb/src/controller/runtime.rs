@@ -13,7 +13,7 @@ use lb_health::Verdict;
 use lb_health::machine::State;
 use lb_health::quorum::{Quorum, Transition};
 use lb_health::server::{Availability, CheckResult, Input, Machine, Output, Rules};
-use lb_model::{Config, Server, Service, ServiceKey};
+use lb_model::{Config, Server, Service, ServiceKey, Vlan};
 
 use super::clients::Clients;
 use super::desired;
@@ -22,7 +22,7 @@ use super::reach::Reach;
 use super::vip_checks::checked_through_vip;
 use super::ways::Ways;
 use lb_net::neighbours;
-use lb_net::routes::{self, Route};
+use lb_net::routes::{self, Others, Route};
 
 /// Something that operators want to hear of.
 #[derive(Debug, PartialEq, Eq)]
@@ -226,12 +226,24 @@ impl Runtime {
         }
     }
 
-    /// An address has this MAC, by way of which packets may go back to clients.
-    pub(super) fn set_client_hop(&mut self, address: IpAddr, mac: Option<Mac>) {
-        self.changed |= self.clients.set_mac(address, mac);
+    /// An address has this MAC, by way of which packets may go back to clients, on the segment of
+    /// the interface with this index; `None`: the main one's.
+    pub(super) fn set_client_hop(&mut self, interface: Option<u32>, address: IpAddr, mac: Option<Mac>) {
+        self.changed |= self.clients.set_mac(interface, address, mac);
     }
 
-    /// These are the host's routes by the interface.
+    /// What of the host's routes packets go back to clients by; `None`: no server is reached by
+    /// address translation.
+    pub(super) fn ways_back(&self, services: &[Service]) -> Option<Others> {
+        let servers = self.ways.translated()?;
+        let watched = self.draining.with(services);
+        let translates = |service: &&Service| service.servers.iter().any(|server| server.masq);
+        let vlans = watched.iter().filter(translates).filter_map(|service| service.vlan);
+        let vlans = vlans.filter(|vlan| *vlan != Vlan::UNTAGGED).collect();
+        Some(Others { clients: self.ways.others().clone(), vlans, servers })
+    }
+
+    /// These are the host's routes to clients.
     pub(super) fn set_table(&mut self, table: routes::Table) {
         self.clients.set_table(table);
         self.changed = true;

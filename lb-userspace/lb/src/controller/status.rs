@@ -88,6 +88,7 @@ impl View<'_> {
             relayed: count(&events, TableEvent::Relayed as usize),
             fragments: FragmentsStatus { held, sent, passed, given_up },
             quic_moved: count(&events, TableEvent::QuicMoved as usize),
+            bindings_lost: count(&events, TableEvent::BindingLost as usize),
             partial_checksums: count(&events, TableEvent::PartialChecksum as usize),
         }
     }

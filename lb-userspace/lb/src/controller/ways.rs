@@ -41,6 +41,11 @@ impl Ways {
         (self.main, self.others) = (main, others);
     }
 
+    /// Indices of the interfaces besides the main one that packets come in by.
+    pub(super) const fn others(&self) -> &BTreeSet<u32> {
+        &self.others
+    }
+
     /// From now on these are the servers. Returns what is to be found out about them.
     pub(super) fn follow<'a>(
         &mut self,
@@ -204,10 +209,11 @@ impl Ways {
         (exit.device != self.main || exit.vlan.is_some()).then_some(exit.interface)
     }
 
-    /// Indices of the other devices by which packets leave.
+    /// Indices of the other devices by which packets leave: to servers, and back to clients.
     pub(super) fn other_devices(&self) -> BTreeSet<u32> {
         let devices = self.routes.values().flatten().map(|route| route.exit.device);
-        devices.filter(|device| *device != self.main).collect()
+        let to_clients = self.others.iter().copied().filter(|_| !self.masq.is_empty());
+        devices.filter(|device| *device != self.main).chain(to_clients).collect()
     }
 
     /// As they come in.

@@ -87,7 +87,7 @@ const SERVICE_GAUGES: [Metric<ServiceStatus>; 10] = [
     ("lb_service_usable_weight", "Sum of the weights of usable servers", |s| s.quorum.usable),
 ];
 
-const COUNTERS: [Metric<Status>; 13] = [
+const COUNTERS: [Metric<Status>; 14] = [
     ("lb_table_inserted_total", "Entries made in the connection table", |s| s.table.inserted),
     ("lb_table_expired_total", "Entries whose idle time ran out", |s| s.table.expired),
     ("lb_table_evicted_total", "Entries given up for a new connection", |s| s.table.evicted),
@@ -96,6 +96,11 @@ const COUNTERS: [Metric<Status>; 13] = [
         "lb_quic_moved_packets_total",
         "QUIC packets sent by their connection ID after an address change",
         |s| s.quic_moved,
+    ),
+    (
+        "lb_bindings_lost_total",
+        "Clients of open connections that a full map of bindings had forgotten",
+        |s| s.bindings_lost,
     ),
     ("lb_partial_checksums_total", "First packets with a checksum that was left to hardware", |s| {
         s.partial_checksums

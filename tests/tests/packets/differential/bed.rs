@@ -106,6 +106,7 @@ impl Bed {
         let held = (0..UNGROUPED).map(GroupNumber).map(held).collect();
         let mut setting = Setting::new(MAC, &self.state, &self.vips, held, directors);
         setting.routes = more::routes();
+        setting.hash_keys = Some(self.director.data_path.executor.maps().control.read(0).hash_keys);
         Model::new(setting)
     }
 

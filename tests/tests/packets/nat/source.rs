@@ -338,3 +338,28 @@ fn the_clients_port_is_free_for_another_server() {
         assert_becomes(&director, &format!("{kind:?} {CLIENT_PORT}"), &frame, &segment.to_client());
     }
 }
+
+/// The first fragment has no hop left and leaves a trail all the same. So the next one takes a
+/// port, and by that the server's answers find the client.
+#[test]
+fn a_later_fragment_takes_a_port_where_no_packet_has() {
+    for (kind, key, server) in
+        [((4, UDP), WEB_UDP, IpAddr::from(SERVER)), ((6, UDP), DNS6, IpAddr::from(SERVER6))]
+    {
+        let ours = ours(kind.0);
+        let pool = Pool { ports: 1, ..nat::pool(&[ours]).expect("an address") };
+        let director = with(vec![(key, sourced(server, Some(pool)))]);
+        let datagram = Segment { data: vec![3; 1000], ..neighbour(kind) };
+        let part = |whole: &[u8], range: std::ops::Range<usize>| match kind.0 {
+            4 => cut(whole, range),
+            _ => fragment6(whole, 9, range),
+        };
+        let spent = Segment { ttl: 1, ..datagram.clone() };
+        let (_, reasons) = director.explain(&part(&spent.to_vip(), 0..40));
+        assert!(matches!(reasons[..], [Reason::TtlAnswered | Reason::TtlExpired]), "{kind:?}: {reasons:?}");
+        let (outcome, reasons) = director.explain(&part(&datagram.to_vip(), 40..80));
+        assert_eq!((outcome.verdict, reasons), (Verdict::Tx, vec![]), "{kind:?}");
+        let answer = Segment { data: vec![5; 20], ..datagram };
+        assert_becomes(&director, "its answer", &answer.replied((ours, FIRST_PORT)), &answer.to_client());
+    }
+}

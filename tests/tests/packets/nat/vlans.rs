@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lb_common::forward::egress::TPID;
+use lb_common::forward::nat::Route;
 use lb_common::packet::vlan::Vlan;
 use lb_common::reason::Reason;
 use lb_datapath::plan::egress::{Exit, egress};
@@ -12,7 +13,7 @@ use lb_tests::harness::*;
 
 use super::elsewhere::{OTHER, THERE, here, leaving, with_ingress};
 use super::related::{cut, error};
-use super::{SEGMENTS, Segment, UDP, assert_becomes, services, with};
+use super::{SEGMENTS, Segment, UDP, assert_becomes, routes, services, with};
 
 const HERE: Exit = Exit { other: None, vlan: None, tpid: TPID, mtu: 0 };
 const SERVERS: Vlan = Vlan::single(120);
@@ -23,7 +24,11 @@ fn director(clients: Option<Vlan>, server: Option<Vlan>) -> Director {
         servers: service.servers.iter().map(|server| Server { egress, ..*server }).collect(),
         ..service
     };
-    with(services().into_iter().map(|(key, service)| (key, moved(service))).collect())
+    let mut director = with(services().into_iter().map(|(key, service)| (key, moved(service))).collect());
+    let vlan = clients.unwrap_or(Vlan::UNTAGGED);
+    let routes: Vec<Route> = routes().into_iter().map(|route| Route { vlan, ..route }).collect();
+    director.data_path.executor.set_routes(&routes).expect("there is room");
+    director
 }
 
 /// The frame in this VLAN.

@@ -24,7 +24,7 @@ fn encoded(status: &Status) -> BTreeMap<String, f64> {
 }
 
 /// What the snapshot of [`says_what_the_snapshot_says`] becomes, besides the states of servers.
-const WANTED: [(&str, f64); 73] = [
+const WANTED: [(&str, f64); 74] = [
     (r#"lb_build_info{version="0.1.0"}"#, 1.0),
     ("lb_config_reload_ok", 1.0),
     ("lb_config_last_reload_success_timestamp_seconds", 1_700_000_000.0),
@@ -36,6 +36,7 @@ const WANTED: [(&str, f64); 73] = [
     ("lb_fragments_sent_total", 30.0),
     ("lb_partial_checksums_total", 22.0),
     ("lb_quic_moved_packets_total", 21.0),
+    ("lb_bindings_lost_total", 24.0),
     ("lb_table_contended_total", 23.0),
     ("lb_relayed_packets_total", 0.0),
     (r#"lb_server_active_connections{server="www1",service="web"}"#, 3.0),
@@ -111,6 +112,7 @@ fn says_what_the_snapshot_says() {
     let mut status = samples::cluster();
     status.services[0].servers[1].health = Health::Down;
     (status.quic_moved, status.partial_checksums, status.table.contended) = (21, 22, 23);
+    status.bindings_lost = 24;
     status.fragments = FragmentsStatus { held: 40, sent: 30, passed: 4, given_up: 6 };
     status.services[0].departed = Totals { connections: 5, packets: 50, bytes: 500 };
     let mut wanted: BTreeMap<String, f64> = WANTED.map(|(name, value)| (name.to_owned(), value)).into();

@@ -116,8 +116,12 @@ pub(super) fn translate(service: &mut Service, vip: u8, port: u16, is_ipv4: bool
 
 /// To clients: one has no way, some are behind a router of their own.
 pub(super) fn routes() -> Vec<Route> {
-    let route =
-        |prefix: IpAddr, length, hop| Route { prefix: prefix.into(), mask: mask(prefix, length), hop };
+    let route = |prefix: IpAddr, length, hop| Route {
+        prefix: prefix.into(),
+        mask: mask(prefix, length),
+        hop,
+        ..Route::UNSET
+    };
     let other = Hop::by(Mac::new([0x02, 0, 0, 0, 0, 0x65]));
     vec![
         route(client6(5).into(), 128, Hop::NONE),
