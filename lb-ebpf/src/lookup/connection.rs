@@ -6,7 +6,7 @@ use lb_common::lease::GroupIndex;
 use lb_common::packet::frame::Flow;
 use lb_common::program::probe;
 use lb_common::reason::Reason;
-use lb_common::server::{Forwarding, NextHop, ServerEntry, ServerId};
+use lb_common::server::{Forwarding, NextHop, ServerId};
 use lb_common::service::{Protocol, ServiceId, ServiceInfo};
 use lb_common::table::connection::{self, Entry, Generation, State, Step, TICK_SHIFT, Tick};
 use lb_common::table::spills::Spills as _;
@@ -289,10 +289,10 @@ impl<A: Family> Steps<'_, A> {
     /// The scheduler's pick, as a packet's that opens a connection.
     #[inline(always)]
     fn scheduled(&self) -> Result<Decision, Reason> {
-        match self.named {
-            NOBODY => opened(schedule::pick(&self.request())?),
-            server => opened(server),
-        }
+        Ok(opened(match self.named {
+            NOBODY => schedule::pick(&self.request())?,
+            server => server,
+        }))
     }
 
     /// Where a flood has filled the page, nobody hears of what proves nothing.
@@ -455,7 +455,7 @@ impl<A: Family> Steps<'_, A> {
 
     #[inline(always)]
     fn by_hash(&self) -> Result<Decision, Reason> {
-        opened(schedule::by_hash(&self.request()).ok_or(Reason::NoServer)?)
+        Ok(opened(schedule::by_hash(&self.request()).ok_or(Reason::NoServer)?))
     }
 }
 
@@ -473,7 +473,6 @@ pub extern "C" fn lb_step(state: u32, flags: u32) -> u32 {
 
 /// The decision for a packet that opens a connection to `server`.
 #[inline(always)]
-fn opened(id: ServerId) -> Result<Decision, Reason> {
-    let Some(server) = server(id) else { return Err(Reason::MapInconsistency) };
-    Ok(Decision { server: id, next_hop: server.next_hop.get(), opens: true, without_entry: false })
+fn opened(id: ServerId) -> Decision {
+    Decision { server: id, next_hop: server(id).next_hop.get(), opens: true, without_entry: false }
 }

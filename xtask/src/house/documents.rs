@@ -162,7 +162,8 @@ fn the_table_of_maps_is_that_of_the_program() {
     let source = read(&workspace::root().join("lb-ebpf/src/maps.rs"));
     // Those without `pub` have their address in the programs.
     let declared = source.lines().filter_map(|line| {
-        let rest = line.strip_prefix("pub static ").or_else(|| line.trim_start().strip_prefix("static mut "))?;
+        let rest =
+            line.strip_prefix("pub static ").or_else(|| line.trim_start().strip_prefix("static mut "))?;
         rest.split(':').next()
     });
     let declared: BTreeSet<&str> = declared.collect();
