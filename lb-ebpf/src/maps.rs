@@ -34,6 +34,7 @@ use lb_common::table::spills::RawSpills;
 
 use crate::forward::parcel::Parcel;
 use crate::lookup::connection::Decision;
+use crate::sys::opaque;
 
 // The two maps that nearly every packet asks. Each is an array of one value, and the controller
 // writes where that stands into the instructions of the programs (`lb_datapath::direct`): to read
@@ -63,8 +64,10 @@ pub fn clock() -> *mut Reading {
 #[inline(always)]
 pub fn server(id: ServerId) -> &'static ServerEntry {
     let first = (&raw const SERVERS).cast::<ServerEntry>();
+    // The verifier wants the mask, which the compiler would drop.
+    let number = opaque(usize::from(id.0)) & (ServerId::NUMBERS - 1);
     // SAFETY: a map's value, aligned, with an element for each number that there is; as above.
-    unsafe { &*first.add(usize::from(id.0)) }
+    unsafe { &*first.add(number) }
 }
 
 /// BPF_F_MMAPABLE: the controller maps these into its own memory and reads and writes them without
