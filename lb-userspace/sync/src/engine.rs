@@ -112,10 +112,11 @@ impl Mirrors {
         Digests::of(told, group.number)
     }
 
-    /// The director begins a new life: what it spoke for before is nobody's.
+    /// The director begins a new life: what it spoke for before is nobody's. What it has ended it
+    /// has ended all the same.
     fn disown(&mut self, node: NodeId) {
         let seen = self.v4.iter_mut().chain(&mut self.v6);
-        let its = seen.filter(|seen| seen.owner() == Owner::Other(node));
+        let its = seen.filter(|seen| !seen.is_nothing() && seen.owner() == Owner::Other(node));
         its.for_each(|seen| *seen = seen.owned_by(Owner::Nobody));
     }
 }

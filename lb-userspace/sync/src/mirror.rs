@@ -80,6 +80,8 @@ impl Seen {
     const CONFIRMED: u64 = 2 + 1 + u8::MAX as u64;
     /// In the place of an owner: nothing worth telling but once, see [`Self::unproven`].
     const UNPROVEN: u64 = Self::CONFIRMED + 1;
+    /// In the place of an owner: nobody's, and others are still to be told that it lives.
+    const RAISED: u64 = Self::UNPROVEN + 1;
     /// Others are still to be told of an unproven connection there.
     pub(crate) const WAITING: Self = Self(Self::UNPROVEN << Self::OWNER);
     const LOW: u32 = u32::BITS - REGION_BITS;
@@ -174,6 +176,16 @@ impl Seen {
         self.with_owner_number(Self::CONFIRMED)
     }
 
+    /// A connection that is alive again by hearsay: nobody's, and other directors may take it for
+    /// one that has ended, as this one did.
+    pub(crate) const fn raised(self) -> Self {
+        self.with_owner_number(Self::RAISED)
+    }
+
+    pub(crate) const fn is_raised(self) -> bool {
+        self.owner_number() == Self::RAISED
+    }
+
     const fn owner_number(self) -> u64 {
         (self.0 & Self::OWNERS) >> Self::OWNER
     }
@@ -184,7 +196,7 @@ impl Seen {
 
     pub(crate) const fn owner(self) -> Owner {
         match self.owner_number() {
-            0 | Self::CONFIRMED | Self::UNPROVEN => Owner::Nobody,
+            0 | Self::CONFIRMED | Self::UNPROVEN | Self::RAISED => Owner::Nobody,
             1 => Owner::Me,
             other => Owner::Other(NodeId((other - 2) as u8)),
         }
@@ -262,6 +274,9 @@ mod tests {
             let owned = one.owned_by(Owner::Other(NodeId(7))).owned_by(owner);
             assert_eq!((owned.owner(), owned.group()), (owner, GroupNumber(31)));
             assert!(owned.is_successor() && !owned.is_confirmed());
+            let raised = owned.raised();
+            assert!(raised.is_raised() && raised.owner() == Owner::Nobody && raised.is_same(one));
+            assert!(!owned.is_raised() && !raised.owned_by(owner).is_raised() && !raised.is_confirmed());
             let confirmed = owned.confirmed();
             assert!(confirmed.is_confirmed() && confirmed.is_same(one) && confirmed.is_successor());
             assert_eq!(confirmed.owner(), Owner::Nobody);

@@ -115,6 +115,10 @@ impl<T: Table> Look<'_, T> {
                 if balances {
                     self.unproven((key, entry, state), server, seen);
                 }
+                if anycast && self.finds && state.is_over() {
+                    // What comes there from the same client began after it.
+                    *seen = Seen::ended(mark(key), Owner::Nobody);
+                }
                 return;
             }
             // Its end, if it was alive before.
@@ -133,6 +137,10 @@ impl<T: Table> Look<'_, T> {
             let found = anycast && self.finds && seen.is_nothing();
             // Nothing but a client's new connection is established after its old one has ended.
             let succeeds = || state.is_active() && (seen.has_ended(mark(key)) || seen.is_of(identity));
+            if speaks && state.is_over() && seen.has_ended(mark(key)) {
+                // Its end alone would be taken for something older than the end that all know.
+                self.tell(key, entry, State::Established, server);
+            }
             *seen = match found {
                 true => now,
                 false if speaks && succeeds() => mine.successor(),
@@ -151,6 +159,11 @@ impl<T: Table> Look<'_, T> {
             if is_news {
                 *seen = mine;
                 self.tell(key, entry, state, server);
+            } else if seen.is_raised() {
+                *seen = seen.owned_by(Owner::Nobody);
+                let connection = Connection { hearsay: true, ..self.connection(key, entry, state) };
+                let at = self.now;
+                self.peers.iter_mut().for_each(|peer| peer.tell(&connection, server, at));
             }
         } else if seen.is_confirmed() {
             let next = self.table.generation(number).next();

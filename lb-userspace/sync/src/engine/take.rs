@@ -249,6 +249,10 @@ impl<T: Table> Take<'_, T> {
             (true, false) => seen.owned_by(Owner::Other(self.peer.id)),
             (false, _) | (true, true) => seen,
         };
+        let seen = match alive && group.anycast && told.hearsay && had_ended {
+            true => seen.raised(),
+            false => seen,
+        };
         let succeeds = group.anycast && !told.hearsay && had_ended && told.state.is_active();
         if let Some(to) = K::mirror(self.mirrors).get_mut(slot) {
             *to = if succeeds { seen.successor() } else { seen };
