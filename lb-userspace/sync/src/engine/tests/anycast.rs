@@ -157,7 +157,7 @@ fn an_end_that_nobody_has_heard_of_yet_counts() {
     let (key, state, remaining) = (KeyV4::new(V4(5), client_port, service_port), State::Established, TIMEOUT);
     let servers: Vec<ServerId> = engine.peers[0].theirs.keys().copied().collect();
     for (server, hearsay) in servers.into_iter().flat_map(|server| [(server, true), (server, false)]) {
-        let told = message::Connection { server, key, state, remaining, hearsay };
+        let told = message::Connection { server, key, state, remaining, hearsay, source: None };
         engine.take(0, |taker| taker.connection(&told, now));
     }
     assert_eq!(world.state(1, 5), Some(State::Closed));
