@@ -76,14 +76,15 @@ const fn words(endpoint: &Endpoint) -> EndpointWords {
 
 /// What stands in the place of clients, for the synchronisation with other directors.
 pub struct Ports {
-    pub maps: Maps,
-    pub translations: Arc<Mapped<Translation>>,
+    pub(super) maps: Maps,
+    pub(super) translations: Arc<Mapped<Translation>>,
 }
 
 impl Ports {
     /// What stands in the client's place.
     pub fn of(&self, client: &Client) -> Option<Endpoint> {
-        let known = self.maps.sources.get(&zerocopy::transmute!(*client), 0).ok()?;
+        let client: ClientWords = zerocopy::transmute!(*client);
+        let known = self.maps.sources.get(&client, 0).ok()?;
         Some(zerocopy::transmute!(known))
     }
 
@@ -104,10 +105,13 @@ impl Ports {
         ensure!(index < self.translations.elements(), "there is no such server");
         let translation = self.translations.read(index);
         ensure!(translation.is_set() && translation.has_pool(), "the server has no pool");
+        let port = translation.port_of(client.service_port);
         let reply_to = |endpoint: &Endpoint| -> ReplyWords {
-            zerocopy::transmute!(Reply::new(&translation, translation.port_of(client.service_port), endpoint))
+            let reply = Reply::new(&translation, port, endpoint);
+            zerocopy::transmute!(reply)
         };
-        let (reply, wanted): (_, ClientWords) = (reply_to(endpoint), zerocopy::transmute!(*client));
+        let reply = reply_to(endpoint);
+        let wanted: ClientWords = zerocopy::transmute!(*client);
         let turn = Arc::clone(&self.maps.turn);
         let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.maps.replies.get(&reply, 0).ok();
@@ -132,7 +136,8 @@ impl Ports {
             return Err(error).context("no room for a client of `source_nat`");
         }
         if let Some(before) = before.filter(|before| *before != words(endpoint)) {
-            self.maps.free(&wanted, &reply_to(&zerocopy::transmute!(before)));
+            let before: Endpoint = zerocopy::transmute!(before);
+            self.maps.free(&wanted, &reply_to(&before));
         }
         if let Some(holder) = holder
             && self.maps.sources.get(&holder, 0).is_ok_and(|known| known == words(endpoint))

@@ -30,8 +30,9 @@
 //!      again there. If it is only told again, or known by hearsay, it is alive unless the end was
 //!      seen here; who has ended it, in an earlier life too, is believed in any case. What is alive
 //!      again by hearsay is told by hearsay once more, because others may know of the end alone.
-//!    - A connection that the client has half closed by the time that it is looked at, in the slot of
-//!      one that has ended, is told as established first: its end would be taken for an older one.
+//!    - A connection that the client has half closed by the time that it is looked at, in the slot
+//!      of one that has ended, is told as established first: its end would be taken for an older
+//!      one's.
 //!    - Of two directors that speak for the same the one with the lower number does. If two tell of
 //!      living connections to different servers, news count, then what somebody speaks for, then
 //!      the lower number or, by hearsay, the server whose name has the lower hash. News of one
@@ -43,6 +44,21 @@
 //! being reloaded, both may if they know different things, for some seconds after the last packet.
 //! Both may give way, if what they tell crosses on its way. Then each has what the other had,
 //! nobody owns it, and the next comparison of digests has both tell it by hearsay.
+
+//!
+//! **Who has ended a connection** is remembered by its slot (`Seen::ended`) for as long as nothing
+//! else comes there, so one director may have forgotten it when another one has not. No take-over
+//! depends on it: where one director balances a group, its word counts, and nobody asks who has
+//! ended what. Where several do, who has forgotten it
+//!
+//! - takes what is told again for alive. So it is with what nobody has told the end of; the owner's
+//!   next digest lacks it, and it goes.
+//! - takes a new connection of the same client and ports for no successor, and its predecessor's
+//!   end for its own. That end must come from a director that had the old connection alive until
+//!   then, within [`ALIKE`] of the new one's beginning, though the old one had ended and its slot
+//!   was taken again in between. The entry of what is taken for ended goes on leading packets to the
+//!   server, for as long as they come, so the connection breaks only if routers send it elsewhere,
+//!   too, before its entry is made anew.
 
 use std::cmp::Ordering;
 

@@ -1,6 +1,6 @@
 //! What has changed in the table since it was last looked at.
 
-use lb_common::forward::nat::source::Client;
+use lb_common::forward::nat::source::{Client, Endpoint};
 use lb_common::server::ServerId;
 use lb_common::service::ServiceInfo;
 use lb_common::table::connection::{self, Entry, Key, KeyV4, KeyV6, State, Tick};
@@ -139,7 +139,6 @@ impl<T: Table> Look<'_, T> {
                 }
                 return;
             }
-            // Its end, if it was alive before.
             if balances && seen.region() == identity.region() {
                 self.tell(key, entry, state, server);
             }
@@ -150,10 +149,10 @@ impl<T: Table> Look<'_, T> {
             return;
         }
         let now = Seen::new(identity, state, entry.expires(), number);
-        let has_end = || balances || self.table.source(&client(self.table, key, entry.server())).is_some();
-        let is_whole = sourced && (seen.is_sourced() || has_end());
         // What lacks the end in its client's place must be told again.
-        let now = if is_whole { now.sourced() } else { now };
+        let has_end = balances || seen.is_same(now) && seen.is_sourced();
+        let is_whole = || has_end || self.source(key, entry).is_some();
+        let now = if sourced && is_whole() { now.sourced() } else { now };
         let mine = if speaks { now.owned_by(Owner::Me) } else { now };
         if !seen.is_same(now) || balances && !anycast && seen.is_sourced() != sourced {
             let found = anycast && self.finds && seen.is_nothing();
@@ -257,6 +256,10 @@ impl<T: Table> Look<'_, T> {
         self.peers.iter_mut().for_each(|peer| peer.tell(&connection, server, now));
     }
 
+    fn source<K: Key>(&self, key: K, entry: Entry) -> Option<Endpoint> {
+        self.table.source(&client(self.table, key, entry.server()))
+    }
+
     /// `None`: nothing stands in the client's place, though it should. The server gets nothing from
     /// it, so nobody would miss it.
     fn connection<K: WireKey>(
@@ -268,7 +271,7 @@ impl<T: Table> Look<'_, T> {
     ) -> Option<Connection<K>> {
         let remaining = entry.expires().ticks_after(self.tick);
         let source = match server.known.group.sourced && has_source(state) {
-            true => Some(self.table.source(&client(self.table, key, entry.server()))?),
+            true => Some(self.source(key, entry)?),
             false => None,
         };
         Some(Connection { server: entry.server(), key, state, remaining, hearsay: false, source })
