@@ -369,7 +369,8 @@ mod tests {
             let [address, other] = [address, other].map(core::net::Ipv4Addr::from);
             let bits = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
             let mask = mask(address.into(), length);
-            let route = Route { prefix: core::net::IpAddr::from(address).into(), mask, hop: Hop::NONE };
+            let prefix = core::net::IpAddr::from(address).into();
+            let route = Route { prefix, mask, hop: Hop::NONE, device: 0, vlan: Vlan::UNTAGGED };
             let expected = (address.to_bits() ^ other.to_bits()) & bits == 0;
             prop_assert_eq!(route.leads_to(core::net::IpAddr::from(other).into()), expected);
             prop_assert!(!route.leads_to(V6([1, 2])), "of the other family");

@@ -184,12 +184,16 @@ impl DataPath {
         maps.map(|maps| FragmentThread::start(maps, Arc::clone(&self.related), interface)).transpose()
     }
 
-    /// What stands in the place of clients; `None`: somebody has taken it before.
-    pub fn sources(&mut self) -> Option<Sources> {
-        let (table, servers) = (Arc::clone(&self.table), Arc::clone(&self.executor.maps().servers));
-        let Control { hash_keys, page_mask_v4, page_mask_v6, .. } = self.executor.maps().control.read(0);
+    /// What stands in the place of clients, for the thread that gives it back.
+    ///
+    /// # Errors
+    /// There is no descriptor left.
+    pub fn sources(&self) -> Result<Sources> {
+        let shared = self.executor.maps();
+        let (table, servers) = (Arc::clone(&self.table), Arc::clone(&shared.servers));
+        let Control { hash_keys, page_mask_v4, page_mask_v6, .. } = shared.control.read(0);
         let page_masks = [page_mask_v4, page_mask_v6];
-        self.executor.sources().take().map(|maps| Sources { maps, table, hash_keys, page_masks, servers })
+        Ok(Sources { maps: shared.sources.try_clone()?, table, hash_keys, page_masks, servers })
     }
 
     pub fn applied(&self) -> &State {

@@ -72,14 +72,15 @@ pub struct Maps {
     /// Addresses of the servers.
     pub targets: Arc<Mapped<V6>>,
     pub tunnels: Mapped<Tunnel>,
-    pub translations: Mapped<Translation>,
+    /// Shared with the thread of the synchronisation.
+    pub translations: Arc<Mapped<Translation>>,
     /// By [`lb_common::forward::nat::Backend`].
     pub backends: Synced<[u64; 3], u32>,
     pub routes: Mapped<Route>,
     /// Addresses that stand in the place of clients.
     pub pools: Mapped<Pool>,
-    /// `None`: the thread that gives ports back has them.
-    pub sources: Option<sources::Maps>,
+    /// Shared with the thread that gives ports back, and with that of the synchronisation.
+    pub sources: sources::Maps,
     pub(crate) quic_encodings: quic::Encodings,
     pub(crate) quic_servers: quic::Servers,
     /// Rules about clients, by service.
@@ -128,11 +129,11 @@ impl Maps {
             servers: Arc::new(servers),
             targets: Arc::new(mapped(ebpf, "TARGETS")?),
             tunnels: mapped(ebpf, "TUNNELS")?,
-            translations: mapped(ebpf, "TRANSLATIONS")?,
+            translations: Arc::new(mapped(ebpf, "TRANSLATIONS")?),
             backends: Synced::take(ebpf, "BACKENDS")?,
             routes: mapped(ebpf, "ROUTES")?,
             pools: mapped(ebpf, "POOLS")?,
-            sources: Some(sources::Maps::new(take(ebpf, "SOURCES")?, take(ebpf, "REPLIES")?)?),
+            sources: sources::Maps::new(take(ebpf, "SOURCES")?, take(ebpf, "REPLIES")?)?,
             admissions: Arc::new(mapped(ebpf, "ADMISSIONS")?),
             buckets: mapped(ebpf, "BUCKETS")?,
             clients: ClientMaps {
@@ -180,6 +181,12 @@ impl Maps {
     pub fn keeper(&self) -> Result<Keeper> {
         let (persistence, servers) = (Arc::clone(&self.persistence), Arc::clone(&self.servers));
         Keeper::new(&self.bindings, persistence, servers, Arc::clone(&self.targets))
+    }
+
+    /// What stands in the place of clients, for another thread.
+    pub fn ports(&self) -> Result<sources::Ports> {
+        let (maps, translations) = (self.sources.try_clone()?, Arc::clone(&self.translations));
+        Ok(sources::Ports { maps, translations })
     }
 
     /// Whoever counts the connections of each client.

@@ -1,16 +1,19 @@
 //! Addresses and ports of ours that stand in the place of clients (`source_nat`). The program takes
-//! them; a thread here gives them back when their connections are over: then the connection table
-//! has no entry of theirs any more.
+//! them, and those of connections that another director has told of are entered; a thread here
+//! gives them back when their connections are over: then the connection table has no entry of
+//! theirs any more.
 
-use std::sync::Arc;
+use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
-use aya::maps::{HashMap, Map, MapData};
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::{HashMap, IterableMap as _, Map, MapData};
 use lb_common::addr::Address as _;
-use lb_common::forward::nat::source::{Client, Reply};
+use lb_common::forward::nat::Translation;
+use lb_common::forward::nat::source::{Client, Endpoint, Reply};
 use lb_common::packet::frame::Flow;
 use lb_common::server::ServerEntry;
 use lb_common::table::connection::{Entry, Key};
@@ -29,17 +32,119 @@ type ClientWords = [u64; 3];
 type EndpointWords = [u64; 3];
 type ReplyWords = [u64; 5];
 
+/// BPF_NOEXIST.
+const ONLY_NEW: u64 = 1;
+
 /// The maps `SOURCES` and `REPLIES`.
 pub struct Maps {
     sources: HashMap<MapData, ClientWords, EndpointWords>,
     replies: HashMap<MapData, ReplyWords, ClientWords>,
+    /// Two threads change both maps, one after the other.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Maps {
     pub(super) fn new(sources: Map, replies: Map) -> Result<Self> {
         let sources = sources.try_into().context("map SOURCES is not of the expected kind")?;
         let replies = replies.try_into().context("map REPLIES is not of the expected kind")?;
-        Ok(Self { sources, replies })
+        Ok(Self { sources, replies, turn: Arc::default() })
+    }
+
+    /// Another hold on the same maps, for another thread.
+    pub(super) fn try_clone(&self) -> Result<Self> {
+        let again = |map: &MapData| -> Result<Map> {
+            let descriptor = map.fd().as_fd().try_clone_to_owned();
+            let descriptor = descriptor.context("no descriptor for a map of `source_nat`")?;
+            Ok(Map::HashMap(MapData::from_fd(descriptor).context("a map of `source_nat`")?))
+        };
+        let clone = Self::new(again(self.sources.map())?, again(self.replies.map())?)?;
+        Ok(Self { turn: Arc::clone(&self.turn), ..clone })
+    }
+
+    /// The port that stands in the client's place is free again.
+    fn free(&mut self, client: &ClientWords, reply: &ReplyWords) {
+        if self.replies.get(reply, 0).is_ok_and(|known| known == *client) {
+            // Nobody else removes it meanwhile.
+            let _ = self.replies.remove(reply);
+        }
+    }
+}
+
+const fn words(endpoint: &Endpoint) -> EndpointWords {
+    zerocopy::transmute!(*endpoint)
+}
+
+/// What stands in the place of clients, for the synchronisation with other directors.
+pub struct Ports {
+    pub(super) maps: Maps,
+    pub(super) translations: Arc<Mapped<Translation>>,
+}
+
+impl Ports {
+    /// What stands in the client's place.
+    pub fn of(&self, client: &Client) -> Option<Endpoint> {
+        let client: ClientWords = zerocopy::transmute!(*client);
+        let known = self.maps.sources.get(&client, 0).ok()?;
+        Some(zerocopy::transmute!(known))
+    }
+
+    /// From now on this stands in the client's place. Comes after the connection's entry: without
+    /// one the port is given back. If another client has the port, `gives_way` says whether that
+    /// one loses it. Returns who has.
+    ///
+    /// # Errors
+    /// The server has no pool, the port stays another client's, or there is no room. Nothing has
+    /// changed then.
+    pub fn enter(
+        &mut self,
+        client: &Client,
+        endpoint: &Endpoint,
+        gives_way: impl FnOnce(&Client) -> bool,
+    ) -> Result<Option<Client>> {
+        let index = usize::from(client.server);
+        ensure!(index < self.translations.elements(), "there is no such server");
+        let translation = self.translations.read(index);
+        ensure!(translation.is_set() && translation.has_pool(), "the server has no pool");
+        let port = translation.port_of(client.service_port);
+        let reply_to = |endpoint: &Endpoint| -> ReplyWords {
+            let reply = Reply::new(&translation, port, endpoint);
+            zerocopy::transmute!(reply)
+        };
+        let reply = reply_to(endpoint);
+        let wanted: ClientWords = zerocopy::transmute!(*client);
+        let turn = Arc::clone(&self.maps.turn);
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.maps.replies.get(&reply, 0).ok();
+        let holder = known.filter(|known| *known != wanted);
+        let ousted: Option<Client> = holder.map(|holder| zerocopy::transmute!(holder));
+        if let Some(other) = &ousted {
+            ensure!(gives_way(other), "the port is another client's");
+        }
+        if known != Some(wanted) {
+            // The program may take a free port at the same moment.
+            let flags = if known.is_none() { ONLY_NEW } else { 0 };
+            self.maps.replies.insert(reply, wanted, flags).context("no room for a port of `source_nat`")?;
+        }
+        let before = self.maps.sources.get(&wanted, 0).ok();
+        if before != Some(words(endpoint))
+            && let Err(error) = self.maps.sources.insert(wanted, words(endpoint), 0)
+        {
+            match holder {
+                Some(holder) => drop(self.maps.replies.insert(reply, holder, 0)),
+                None => self.maps.free(&wanted, &reply),
+            }
+            return Err(error).context("no room for a client of `source_nat`");
+        }
+        if let Some(before) = before.filter(|before| *before != words(endpoint)) {
+            let before: Endpoint = zerocopy::transmute!(before);
+            self.maps.free(&wanted, &reply_to(&before));
+        }
+        if let Some(holder) = holder
+            && self.maps.sources.get(&holder, 0).is_ok_and(|known| known == words(endpoint))
+        {
+            let _ = self.maps.sources.remove(&holder);
+        }
+        Ok(ousted)
     }
 }
 
@@ -79,11 +184,14 @@ impl Sources {
 
     /// Returns whether the port is free again.
     fn give_back(&mut self, reply: ReplyWords, client: ClientWords) -> bool {
-        /// BPF_NOEXIST.
-        const ONLY_NEW: u64 = 1;
+        let turn = Arc::clone(&self.maps.turn);
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another director may have said meanwhile that it is another client's.
+        if self.maps.replies.get(&reply, 0).is_ok_and(|known| known != client) {
+            return false;
+        }
         let Reply { address, port, .. } = zerocopy::transmute!(reply);
-        let [high, low] = address.0;
-        let endpoint = [high, low, zerocopy::transmute!([port, 0, 0, 0])];
+        let endpoint = words(&Endpoint { address, port, reserved: [0; 3] });
         // Another port may stand in the client's place now.
         if self.maps.sources.get(&client, 0).is_ok_and(|known| known == endpoint) {
             // From here on the client gets another port, unless its connection began a moment ago.

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use lb_common::server::ServerId;
 use lb_model::ids::{GroupId, GroupNumber};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, mixed};
 
 /// A server that connections may be told about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,23 @@ pub struct KnownGroup {
     pub id: GroupId,
     /// Several directors balance it at once.
     pub anycast: bool,
+    /// Own addresses and ports stand in the place of its clients (`source_nat`).
+    pub sourced: bool,
+}
+
+impl KnownGroup {
+    pub const fn new(number: GroupNumber, id: GroupId, anycast: bool) -> Self {
+        Self { number, id, anycast, sourced: false }
+    }
+
+    /// Those connections of the group in whose clients' place own addresses and ports stand. They
+    /// are under the same lease, and a group of their own for what directors tell each other: what
+    /// a director does not tell that knows nothing of such ports is not taken for gone.
+    #[must_use]
+    pub const fn sourced(self) -> Self {
+        let id = GroupId(mixed(self.id.0 as u64 | 1 << 32) as u32);
+        Self { id, sourced: true, ..self }
+    }
 }
 
 /// The servers of all groups, by number and by name. Servers of services without a group, and the
@@ -32,8 +49,8 @@ pub struct KnownGroup {
 pub struct Directory {
     by_number: Vec<Option<Entry>>,
     by_name: HashMap<Backend, ServerId>,
-    /// By their numbers here.
-    groups: BTreeMap<GroupNumber, KnownGroup>,
+    /// By their numbers here, and whether their connections are sourced.
+    groups: BTreeMap<(GroupNumber, bool), KnownGroup>,
     /// The groups of services that bind clients, by the number that their bindings bear.
     bindings: BTreeMap<u64, GroupNumber>,
 }
@@ -55,7 +72,7 @@ impl Directory {
             }
             directory.by_number[index] = Some(Entry { known, hash: known.backend.hash() });
             directory.by_name.insert(known.backend, id);
-            directory.groups.insert(known.group.number, known.group);
+            directory.groups.insert((known.group.number, known.group.sourced), known.group);
         }
         directory
     }
@@ -86,7 +103,7 @@ impl Directory {
 
     /// Whether several directors balance the group of this number at once.
     pub(crate) fn is_anycast(&self, number: GroupNumber) -> bool {
-        self.groups.get(&number).is_some_and(|group| group.anycast)
+        self.groups().any(|group| group.number == number && group.anycast)
     }
 
     pub(crate) fn group(&self, wanted: GroupId) -> Option<KnownGroup> {
@@ -110,6 +127,19 @@ impl SharedDirectory {
             return;
         }
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(directory);
+    }
+
+    /// From now on own addresses stand in the place of the clients of these servers.
+    #[cfg(test)]
+    pub(crate) fn make_sourced(&self, is_sourced: impl Fn(&Backend) -> bool) {
+        let directory = Directory::clone(&self.get());
+        let known = directory.by_number.iter().flatten().map(|entry| entry.known);
+        let numbered = known.filter_map(|known| {
+            let Known { backend, group } = known;
+            let group = if is_sourced(&backend) { group.sourced() } else { group };
+            Some((directory.number(&backend)?, Known { backend, group }))
+        });
+        self.set(Directory::new(numbered));
     }
 
     pub(crate) fn get(&self) -> Arc<Directory> {

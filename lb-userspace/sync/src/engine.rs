@@ -21,10 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_cluster::auth::{ClusterId, Keys};
-use lb_common::lease::GROUPS;
 use lb_common::table::Layout as _;
 use lb_common::table::connection::{KeyV4, KeyV6};
-use lb_model::ids::{GroupNumber, NodeId};
+use lb_model::ids::NodeId;
 
 use self::bindings::Bindings;
 pub(crate) use self::bindings::Waiting;
@@ -38,7 +37,7 @@ use crate::directory::{Directory, KnownGroup, SharedDirectory};
 use crate::link::Lot;
 use crate::message::{self, Message, Reader};
 use crate::mirror::{Owner, REGIONS, Seen};
-use crate::peer::{Absent, Mentions, Peer};
+use crate::peer::{Absent, MOST_GROUPS, Mentions, Peer};
 use crate::status::{Drops, PeerStatus, Status};
 use crate::table::{Pages as _, Table};
 use crate::wire::{self, Refused};
@@ -108,14 +107,19 @@ impl Mirrors {
 
     /// Of a group; of one that several directors balance what `owner` speaks for.
     fn digests(&self, group: KnownGroup, owner: Owner) -> Digests {
-        let told = self.all().filter(|seen| !group.anycast || seen.owner() == owner);
+        let is_told = |seen: &Seen| match group.anycast {
+            true => seen.owner() == owner,
+            false => seen.is_sourced() == group.sourced,
+        };
+        let told = self.all().filter(is_told);
         Digests::of(told, group.number)
     }
 
-    /// The director begins a new life: what it spoke for before is nobody's.
+    /// The director begins a new life: what it spoke for before is nobody's. What it has ended it
+    /// has ended all the same.
     fn disown(&mut self, node: NodeId) {
         let seen = self.v4.iter_mut().chain(&mut self.v6);
-        let its = seen.filter(|seen| seen.owner() == Owner::Other(node));
+        let its = seen.filter(|seen| !seen.is_nothing() && seen.owner() == Owner::Other(node));
         its.for_each(|seen| *seen = seen.owned_by(Owner::Nobody));
     }
 }
@@ -205,7 +209,7 @@ impl<T: Table> Engine<T> {
             Message::V6(connection) => self.take(index, |taker| taker.connection(&connection, now)),
             Message::Digests { group, first, digests } => {
                 // No director has more groups.
-                if peer.their_digests.len() >= GROUPS && !peer.their_digests.contains_key(&group) {
+                if peer.their_digests.len() >= MOST_GROUPS && !peer.their_digests.contains_key(&group) {
                     self.drops.malformed += 1;
                     return;
                 }
@@ -234,6 +238,8 @@ impl<T: Table> Engine<T> {
             Message::InStep(round) => peer.note_in_step(round),
             Message::Lacks => peer.compare_soon(),
             Message::Binding(binding) => self.take_binding(&binding, now),
+            // They have their own place.
+            Message::Features(_) => {}
         }
     }
 
@@ -280,7 +286,7 @@ impl<T: Table> Engine<T> {
                 differ = Regions::ALL;
             }
             if !group.anycast {
-                self.confirm(group.number, &differ);
+                self.confirm(group, &differ);
             }
             if !differ.is_empty() {
                 let wanted = theirs.0.iter().enumerate().filter(|(region, _)| differ.contains(*region));
@@ -295,10 +301,11 @@ impl<T: Table> Engine<T> {
     }
 
     /// What is alike on both sides is right.
-    fn confirm(&mut self, group: GroupNumber, differ: &Regions) {
+    fn confirm(&mut self, group: KnownGroup, differ: &Regions) {
         let Mirrors { v4, v6 } = &mut self.mirrors;
         for seen in v4.iter_mut().chain(v6) {
-            if !seen.is_nothing() && seen.group() == group && !differ.contains(seen.region()) {
+            let is_its = seen.group() == group.number && seen.is_sourced() == group.sourced;
+            if !seen.is_nothing() && is_its && !differ.contains(seen.region()) {
                 *seen = seen.confirmed();
             }
         }
@@ -420,7 +427,9 @@ impl<T: Table> Engine<T> {
     }
 
     fn tell_digests(&mut self, index: usize, now: Duration) {
-        for group in self.directory.groups().filter(|group| self.table.balances(group.number)) {
+        let takes_sources = self.peers[index].takes_sources;
+        let understood = self.directory.groups().filter(|group| takes_sources || !group.sourced);
+        for group in understood.filter(|group| self.table.balances(group.number)) {
             let digests = self.mirrors.digests(group, Owner::Me);
             for first in (0..REGIONS).step_by(message::DIGESTS) {
                 let digests: Vec<Digest> =

@@ -59,7 +59,7 @@ fn samples(directory: &Directory) -> Vec<Vec<u8>> {
     let server = Message::Server { number: ServerId(1), group: GROUP_ID, backend: known.known.backend };
     let connection = |client: u32, state, hearsay| {
         let key = KeyV4::new(V4(client), 1, 80_u16.to_be());
-        Message::V4(Connection { server: ServerId(1), key, state, remaining: 900, hearsay })
+        Message::V4(Connection { server: ServerId(1), key, state, remaining: 900, hearsay, source: None })
     };
     let told = [
         connection(1, State::Established, false),

@@ -31,6 +31,11 @@
 //!   Of one whose client has answered the handshake and sent no data (its server may speak first)
 //!   the others are told after all else, and of not more than so many a second; they take it where
 //!   a slot is free. Digests do not have it.
+//! - Where an own address and port stand in the client's place, they are told with the connection
+//!   and entered with it. Each is one connection's, and the director that balances the group says
+//!   whose: who has it here otherwise is removed, unless it is balanced here. Directors of earlier
+//!   versions are told nothing of such connections, and what they do not tell of them is not taken
+//!   for gone.
 //! - What got lost all the same (a table that was full, a change while a peer was away) is found by
 //!   comparing digests, and told again.
 

@@ -29,6 +29,8 @@ const WINDOW: (usize, usize) = (8, QUEUE);
 const AGAIN: Duration = Duration::from_millis(50);
 /// As long as nothing else is to say, something is said so often.
 const HELLO: Duration = Duration::from_millis(200);
+/// What it understands a director says so often.
+const GREETING: Duration = Duration::from_secs(1);
 /// No word for so long: nobody is there.
 const SILENT: Duration = Duration::from_secs(1);
 /// What was for a silent director is forgotten after so long.
@@ -58,6 +60,9 @@ pub(crate) struct Link {
     /// The other side should hear from us soon.
     owes: bool,
     lag: Duration,
+    /// Is said in datagrams without a number, now and then: they may get lost.
+    greeting: Vec<u8>,
+    greeted: Option<Duration>,
     pub(crate) totals: Totals,
 }
 
@@ -123,6 +128,8 @@ pub(crate) struct Received {
     pub stream_begins: bool,
     /// Of one datagram each, in order.
     pub messages: Vec<Vec<u8>>,
+    /// What came in a datagram without a number.
+    pub greeting: Vec<u8>,
 }
 
 /// There is no room for more before the other side has caught up.
@@ -145,8 +152,15 @@ impl Link {
             said: None,
             owes: false,
             lag: Duration::ZERO,
+            greeting: Vec::new(),
+            greeted: None,
             totals: Totals::default(),
         }
+    }
+
+    /// The other director shall hear of this, once it is there and every [`GREETING`] after that.
+    pub(crate) fn greet_with(&mut self, greeting: Vec<u8>) {
+        self.greeting = greeting;
     }
 
     /// Whether the other director is there.
@@ -223,6 +237,8 @@ impl Link {
         if header.number != 0 {
             self.owes = true;
             self.receiving.take(header, messages, &mut result);
+        } else {
+            result.greeting = messages.to_vec();
         }
         result
     }
@@ -232,6 +248,7 @@ impl Link {
         self.proof =
             Some(Proof { session: header.session, challenge: self.challenge, echo: header.challenge });
         self.challenge = (self.lot)();
+        self.greeted = None;
         self.receiving = Receiving::default();
         self.sending.begin();
         self.owes = true;
@@ -273,6 +290,13 @@ impl Link {
         }
         let mut header = self.header(now);
         let mut spoken = false;
+        let greets = !self.greeting.is_empty() && self.greeted.is_none_or(|at| now >= at + GREETING);
+        if greets && self.is_up(now) {
+            self.greeted = Some(now);
+            self.totals.sent += 1;
+            self.totals.sent_bytes += to(&header, &self.greeting) as u64;
+            spoken = true;
+        }
         if self.is_up(now) {
             let Sending { queue, first, window, cut, .. } = &mut self.sending;
             for (index, outgoing) in queue.iter_mut().take(*window).enumerate() {

@@ -15,11 +15,16 @@
 //!               that share the binding (8), the server's address (16), milliseconds it holds (4)
 //! 0x09 lacks    nothing: the sender does not know all that the receiver of this has told; digests
 //!               shall be told soon
+//! 0x0a features what the sender understands (4, a bit each). It comes alone in datagrams without a
+//!               number, in which earlier versions look for no messages. Bit 0: 0x5s and 0x6s
 //! 0x1s, 0x2s    a connection of IPv4 or IPv6 in state s: the server's number (2), the client's
 //!               address (4 or 16), its port (2), the service's port (2), ticks until it expires (3)
 //! 0x3s, 0x4s    the same by hearsay, in a group that several directors balance: another one than
 //!               the sender has said so, or nobody any more; between `begin` and `end`, and in
 //!               answer to something older
+//! 0x5s, 0x6s    the same as 0x1s and 0x2s, and the own address (4 or 16) and port (2) that stand
+//!               in the client's place at the server: only to a director that understands them.
+//!               They are a group of their own, with its own id in `server` and in digests
 //! ```
 //!
 //! A server is named before the first connection to it, in each stream.
@@ -27,6 +32,7 @@
 use std::time::Duration;
 
 use lb_common::addr::{Address, V4, V6};
+use lb_common::forward::nat::source::Endpoint;
 use lb_common::server::ServerId;
 use lb_common::service::Protocol;
 use lb_common::service::binding;
@@ -48,6 +54,8 @@ pub(crate) struct Connection<K> {
     pub remaining: u32,
     /// The sender does not speak for it.
     pub hearsay: bool,
+    /// What stands in the client's place at the server, if it has a pool and the connection lives.
+    pub source: Option<Endpoint>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +69,7 @@ pub(crate) enum Message {
     InStep(u32),
     Lacks,
     Binding(Binding),
+    Features(u32),
     V4(Connection<KeyV4>),
     V6(Connection<KeyV6>),
 }
@@ -73,6 +82,11 @@ pub(crate) struct Binding {
     /// Whole milliseconds, 49 days at most.
     pub remaining: Duration,
 }
+
+/// A feature: connections are told with what stands in the place of their clients.
+pub(crate) const SOURCES: u32 = 1;
+/// What this director understands.
+pub(crate) const FEATURES: u32 = SOURCES;
 
 /// Digests in one message at most: it must fit a datagram.
 pub(crate) const DIGESTS: usize = 128;
@@ -89,19 +103,21 @@ pub(crate) struct Malformed;
 pub(crate) trait WireKey: Key {
     const FIRST: u8;
     const HEARSAY: u8;
+    const SOURCED: u8;
 
-    fn write_client(self, bytes: &mut Vec<u8>);
-    fn read_client(bytes: &mut Reader<'_>) -> Result<Self::Address, Malformed>;
+    fn write_address(address: Self::Address, bytes: &mut Vec<u8>);
+    fn read_address(bytes: &mut Reader<'_>) -> Result<Self::Address, Malformed>;
 }
 
 impl WireKey for KeyV4 {
     const FIRST: u8 = 0x10;
     const HEARSAY: u8 = 0x30;
+    const SOURCED: u8 = 0x50;
 
-    fn write_client(self, bytes: &mut Vec<u8>) {
-        bytes.extend(self.client().octets());
+    fn write_address(address: V4, bytes: &mut Vec<u8>) {
+        bytes.extend(address.octets());
     }
-    fn read_client(bytes: &mut Reader<'_>) -> Result<V4, Malformed> {
+    fn read_address(bytes: &mut Reader<'_>) -> Result<V4, Malformed> {
         bytes.take().map(V4::from_octets)
     }
 }
@@ -109,11 +125,12 @@ impl WireKey for KeyV4 {
 impl WireKey for KeyV6 {
     const FIRST: u8 = 0x20;
     const HEARSAY: u8 = 0x40;
+    const SOURCED: u8 = 0x60;
 
-    fn write_client(self, bytes: &mut Vec<u8>) {
-        bytes.extend(self.client().octets());
+    fn write_address(address: V6, bytes: &mut Vec<u8>) {
+        bytes.extend(address.octets());
     }
-    fn read_client(bytes: &mut Reader<'_>) -> Result<V6, Malformed> {
+    fn read_address(bytes: &mut Reader<'_>) -> Result<V6, Malformed> {
         bytes.take().map(V6::from_octets)
     }
 }
@@ -124,24 +141,45 @@ const MOST_TICKS: u32 = 0x00ff_ffff;
 
 impl<K: WireKey> Connection<K> {
     pub(crate) fn encode(&self, bytes: &mut Vec<u8>) {
-        let Self { server, key, state, remaining, hearsay } = *self;
-        bytes.push(if hearsay { K::HEARSAY } else { K::FIRST } | state as u8);
+        let Self { server, key, state, remaining, hearsay, source } = *self;
+        let source = source.filter(|_| !hearsay);
+        // Of the client's family, as its server is.
+        let source = source.and_then(|end| Some((K::Address::of_mapped(end.address)?, end.port)));
+        let first = match source {
+            Some(_) => K::SOURCED,
+            None if hearsay => K::HEARSAY,
+            None => K::FIRST,
+        };
+        bytes.push(first | state as u8);
         bytes.extend(server.0.to_be_bytes());
-        key.write_client(bytes);
+        K::write_address(key.client(), bytes);
         // As they stand in a packet, so in network order already.
         key.ports().iter().for_each(|port| bytes.extend(port.to_ne_bytes()));
         bytes.extend(&remaining.min(MOST_TICKS).to_be_bytes()[1..]);
+        if let Some((address, port)) = source {
+            K::write_address(address, bytes);
+            bytes.extend(port.to_ne_bytes());
+        }
     }
 
     fn decode(first: u8, bytes: &mut Reader<'_>) -> Result<Self, Malformed> {
         let state = State::from_bits(first & STATE).ok_or(Malformed)?;
         let server = ServerId(bytes.u16()?);
-        let client = K::read_client(bytes)?;
+        let client = K::read_address(bytes)?;
         let [client_port, service_port] = [bytes.take()?, bytes.take()?].map(u16::from_ne_bytes);
         let [high, middle, low] = bytes.take()?;
         let remaining = u32::from_be_bytes([0, high, middle, low]);
         let hearsay = first & !STATE == K::HEARSAY;
-        Ok(Self { server, key: client.key(client_port, service_port), state, remaining, hearsay })
+        let source = if first & !STATE == K::SOURCED {
+            let address = K::read_address(bytes)?.mapped();
+            let port = u16::from_ne_bytes(bytes.take()?);
+            // What an address of IPv6 says that means one of IPv4 is none of this family.
+            K::Address::of_mapped(address).ok_or(Malformed)?;
+            Some(Endpoint { address, port, reserved: [0; 3] })
+        } else {
+            None
+        };
+        Ok(Self { server, key: client.key(client_port, service_port), state, remaining, hearsay, source })
     }
 }
 
@@ -174,6 +212,7 @@ impl Message {
             }
             Self::InStep(round) => of_round(bytes, 0x07, *round),
             Self::Lacks => bytes.push(0x09),
+            Self::Features(features) => of_round(bytes, 0x0a, *features),
             Self::Binding(Binding { key, server, remaining }) => {
                 bytes.push(0x08);
                 bytes.extend(key.client.octets());
@@ -262,9 +301,14 @@ impl<'a> Reader<'a> {
                 Message::Binding(Binding { key: binding::Key { client, group }, server, remaining })
             }
             0x09 => Message::Lacks,
+            0x0a => Message::Features(self.u32()?),
             _ => match first & !STATE {
-                KeyV4::FIRST | KeyV4::HEARSAY => Message::V4(Connection::decode(first, self)?),
-                KeyV6::FIRST | KeyV6::HEARSAY => Message::V6(Connection::decode(first, self)?),
+                KeyV4::FIRST | KeyV4::HEARSAY | KeyV4::SOURCED => {
+                    Message::V4(Connection::decode(first, self)?)
+                }
+                KeyV6::FIRST | KeyV6::HEARSAY | KeyV6::SOURCED => {
+                    Message::V6(Connection::decode(first, self)?)
+                }
                 _ => return Err(Malformed),
             },
         })
@@ -296,15 +340,22 @@ pub(crate) mod tests {
     fn connections() -> impl Strategy<Value = Message> {
         let state = (1_u8..=15).prop_filter_map("a state", State::from_bits);
         let rest = (any::<u16>(), any::<[u16; 2]>(), state, 0..=MOST_TICKS, any::<bool>());
-        (any::<[u64; 2]>(), any::<bool>(), rest).prop_map(
-            |(address, v4, (server, ports, state, remaining, hearsay))| {
+        let source = proptest::option::of((any::<[u64; 2]>(), any::<u16>()));
+        (any::<[u64; 2]>(), any::<bool>(), rest, source).prop_map(
+            |(address, v4, (server, ports, state, remaining, hearsay), source)| {
                 let (server, [client, service]) = (ServerId(server), ports);
+                let source = source.filter(|_| !hearsay).map(|([high, low], port)| {
+                    // No address of IPv4 by its first bits.
+                    let v6 = V6([high | 1, low]);
+                    let address = if v4 { V4(low as u32).mapped() } else { v6 };
+                    Endpoint { address, port, reserved: [0; 3] }
+                });
                 if v4 {
                     let key = KeyV4::new(V4(address[0] as u32), client, service);
-                    Message::V4(Connection { server, key, state, remaining, hearsay })
+                    Message::V4(Connection { server, key, state, remaining, hearsay, source })
                 } else {
                     let key = KeyV6::new(V6(address), client, service);
-                    Message::V6(Connection { server, key, state, remaining, hearsay })
+                    Message::V6(Connection { server, key, state, remaining, hearsay, source })
                 }
             },
         )
@@ -332,6 +383,7 @@ pub(crate) mod tests {
             1 => any::<u32>().prop_map(Message::RoundEnds),
             1 => any::<u32>().prop_map(Message::InStep),
             1 => Just(Message::Lacks),
+            1 => any::<u32>().prop_map(Message::Features),
         ]
     }
 
@@ -362,8 +414,13 @@ pub(crate) mod tests {
         let mut bytes = Vec::new();
         let key = KeyV4::new(V4::from_octets([192, 0, 2, 1]), 40_000_u16.to_be(), 80_u16.to_be());
         let state = State::Established;
-        let connection = Connection { server: ServerId(3), key, state, remaining: 0x010203, hearsay: false };
+        let (server, remaining, hearsay) = (ServerId(3), 0x010203, false);
+        let connection = Connection { server, key, state, remaining, hearsay, source: None };
         Message::V4(connection).encode(&mut bytes);
         assert_eq!(bytes, [0x12, 0, 3, 192, 0, 2, 1, 0x9c, 0x40, 0, 80, 1, 2, 3]);
+        let address = V4::from_octets([192, 0, 2, 20]).mapped();
+        let source = Some(Endpoint { address, port: 1025_u16.to_be(), reserved: [0; 3] });
+        Message::V4(Connection { source, ..connection }).encode(&mut bytes);
+        assert_eq!(bytes[14..], [0x52, 0, 3, 192, 0, 2, 1, 0x9c, 0x40, 0, 80, 1, 2, 3, 192, 0, 2, 20, 4, 1]);
     }
 }

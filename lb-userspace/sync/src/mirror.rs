@@ -42,9 +42,10 @@ pub(crate) struct Mark(u16);
 /// A slot: bits 0 to 31 tell the connection and its state apart from others (the upper ones are its
 /// region), 32 to 47 about when it expires, 48 to 53 its group's number here, 54 whether it is a
 /// successor, 55 to 63 its owner or, in a group that one director balances, whether that one says
-/// so. With bits 0 to 31 at 0 it is nothing worth telling. Then bits 32 to 47 are the mark of the
-/// connection that has ended there, or 0, and the owner is who has ended it; or else others were
-/// told of an unproven connection, and bits 32 to 53 tell which.
+/// so and whether an own address stands in the client's place. With bits 0 to 31 at 0 it is nothing
+/// worth telling. Then bits 32 to 47 are the mark of the connection that has ended there, or 0, and
+/// the owner is who has ended it; or else others were told of an unproven connection, and bits 32
+/// to 53 tell which.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Seen(u64);
 
@@ -80,6 +81,12 @@ impl Seen {
     const CONFIRMED: u64 = 2 + 1 + u8::MAX as u64;
     /// In the place of an owner: nothing worth telling but once, see [`Self::unproven`].
     const UNPROVEN: u64 = Self::CONFIRMED + 1;
+    /// In the place of an owner: nobody's, and others are still to be told that it lives.
+    const RAISED: u64 = Self::UNPROVEN + 1;
+    /// In the place of an owner: nobody's, and own addresses and ports stand in the place of its
+    /// client. One more: and confirmed.
+    const SOURCED: u64 = Self::RAISED + 1;
+    const SOURCED_CONFIRMED: u64 = Self::SOURCED + 1;
     /// Others are still to be told of an unproven connection there.
     pub(crate) const WAITING: Self = Self(Self::UNPROVEN << Self::OWNER);
     const LOW: u32 = u32::BITS - REGION_BITS;
@@ -166,12 +173,34 @@ impl Seen {
 
     /// Whether the director that balances the group says so.
     pub(crate) const fn is_confirmed(self) -> bool {
-        self.owner_number() == Self::CONFIRMED
+        matches!(self.owner_number(), Self::CONFIRMED | Self::SOURCED_CONFIRMED)
     }
 
     /// Of a group that one director balances: it is nobody's then.
     pub(crate) const fn confirmed(self) -> Self {
-        self.with_owner_number(Self::CONFIRMED)
+        self.with_owner_number(match self.is_sourced() {
+            true => Self::SOURCED_CONFIRMED,
+            false => Self::CONFIRMED,
+        })
+    }
+
+    /// Of a group that one director balances: own addresses and ports stand in the client's place.
+    pub(crate) const fn sourced(self) -> Self {
+        self.with_owner_number(Self::SOURCED)
+    }
+
+    pub(crate) const fn is_sourced(self) -> bool {
+        matches!(self.owner_number(), Self::SOURCED | Self::SOURCED_CONFIRMED)
+    }
+
+    /// A connection that is alive again by hearsay: nobody's, and other directors may take it for
+    /// one that has ended, as this one did.
+    pub(crate) const fn raised(self) -> Self {
+        self.with_owner_number(Self::RAISED)
+    }
+
+    pub(crate) const fn is_raised(self) -> bool {
+        self.owner_number() == Self::RAISED
     }
 
     const fn owner_number(self) -> u64 {
@@ -184,7 +213,8 @@ impl Seen {
 
     pub(crate) const fn owner(self) -> Owner {
         match self.owner_number() {
-            0 | Self::CONFIRMED | Self::UNPROVEN => Owner::Nobody,
+            0 | Self::CONFIRMED | Self::UNPROVEN | Self::RAISED => Owner::Nobody,
+            Self::SOURCED | Self::SOURCED_CONFIRMED => Owner::Nobody,
             1 => Owner::Me,
             other => Owner::Other(NodeId((other - 2) as u8)),
         }
@@ -262,11 +292,25 @@ mod tests {
             let owned = one.owned_by(Owner::Other(NodeId(7))).owned_by(owner);
             assert_eq!((owned.owner(), owned.group()), (owner, GroupNumber(31)));
             assert!(owned.is_successor() && !owned.is_confirmed());
+            let raised = owned.raised();
+            assert!(raised.is_raised() && raised.owner() == Owner::Nobody && raised.is_same(one));
+            assert!(!owned.is_raised() && !raised.owned_by(owner).is_raised() && !raised.is_confirmed());
             let confirmed = owned.confirmed();
             assert!(confirmed.is_confirmed() && confirmed.is_same(one) && confirmed.is_successor());
             assert_eq!(confirmed.owner(), Owner::Nobody);
             assert!(owned.is_same(one) && owned.weight() == one.weight() && !owned.is_nothing());
         }
+    }
+
+    #[test]
+    fn that_a_client_has_another_address_is_no_part_of_what_is_compared() {
+        let plain = Seen::new(identity(1), State::Established, Tick(100), GroupNumber(63));
+        let sourced = plain.sourced();
+        assert!(sourced.is_sourced() && !plain.is_sourced() && !plain.confirmed().is_sourced());
+        assert!(sourced.is_same(plain) && sourced.weight() == plain.weight());
+        assert!(!sourced.is_confirmed() && sourced.owner() == Owner::Nobody);
+        let confirmed = sourced.confirmed();
+        assert!(confirmed.is_confirmed() && confirmed.is_sourced() && confirmed.owner() == Owner::Nobody);
     }
 
     #[test]

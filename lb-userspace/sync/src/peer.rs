@@ -12,7 +12,7 @@ use crate::digest::{Digests, Regions};
 use crate::directory::Entry;
 use crate::engine::Waiting;
 use crate::link::{Link, Lot, QUEUE, Received};
-use crate::message::{Connection, Message, WireKey};
+use crate::message::{self, Connection, Message, Reader, WireKey};
 use crate::mirror::Owner;
 use crate::wire::{Header, MESSAGES};
 
@@ -23,6 +23,8 @@ const ROUND: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What is under way is told as this at most.
 const NEARLY_ALL: f64 = 0.99;
+/// As directors tell each other of them: sourced connections are a group of their own.
+pub(crate) const MOST_GROUPS: usize = 2 * GROUPS;
 /// A round begins while no more datagrams than this wait for the other side's word.
 const CAUGHT_UP: usize = QUEUE / 4;
 
@@ -31,7 +33,7 @@ pub(crate) struct Peer {
     pub link: Link,
     /// Messages for the next datagram.
     batch: Vec<u8>,
-    /// Servers that its stream has been told of, with the hash of their names.
+    /// Servers that its stream has been told of, with a hash of their names and groups.
     named: HashMap<ServerId, u64>,
     /// What its numbers mean.
     pub theirs: HashMap<ServerId, (GroupId, Backend)>,
@@ -76,6 +78,9 @@ pub(crate) struct Peer {
     pub has_begun: bool,
     /// Groups that several directors balance of which it has told all that it knows.
     pub has_told_all: BTreeSet<GroupId>,
+    /// It understands connections with what stands in the place of their clients; earlier versions
+    /// do not, and are not told of them.
+    pub takes_sources: bool,
 }
 
 /// Regions of a group that are told again, page by page.
@@ -129,9 +134,12 @@ impl Absent {
 
 impl Peer {
     pub(crate) fn new(me: NodeId, id: NodeId, session: u64, lot: Lot) -> Self {
+        let (mut link, mut greeting) = (Link::new(me, id, session, lot), Vec::new());
+        Message::Features(message::FEATURES).encode(&mut greeting);
+        link.greet_with(greeting);
         Self {
             id,
-            link: Link::new(me, id, session, lot),
+            link,
             batch: Vec::new(),
             named: HashMap::new(),
             theirs: HashMap::new(),
@@ -156,12 +164,14 @@ impl Peer {
             has_bindings: false,
             has_begun: false,
             has_told_all: BTreeSet::new(),
+            takes_sources: false,
         }
     }
 
     /// Notes a datagram; returns the messages that it has brought in order.
     pub(crate) fn receive(&mut self, header: &Header, messages: &[u8], now: Duration) -> Vec<Vec<u8>> {
-        let Received { begins_anew, stream_begins, messages } = self.link.receive(header, messages, now);
+        let received = self.link.receive(header, messages, now);
+        let Received { begins_anew, stream_begins, messages, greeting } = received;
         if begins_anew {
             self.begin_stream();
         }
@@ -175,7 +185,25 @@ impl Peer {
             self.has_begun |= begins_anew;
             self.has_told_all.clear();
         }
+        if begins_anew {
+            self.takes_sources = false;
+        }
+        for message in Reader::new(&greeting) {
+            if let Ok(Message::Features(features)) = message {
+                self.note_features(features);
+            }
+        }
         messages
+    }
+
+    /// It understands these.
+    fn note_features(&mut self, features: u32) {
+        let takes_sources = features & message::SOURCES != 0;
+        if takes_sources && !self.takes_sources {
+            // It was told of none before.
+            self.compare_soon();
+        }
+        self.takes_sources = takes_sources;
     }
 
     /// Our stream begins again: what it was told of servers is forgotten.
@@ -190,16 +218,18 @@ impl Peer {
 
     /// Tells of one connection, or notes that it must learn of it later.
     pub(crate) fn tell<K: WireKey>(&mut self, connection: &Connection<K>, server: &Entry, now: Duration) {
-        if !self.link.is_up(now) {
-            return; // it gets digests when it is back
+        if !self.link.is_up(now) || server.known.group.sourced && !self.takes_sources {
+            return; // it gets digests when it is back, or understands them
         }
         if self.link.room() == 0 {
             self.compare_soon();
             return;
         }
         self.told += 1;
-        if self.named.insert(connection.server, server.hash) != Some(server.hash) {
-            let Entry { known, .. } = server;
+        let Entry { known, hash } = server;
+        // A service may get addresses for the place of its clients.
+        let name = hash ^ u64::from(known.group.id.0);
+        if self.named.insert(connection.server, name) != Some(name) {
             let number = connection.server;
             self.say(&Message::Server { number, group: known.group.id, backend: known.backend }, now);
         }
@@ -329,7 +359,7 @@ impl Peer {
 
     /// It wants these regions again.
     pub(crate) fn wants(&mut self, group: GroupId, regions: Regions) {
-        let is_full = self.jobs.len() >= 2 * GROUPS;
+        let is_full = self.jobs.len() >= 2 * MOST_GROUPS;
         match self.jobs.iter_mut().find(|job| job.group == group && !job.begun) {
             Some(job) => job.regions.add(&regions),
             // It asks again.

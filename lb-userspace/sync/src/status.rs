@@ -53,6 +53,9 @@ pub struct Drops {
     pub balanced_here: u64,
     /// Connections for which the table had no slot.
     pub without_slot: u64,
+    /// Connections in whose client's place nothing could be entered: another connection has the
+    /// port, or there is no room.
+    pub without_source: u64,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]

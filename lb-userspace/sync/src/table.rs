@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lb_common::addr::V6;
+use lb_common::forward::nat::source::{Client, Endpoint};
 use lb_common::server::ServerId;
 use lb_common::service::ServiceInfo;
 use lb_common::service::binding;
@@ -47,10 +48,33 @@ pub trait Table: Send + Sync + 'static {
     fn generation(&self, group: GroupNumber) -> Generation;
     fn now(&self) -> Tick;
 
+    /// What stands in the client's place at its server, which has a pool.
+    fn source(&self, client: &Client) -> Option<Endpoint>;
+    /// From now on this stands in the client's place. Comes after the connection's entry: without
+    /// one the port is given back. `gives_way` says whether another client loses the port, if it
+    /// has it.
+    fn enter_source(
+        &self,
+        client: &Client,
+        endpoint: &Endpoint,
+        gives_way: &dyn Fn(&Client) -> bool,
+    ) -> Entered;
+
     /// The clients that are bound to servers now.
     fn bindings(&self) -> Vec<(binding::Key, Bound)>;
     /// Binds a client, or prolongs its binding; times are of CLOCK_MONOTONIC.
     fn bind(&self, key: binding::Key, server: V6, until: Duration);
+}
+
+/// What has come of an address and port in a client's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entered {
+    /// It was nobody's, or this client's already.
+    WasFree,
+    /// This client has lost it.
+    InPlaceOf(Client),
+    /// It stays another client's, or there is no room.
+    Refused,
 }
 
 /// The server that a client is bound to.

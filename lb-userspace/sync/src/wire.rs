@@ -13,7 +13,8 @@
 //!     18      8  challenge: whoever hears it sends it back
 //!     26      8  echo: the receiver's challenge, as heard last; 0: none
 //!     34      4  stream: which stream of this session
-//!     38      4  number of this datagram in the stream, from 1; 0: it carries no messages
+//!     38      4  number of this datagram in the stream, from 1; 0: it carries no messages but what
+//!                the sender understands
 //!     42      4  the receiver's stream that the next two are about
 //!     46      4  all datagrams up to this number have been received
 //!     50      8  and of the 64 after the next one those with a bit, from the lowest

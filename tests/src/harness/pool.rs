@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use aya::maps::{MapData, PerCpuArray, PerCpuValues};
 use lb_common::lease::MAX_GROUPS;
 use lb_common::packet::fragment::Trail;
@@ -90,7 +89,7 @@ fn load(sizes: Sizes, services: Option<&State>) -> anyhow::Result<Loaded> {
         Some(services) => data_path.load_programs(services, &|| {})?,
         None => data_path.load_all_programs()?,
     }
-    let sources = data_path.sources().context("nobody has taken them")?;
+    let sources = data_path.sources()?;
     Ok(Loaded {
         data_path,
         leaving: Vec::new(),

@@ -173,7 +173,7 @@ impl Model {
         let alone =
             || with_own.clone().into_iter().flatten().find(|server| self.answers_alone(*server, seen));
         let last = || {
-            with_own.clone().into_iter().find_map(|all| all.filter(|one| is_over(one).is_some()).next_back())
+            with_own.clone().into_iter().find_map(|mut all| all.rfind(|one| is_over(one).is_some()))
         };
         live().or_else(alone).or_else(last).map(answer)
     }

@@ -14,7 +14,7 @@ use lb_lab::cluster::pair::{Pair, Settings};
 use lb_lab::lab::director::wait_for;
 use lb_lab::lab::{Link, echo};
 
-use crate::bed::{Bed, CHECK, Case, Datagrams, ECHO, Method, NAMES, make_room_for_connections};
+use crate::bed::{Bed, CHECK, Case, Datagrams, ECHO, NAMES, make_room_for_connections};
 
 /// Of each case: 200 by each method.
 const CONNECTIONS: usize = 100;
@@ -25,11 +25,6 @@ const PACE: Duration = Duration::from_millis(5);
 /// A process that stands still for half a second on a busy machine is not dead.
 const SETTINGS: Settings =
     Settings { interval: Duration::from_millis(50), dead: Duration::from_secs(1), serial: false };
-
-/// All but `source_nat`, whose connections are not told: they break when their group moves.
-fn cases() -> impl Iterator<Item = Case> {
-    Case::all().into_iter().filter(|case| case.method != Method::SourceNat)
-}
 
 /// Open connections, of which one after the other speaks until [`Self::finish`].
 struct Speakers {
@@ -45,7 +40,7 @@ impl Speakers {
             let stop = Arc::clone(&stop);
             (case, thread::spawn(move || speak(connections, &stop)))
         };
-        let threads = cases().map(start).collect();
+        let threads = Case::all().into_iter().map(start).collect();
         Self { stop, threads }
     }
 
@@ -108,9 +103,6 @@ pub(crate) fn play() {
     }
     let _responders = bed.answer_names();
     let configuration = bed.configuration(|case| {
-        if case.method == Method::SourceNat {
-            return String::new();
-        }
         let services = [
             case.service(&bed, &ECHO.to_string(), "tcp", CHECK),
             case.service(&bed, &NAMES.to_string(), "udp", CHECK),
@@ -134,7 +126,7 @@ pub(crate) fn play() {
         assert_ne!(pages[0], pages[1], "{case:?}: two clients, two servers");
         (case, flows, pages)
     };
-    let begun: Vec<_> = cases().map(begin).collect();
+    let begun: Vec<_> = Case::all().into_iter().map(begin).collect();
     wait_for(&pair.ha2, "ha2 knows all", knows_all);
 
     pair.ha1.kill().expect("lb is killed");

@@ -16,7 +16,6 @@ use lb_common::server::ServerId;
 use lb_model::ServiceKey;
 
 use super::Executor;
-use crate::sources;
 
 /// Whether both are of one address and protocol, one with a port and one with any.
 fn may_meet(one: &Backend, other: &Backend) -> bool {
@@ -160,11 +159,6 @@ impl Executor {
             let place = self.maps.control.word(0, offset_of!(Control, translated) + index * 8);
             place.store(*word, Ordering::Release);
         }
-    }
-
-    /// What stands in the place of clients.
-    pub(crate) fn sources(&mut self) -> &mut Option<sources::Maps> {
-        &mut self.maps.sources
     }
 
     /// From now on these are the routes to clients, longer prefixes first.

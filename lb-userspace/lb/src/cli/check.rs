@@ -118,24 +118,7 @@ fn advice(config: &Config) -> Result<Vec<Advice>> {
     let all = found.into_iter().chain(masq::astray(config)).chain(of_interface);
     let all = all.map(|Finding { text, mend, .. }| Advice { text, mend });
     let breaks = config.groups.iter().filter_map(|group| breaks_connections(config, group));
-    Ok(all.chain(breaks).chain(moves_sources(config)).collect())
-}
-
-/// Services whose connections no other director could go on with.
-fn moves_sources(config: &Config) -> Option<Advice> {
-    config.cluster.as_ref()?;
-    let grouped = config.grouped_vips();
-    let translated = config.services.iter().filter(|service| !service.source_nat.is_empty());
-    let moved = translated.filter(|service| grouped.contains_key(&service.key.vip));
-    let names: Vec<&str> = moved.map(|service| &*service.name).collect();
-    let text = format!(
-        "{}: connections break when the group moves, for other directors are not told which port of `source_nat` \
-         stands in a client's place",
-        names.join(", ")
-    );
-    let mend =
-        "leave `source_nat` out where connections must outlast a move, or move the group while few are open";
-    (!names.is_empty()).then(|| Advice { text, mend: mend.to_owned() })
+    Ok(all.chain(breaks).collect())
 }
 
 /// A service of a group that every director serves, whose directors do not agree on a connection's
@@ -172,24 +155,6 @@ fn count(number: usize, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn that_connections_of_source_nat_do_not_move_with_their_group_is_advice() {
-        let advice = |cluster: &str, source_nat: &str| {
-            let text = format!(
-                "interface: lo\ngroups: [{{ name: web, vips: [192.0.2.10/24, 192.0.2.20/24] }}]\n{cluster}services:\n  \
-                 - {{ name: shop, vip: '192.0.2.10:80', forward: masq, {source_nat} servers: [{{ address: 192.0.2.21 }}] }}\n"
-            );
-            let config = lb_config::parse(&text, "test.yaml").unwrap_or_else(|error| panic!("{error}"));
-            moves_sources(&config).map(|Advice { text, .. }| text)
-        };
-        let cluster = "cluster:\n  node: a\n  nodes: [{ name: a, address: 192.0.2.1 }, { name: b, address: 192.0.2.2 }]\n  \
-                       paths: [{ type: unicast }]\n";
-        let told = advice(cluster, "source_nat: [192.0.2.20],").expect("advice");
-        assert!(told.starts_with("shop: connections break when the group moves"), "{told}");
-        assert_eq!(advice("", "source_nat: [192.0.2.20],"), None, "nobody else could have them");
-        assert_eq!(advice(cluster, ""), None);
-    }
 
     #[test]
     fn what_breaks_connections_of_an_anycast_group_is_advice() {

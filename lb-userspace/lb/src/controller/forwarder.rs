@@ -2,7 +2,6 @@
 //! data path and its maps.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -68,10 +67,8 @@ impl Forwarder {
 
     /// Gives ports back that stood in the place of clients, from now on. Comes after connections
     /// have been copied: of what the table does not know the ports are free.
-    pub(super) fn give_sources_back(&mut self) -> io::Result<()> {
-        if let Some(sources) = self.data_path.sources() {
-            self.sources = Some(Keeper::start(sources)?);
-        }
+    pub(super) fn give_sources_back(&mut self) -> Result<()> {
+        self.sources = Some(Keeper::start(self.data_path.sources()?)?);
         Ok(())
     }
 
@@ -136,7 +133,7 @@ impl Forwarder {
         let (maps, leases) = (self.data_path.executor.maps(), self.data_path.leases());
         let (table, servers) = (Arc::clone(&self.data_path.table), Arc::clone(&maps.servers));
         let (keys, bindings) = (maps.control.read(0).hash_keys, maps.bindings.try_clone()?);
-        Ok(Connections::new(table, servers, keys, leases, bindings))
+        Ok(Connections::new(table, servers, keys, leases, bindings, maps.ports()?))
     }
 
     /// The program of this name is the one to attach from now on.

@@ -9,6 +9,7 @@ use lb_api::status::{Count, SyncPeer, SyncStatus};
 use lb_cluster::auth::{self, ClusterId, Keys};
 use lb_cluster::session_at;
 use lb_common::addr::V6;
+use lb_common::forward::nat::source::{Client, Endpoint};
 use lb_common::server::{ServerEntry, ServerId};
 use lb_common::service::ServiceInfo;
 use lb_common::service::binding::{self, Binding};
@@ -16,6 +17,7 @@ use lb_common::table::connection::{Entry, Generation, Key, KeyV4, KeyV6, Tick};
 use lb_datapath::bindings::Bindings;
 use lb_datapath::mapped::Mapped;
 use lb_datapath::plan::{State, Target};
+use lb_datapath::sources::Ports;
 use lb_datapath::table::{PageView, Pages, Table};
 use lb_model::ids::{GroupNumber, NodeId};
 use lb_model::lease::Leases;
@@ -25,7 +27,7 @@ use lb_sync::directory::{Directory, Known, KnownGroup, SharedDirectory};
 use lb_sync::engine::Me;
 use lb_sync::service::{Path, Settings, Synchroniser};
 use lb_sync::status::{Drops, PeerStatus, Status};
-use lb_sync::table::Bound;
+use lb_sync::table::{Bound, Entered};
 use lb_system::clock::{now, now_ns};
 use lb_system::vital_signs::Pulse;
 
@@ -146,16 +148,14 @@ fn directory(
 ) -> Directory {
     let group = |number: GroupNumber| groups.iter().find(|group| group.number == number);
     let mut servers: Vec<(ServerId, Known)> = Vec::new();
-    // With `source_nat` another director would give the client another port, so its entry is of no
-    // use there.
-    let told = state.services.iter().filter(|(_, service)| service.settings.source_nat.is_none());
-    for (key, service) in told {
+    for (key, service) in &state.services {
         let Some(group) = service.settings.group.and_then(group) else { continue };
         for server in &service.servers {
             if let Target::Real(address) = server.target
                 && let Some(id) = number(key, server.target)
             {
-                servers.push((id, known(key, address, group)));
+                let sourced = service.settings.source_nat.is_some() && server.translation.is_some();
+                servers.push((id, known(key, address, group, sourced)));
             }
         }
     }
@@ -166,11 +166,13 @@ fn directory(
     Directory::new(servers).with_bindings(bindings)
 }
 
-fn known(service: &ServiceKey, server: IpAddr, group: &Group) -> Known {
+/// `sourced`: own addresses stand in the place of its clients.
+fn known(service: &ServiceKey, server: IpAddr, group: &Group, sourced: bool) -> Known {
     let ServiceKey { vip, port, protocol } = *service;
+    let group = KnownGroup::new(group.number, group.id(), group.anycast().is_some());
     Known {
         backend: Backend { vip: V6::from(vip), port, protocol, server: V6::from(server) },
-        group: KnownGroup { number: group.number, id: group.id(), anycast: group.anycast().is_some() },
+        group: if sourced { group.sourced() } else { group },
     }
 }
 
@@ -204,6 +206,7 @@ fn drop_counts(drops: &Drops) -> Vec<Count> {
         unknown_server,
         balanced_here,
         without_slot,
+        without_source,
     } = *drops;
     let count = |(reason, count): (&str, u64)| Count { reason: reason.to_owned(), count };
     [
@@ -215,6 +218,7 @@ fn drop_counts(drops: &Drops) -> Vec<Count> {
         ("unknown_server", unknown_server),
         ("balanced_here", balanced_here),
         ("without_slot", without_slot),
+        ("without_source", without_source),
     ]
     .map(count)
     .into()
@@ -228,6 +232,7 @@ pub(super) struct Connections {
     hash_keys: [u64; 2],
     leases: Leases,
     bindings: Mutex<Bindings>,
+    ports: Mutex<Ports>,
     v4: FamilyPages<KeyV4>,
     v6: FamilyPages<KeyV6>,
 }
@@ -239,10 +244,12 @@ impl Connections {
         hash_keys: [u64; 2],
         leases: Leases,
         bindings: Bindings,
+        ports: Ports,
     ) -> Self {
         let v4 = FamilyPages { table: Arc::clone(&table), pages: |table| &table.v4 };
         let v6 = FamilyPages { table: Arc::clone(&table), pages: |table| &table.v6 };
-        Self { table, servers, hash_keys, leases, bindings: Mutex::new(bindings), v4, v6 }
+        let (bindings, ports) = (Mutex::new(bindings), Mutex::new(ports));
+        Self { table, servers, hash_keys, leases, bindings, ports, v4, v6 }
     }
 }
 
@@ -301,6 +308,27 @@ impl lb_sync::table::Table for Connections {
         Tick::from_ns(now_ns())
     }
 
+    fn source(&self, client: &Client) -> Option<Endpoint> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner).of(client)
+    }
+
+    fn enter_source(
+        &self,
+        client: &Client,
+        endpoint: &Endpoint,
+        gives_way: &dyn Fn(&Client) -> bool,
+    ) -> Entered {
+        let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        match ports.enter(client, endpoint, gives_way) {
+            Ok(None) => Entered::WasFree,
+            Ok(Some(other)) => Entered::InPlaceOf(other),
+            Err(error) => {
+                tracing::debug!("{error:#}");
+                Entered::Refused
+            }
+        }
+    }
+
     fn bindings(&self) -> Vec<(binding::Key, Bound)> {
         let now = now();
         let listed = self.bindings.lock().unwrap_or_else(PoisonError::into_inner).list(now_ns());
@@ -341,15 +369,21 @@ services:
   - { vip: '192.0.2.30:80', servers: [{ address: 192.0.2.21 }] }
 ";
 
+    /// Those whose clients have other addresses at the servers are a group of their own.
     #[test]
-    fn others_are_told_of_servers_of_groups_unless_clients_get_other_addresses() {
+    fn others_are_told_of_servers_of_groups() {
         let config = lb_config::parse(CONFIGURATION, "test.yaml").unwrap_or_else(|error| panic!("{error}"));
         let state = desired::state(&config, &Runtime::default());
         assert_eq!(state.services.len(), 3);
-        let told = directory(&state, &config.groups, |_, _| Some(ServerId(7)));
+        let number = |key: &ServiceKey, _| Some(ServerId(key.port));
+        let told = directory(&state, &config.groups, number);
         let vip = Ipv4Addr::new(192, 0, 2, 10).into();
-        let key = ServiceKey { vip, port: 80, protocol: lb_model::Protocol::Tcp };
-        let known = known(&key, Ipv4Addr::new(192, 0, 2, 21).into(), &config.groups[0]);
-        assert_eq!(told, Directory::new([(ServerId(7), known)]));
+        let known = |port, sourced| {
+            let key = ServiceKey { vip, port, protocol: lb_model::Protocol::Tcp };
+            known(&key, Ipv4Addr::new(192, 0, 2, 21).into(), &config.groups[0], sourced)
+        };
+        let [plain, sourced] = [known(80, false), known(81, true)];
+        assert_ne!(plain.group.id, sourced.group.id);
+        assert_eq!(told, Directory::new([(ServerId(80), plain), (ServerId(81), sourced)]));
     }
 }

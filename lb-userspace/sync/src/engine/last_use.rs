@@ -27,7 +27,12 @@
 //!    - Entries that go to different servers are different connections: the one that lives counts.
 //!    - Of one connection the end counts, or what is nearer to it, and hearsay is as good as an
 //!      owner's word. But what has ended is alive again if a director tells of it as news: it began
-//!      again there. If it is only told again, it is alive unless the end was seen here.
+//!      again there. If it is only told again, or known by hearsay, it is alive unless the end was
+//!      seen here; who has ended it, in an earlier life too, is believed in any case. What is alive
+//!      again by hearsay is told by hearsay once more, because others may know of the end alone.
+//!    - A connection that the client has half closed by the time that it is looked at, in the slot
+//!      of one that has ended, is told as established first: its end would be taken for an older
+//!      one's.
 //!    - Of two directors that speak for the same the one with the lower number does. If two tell of
 //!      living connections to different servers, news count, then what somebody speaks for, then
 //!      the lower number or, by hearsay, the server whose name has the lower hash. News of one
@@ -39,6 +44,21 @@
 //! being reloaded, both may if they know different things, for some seconds after the last packet.
 //! Both may give way, if what they tell crosses on its way. Then each has what the other had,
 //! nobody owns it, and the next comparison of digests has both tell it by hearsay.
+
+//!
+//! **Who has ended a connection** is remembered by its slot (`Seen::ended`) for as long as nothing
+//! else comes there, so one director may have forgotten it when another one has not. No take-over
+//! depends on it: where one director balances a group, its word counts, and nobody asks who has
+//! ended what. Where several do, who has forgotten it
+//!
+//! - takes what is told again for alive. So it is with what nobody has told the end of; the owner's
+//!   next digest lacks it, and it goes.
+//! - takes a new connection of the same client and ports for no successor, and its predecessor's
+//!   end for its own. That end must come from a director that had the old connection alive until
+//!   then, within [`ALIKE`] of the new one's beginning, though the old one had ended and its slot
+//!   was taken again in between. The entry of what is taken for ended goes on leading packets to the
+//!   server, for as long as they come, so the connection breaks only if routers send it elsewhere,
+//!   too, before its entry is made anew.
 
 use std::cmp::Ordering;
 
@@ -205,7 +225,9 @@ impl Here {
         if here.begins() {
             return if there.lives() { Outcome::GivesWay } else { self.stays(false) };
         }
-        if told.word != Word::Hearsay && self.owner == Owner::Other(told.teller) {
+        let is_its = self.owner == Owner::Other(told.teller);
+        // By hearsay too: it has ended it here, and knows a later one.
+        if is_its && (told.word != Word::Hearsay || !is_alive(here.state) && is_alive(there.state)) {
             return Outcome::GivesWay;
         }
         let is_nobodys = self.owner == Owner::Nobody && told.word == Word::Hearsay;
@@ -220,7 +242,7 @@ impl Here {
             Outcome::GivesWay
         } else if is_alive(here.state) {
             self.stays(true)
-        } else if !there.lives() {
+        } else if !there.lives() && (told.word == Word::News || self.owner == Owner::Me) {
             self.stays(false)
         } else if self.owner == Owner::Me {
             // The end is on its way to whoever does not know it.

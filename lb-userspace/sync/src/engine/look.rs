@@ -1,5 +1,8 @@
 //! What has changed in the table since it was last looked at.
 
+use lb_common::forward::nat::source::{Client, Endpoint};
+use lb_common::server::ServerId;
+use lb_common::service::ServiceInfo;
 use lb_common::table::connection::{self, Entry, Key, KeyV4, KeyV6, State, Tick};
 use lb_common::table::{Layout, Page};
 use lb_model::ids::GroupId;
@@ -24,6 +27,20 @@ const BETWEEN_LOOKS: u32 = connection::ticks_from_ms(WHOLE.as_millis() as u64);
 /// packet is not, and what is over is told as its end.
 pub(super) const fn is_alive(state: State) -> bool {
     !state.is_evictable()
+}
+
+/// Whether a connection in this state is told with what stands in its client's place. An end is
+/// told without.
+pub(super) const fn has_source(state: State) -> bool {
+    is_alive(state) || matches!(state, State::Unproven)
+}
+
+/// The client of a connection to this server, as what stands in its place is known by.
+pub(super) fn client<K: Key>(table: &impl Table, key: K, server: ServerId) -> Client {
+    use lb_common::addr::Address as _;
+    let [port, service_port] = key.ports();
+    let service_port = if table.service(server).has(ServiceInfo::MANY_PORTS) { service_port } else { 0 };
+    Client::new(key.client().mapped(), port, server.0, service_port)
 }
 
 pub(super) fn identity<K: Key>(key: K, backend: u64) -> Identity {
@@ -106,7 +123,8 @@ impl<T: Table> Look<'_, T> {
             *seen = Seen::NOTHING;
             return;
         };
-        let (identity, KnownGroup { number, anycast, .. }) = (identity(key, server.hash), server.known.group);
+        let identity = identity(key, server.hash);
+        let KnownGroup { number, anycast, sourced, .. } = server.known.group;
         let balances = self.balanced >> (number.0 % 64) & 1 != 0;
         let speaks = anycast && balances;
         if !is_alive(state) {
@@ -115,9 +133,12 @@ impl<T: Table> Look<'_, T> {
                 if balances {
                     self.unproven((key, entry, state), server, seen);
                 }
+                if anycast && self.finds && state.is_over() {
+                    // What comes there from the same client began after it.
+                    *seen = Seen::ended(mark(key), Owner::Nobody);
+                }
                 return;
             }
-            // Its end, if it was alive before.
             if balances && seen.region() == identity.region() {
                 self.tell(key, entry, state, server);
             }
@@ -128,11 +149,19 @@ impl<T: Table> Look<'_, T> {
             return;
         }
         let now = Seen::new(identity, state, entry.expires(), number);
+        // What lacks the end in its client's place must be told again.
+        let has_end = balances || seen.is_same(now) && seen.is_sourced();
+        let is_whole = || has_end || self.source(key, entry).is_some();
+        let now = if sourced && is_whole() { now.sourced() } else { now };
         let mine = if speaks { now.owned_by(Owner::Me) } else { now };
-        if !seen.is_same(now) {
+        if !seen.is_same(now) || balances && !anycast && seen.is_sourced() != sourced {
             let found = anycast && self.finds && seen.is_nothing();
             // Nothing but a client's new connection is established after its old one has ended.
             let succeeds = || state.is_active() && (seen.has_ended(mark(key)) || seen.is_of(identity));
+            if speaks && state.is_over() && seen.has_ended(mark(key)) {
+                // Its end alone would be taken for something older than the end that all know.
+                self.tell(key, entry, State::Established, server);
+            }
             *seen = match found {
                 true => now,
                 false if speaks && succeeds() => mine.successor(),
@@ -151,6 +180,9 @@ impl<T: Table> Look<'_, T> {
             if is_news {
                 *seen = mine;
                 self.tell(key, entry, state, server);
+            } else if seen.is_raised() {
+                *seen = seen.owned_by(Owner::Nobody);
+                self.tell_as(key, entry, state, server, true);
             }
         } else if seen.is_confirmed() {
             let next = self.table.generation(number).next();
@@ -201,20 +233,48 @@ impl<T: Table> Look<'_, T> {
         }
         *self.unproven -= 1;
         *seen = now;
-        let (connection, at) = (self.connection(key, entry, state), self.now);
+        let (connection, at) = (self.connection(key, entry, state, server), self.now);
+        let Some(connection) = connection else { return };
         let peers = self.peers.iter_mut().filter(|peer| peer.link.room() > SPARE);
         peers.for_each(|peer| peer.tell(&connection, server, at));
     }
 
     fn tell<K: WireKey>(&mut self, key: K, entry: Entry, state: State, server: &directory::Entry) {
-        let connection = self.connection(key, entry, state);
-        let now = self.now;
+        self.tell_as(key, entry, state, server, false);
+    }
+
+    fn tell_as<K: WireKey>(
+        &mut self,
+        key: K,
+        entry: Entry,
+        state: State,
+        server: &directory::Entry,
+        hearsay: bool,
+    ) {
+        let Some(connection) = self.connection(key, entry, state, server) else { return };
+        let (connection, now) = (Connection { hearsay, ..connection }, self.now);
         self.peers.iter_mut().for_each(|peer| peer.tell(&connection, server, now));
     }
 
-    fn connection<K>(&self, key: K, entry: Entry, state: State) -> Connection<K> {
+    fn source<K: Key>(&self, key: K, entry: Entry) -> Option<Endpoint> {
+        self.table.source(&client(self.table, key, entry.server()))
+    }
+
+    /// `None`: nothing stands in the client's place, though it should. The server gets nothing from
+    /// it, so nobody would miss it.
+    fn connection<K: WireKey>(
+        &self,
+        key: K,
+        entry: Entry,
+        state: State,
+        server: &directory::Entry,
+    ) -> Option<Connection<K>> {
         let remaining = entry.expires().ticks_after(self.tick);
-        Connection { server: entry.server(), key, state, remaining, hearsay: false }
+        let source = match server.known.group.sourced && has_source(state) {
+            true => Some(self.source(key, entry)?),
+            false => None,
+        };
+        Some(Connection { server: entry.server(), key, state, remaining, hearsay: false, source })
     }
 
     /// Tells one peer what the page has of these regions of the group.
@@ -263,7 +323,8 @@ impl<T: Table> Look<'_, T> {
             let wanted = || regions.contains(identity(key, server.hash).region());
             if is_alive(state) && server.known.group.id == group && wanted() {
                 let hearsay = server.known.group.anycast && seen.owner() != Owner::Me;
-                let connection = Connection { hearsay, ..self.connection(key, entry, state) };
+                let Some(connection) = self.connection(key, entry, state, server) else { continue };
+                let connection = Connection { hearsay, ..connection };
                 self.peers[peer].tell(&connection, server, self.now);
             }
         }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use lb_common::addr::Address as _;
+use lb_common::forward::nat::source::Client;
 use lb_common::packet::frame::Flow;
 use lb_common::server::ServerId;
 use lb_common::table::connection::{self, Entry, KeyV4, KeyV6, State};
@@ -10,13 +12,13 @@ use lb_model::ids::{GroupId, NodeId};
 
 use super::Mirrors;
 use super::last_use::{Here, Known, Outcome, Told, Word, idle};
-use super::look::{identity, is_alive, mark};
+use super::look::{client, has_source, identity, is_alive, mark};
 use crate::directory::{Directory, KnownGroup};
 use crate::message::{Connection, WireKey};
 use crate::mirror::{Owner, Seen};
 use crate::peer::{Absent, Mentions, Peer, is_mentioned, mention};
 use crate::status::Drops;
-use crate::table::{Pages, Table};
+use crate::table::{Entered, Pages, Table};
 
 /// Packets may change an entry at the same moment.
 const TRIES: usize = 4;
@@ -83,7 +85,11 @@ impl<T: Table> Take<'_, T> {
             return;
         };
         let known = self.directory.number(backend).zip(self.directory.group(*group));
-        let Some((server, group)) = known else {
+        // While one of the two is being reloaded they may differ about clients' addresses.
+        let is_alike = |(server, group): &(ServerId, KnownGroup)| {
+            self.directory.known(*server).is_some_and(|known| known.known.group.sourced == group.sourced)
+        };
+        let Some((server, group)) = known.filter(is_alike) else {
             self.drops.unknown_server += 1;
             self.peer.note_lack(now);
             return;
@@ -92,8 +98,16 @@ impl<T: Table> Take<'_, T> {
             self.drops.balanced_here += 1;
             return;
         }
+        if group.sourced && has_source(told.state) && told.source.is_none() {
+            self.drops.malformed += 1;
+            return;
+        }
         self.peer.note_taken(group.id);
         match self.enter(told, server, group, now) {
+            Some(slot) if !self.enter_source(told, server, group) => {
+                self.remove::<K>(slot);
+                self.drops.without_source += 1;
+            }
             Some(slot) => {
                 if let Some(mentions) = self.peer.mentions.get_mut(&group.id) {
                     mention(K::mentions_mut(mentions), slot);
@@ -164,6 +178,65 @@ impl<T: Table> Take<'_, T> {
         None
     }
 
+    /// What stands in the client's place. The director that balances the group gives each port to
+    /// one connection, so whoever has it here has lost it there: such a connection is removed. What
+    /// is balanced here keeps its port, and that of no group does.
+    fn enter_source<K: Family<T>>(
+        &mut self,
+        told: &Connection<K>,
+        server: ServerId,
+        group: KnownGroup,
+    ) -> bool {
+        let Some(endpoint) = told.source.filter(|_| group.sourced) else { return true };
+        let client = client(self.table, told.key, server);
+        let gives_way = |holder: &Client| {
+            let known = self.directory.known(ServerId(holder.server));
+            known.is_some_and(|known| {
+                let number = known.known.group.number;
+                !self.table.balances(number) && !self.table.holds(number)
+            })
+        };
+        match self.table.enter_source(&client, &endpoint, &gives_way) {
+            Entered::WasFree => true,
+            Entered::InPlaceOf(holder) => {
+                if let Some(slot) = self.slot_of::<K>(&holder) {
+                    self.remove::<K>(slot);
+                }
+                true
+            }
+            Entered::Refused => false,
+        }
+    }
+
+    /// Where the client's connection stands.
+    fn slot_of<K: Family<T>>(&self, client: &Client) -> Option<usize> {
+        let server = ServerId(client.server);
+        let service = self.table.service(server);
+        let key =
+            K::Address::of_mapped(client.address)?.key(client.port, service.port_of(client.service_port));
+        let flow = Flow::<K::Address>::of_connection(key, &service)?;
+        let pages = K::pages(self.table);
+        let page_mask = u32::try_from(pages.count()).ok()?.checked_sub(1)?;
+        let place = Place::of(&flow, self.table.hash_keys(), page_mask);
+        let page = pages.page(place.page as usize);
+        let is_its = |entry: Entry| (entry.server() == server).then_some(());
+        let (found, ()) = table::find(&page, &place, key, is_its)?;
+        Some(place.page as usize * K::SLOTS_PER_PAGE as usize + found.slot as usize)
+    }
+
+    fn remove<K: Family<T>>(&mut self, slot: usize) {
+        let per_page = K::SLOTS_PER_PAGE as usize;
+        let page = K::pages(self.table).page(slot / per_page);
+        let slot_in_page = (slot % per_page) as u32;
+        let entry = page.entry(slot_in_page);
+        if entry.state().is_some() && page.swap_entry(slot_in_page, entry, Entry::EMPTY) {
+            self.table.count(Entry::EMPTY, entry);
+        }
+        if let Some(seen) = K::mirror(self.mirrors).get_mut(slot) {
+            *seen = Seen::NOTHING;
+        }
+    }
+
     /// Whether what a slot has of the connection stays, in a group that several directors balance:
     /// by the rules of [`super::last_use`].
     fn stays<K: Family<T>>(
@@ -213,7 +286,8 @@ impl<T: Table> Take<'_, T> {
         }
         if answers {
             let hearsay = speaks != Owner::Me;
-            let answer = Connection { server: entry.server(), state, remaining, hearsay, ..*told };
+            let (server, source) = (entry.server(), None);
+            let answer = Connection { server, state, remaining, hearsay, source, ..*told };
             self.peer.tell(&answer, known, at);
         }
         true
@@ -245,9 +319,14 @@ impl<T: Table> Take<'_, T> {
             false => Seen::NOTHING,
         };
         let seen = match (group.anycast, told.hearsay) {
+            (false, _) if alive && group.sourced => seen.sourced().confirmed(),
             (false, _) if alive => seen.confirmed(),
             (true, false) => seen.owned_by(Owner::Other(self.peer.id)),
             (false, _) | (true, true) => seen,
+        };
+        let seen = match alive && group.anycast && told.hearsay && had_ended {
+            true => seen.raised(),
+            false => seen,
         };
         let succeeds = group.anycast && !told.hearsay && had_ended && told.state.is_active();
         if let Some(to) = K::mirror(self.mirrors).get_mut(slot) {
@@ -269,9 +348,10 @@ impl<T: Table> Take<'_, T> {
     fn remove_unmentioned_of<K: Family<T>>(&mut self, group: KnownGroup, mentions: &Mentions) {
         let mentioned = <K as Family<T>>::mentions(mentions);
         let per_page = K::SLOTS_PER_PAGE as usize;
-        let (KnownGroup { number, anycast, .. }, its) = (group, Owner::Other(self.peer.id));
+        let (KnownGroup { number, anycast, sourced, .. }, its) = (group, Owner::Other(self.peer.id));
         for (index, seen) in K::mirror(self.mirrors).iter_mut().enumerate() {
-            let wanted = !seen.is_nothing() && seen.group() == number && (!anycast || seen.owner() == its);
+            let is_its = if anycast { seen.owner() == its } else { seen.is_sourced() == sourced };
+            let wanted = !seen.is_nothing() && seen.group() == number && is_its;
             if !wanted || !mentions.regions.contains(seen.region()) || is_mentioned(mentioned, index) {
                 continue;
             }
@@ -294,7 +374,7 @@ impl<T: Table> Take<'_, T> {
                 }
             }
             let is_alive = state.is_some();
-            let is_of_group = || known.is_some_and(|known| known.known.group.number == number);
+            let is_of_group = || known.is_some_and(|known| known.known.group == group);
             if is_alive && is_of_group() && page.swap_entry(slot, entry, Entry::EMPTY) {
                 self.table.count(Entry::EMPTY, entry);
             }

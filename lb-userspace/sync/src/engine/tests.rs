@@ -14,6 +14,7 @@ use crate::table::Pages;
 
 mod anycast;
 mod short;
+mod sourced;
 mod unproven;
 
 /// Connections by client and ports: the server's address, and the state.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use lb_common::addr::V6;
+use lb_common::forward::nat::source::{Client, Endpoint};
 use lb_common::packet::frame::Flow;
 use lb_common::server::ServerId;
 use lb_common::service::binding;
@@ -18,7 +19,7 @@ use lb_model::ids::GroupNumber;
 
 use super::{BINDINGS, GROUP, GROUP_ID, TIMEOUT, backend, vip};
 use crate::directory::{Directory, Known, KnownGroup, SharedDirectory};
-use crate::table::{Bound, Pages, Table};
+use crate::table::{Bound, Entered, Pages, Table};
 
 /// The pages of a table in memory, without the words for spills that a program would look at.
 pub struct MemoryPages<K> {
@@ -94,6 +95,13 @@ impl<K: Key> Pages<K> for MemoryPages<K> {
     }
 }
 
+/// What stands in the place of clients, and whose each address and port is.
+#[derive(Default)]
+struct MemorySources {
+    of: BTreeMap<Client, Endpoint>,
+    holders: BTreeMap<(V6, u16), Client>,
+}
+
 /// A director's table, and its lease of the one group.
 pub struct MemoryTable {
     pub v4: MemoryPages<KeyV4>,
@@ -108,6 +116,7 @@ pub struct MemoryTable {
     /// Ticks until a connection expires.
     timeout: AtomicU32,
     bindings: Mutex<BTreeMap<binding::Key, (binding::Key, Bound)>>,
+    sources: Mutex<MemorySources>,
     /// Directors' clocks differ.
     first_tick: Tick,
     tick: AtomicU32,
@@ -132,7 +141,7 @@ impl MemoryTable {
                 group: GROUP.lease(),
                 timeouts: [TIMEOUT; 8],
             });
-            let group = KnownGroup { number: GROUP, id: GROUP_ID, anycast };
+            let group = KnownGroup::new(GROUP, GROUP_ID, anycast);
             known.push((ServerId(index as u16 + 1), Known { backend: backend(*number, *v6), group }));
         }
         let directory = SharedDirectory::default();
@@ -147,6 +156,7 @@ impl MemoryTable {
             generation: AtomicU32::new(seed as u32),
             timeout: AtomicU32::new(TIMEOUT),
             bindings: Mutex::default(),
+            sources: Mutex::default(),
             first_tick: Tick(0).plus((seed as u32).wrapping_mul(0x1_0001)),
             tick: AtomicU32::new(0),
         };
@@ -262,6 +272,30 @@ impl Table for MemoryTable {
     }
     fn generation(&self, _: GroupNumber) -> Generation {
         Generation::from_number(self.generation.load(SeqCst).into())
+    }
+    fn source(&self, client: &Client) -> Option<Endpoint> {
+        self.sources.lock().expect("sources").of.get(client).copied()
+    }
+    fn enter_source(
+        &self,
+        client: &Client,
+        endpoint: &Endpoint,
+        gives_way: &dyn Fn(&Client) -> bool,
+    ) -> Entered {
+        let MemorySources { of, holders } = &mut *self.sources.lock().expect("sources");
+        let end = |endpoint: &Endpoint| (endpoint.address, endpoint.port);
+        let other = holders.get(&end(endpoint)).copied().filter(|holder| holder != client);
+        if other.is_some_and(|other| !gives_way(&other)) {
+            return Entered::Refused;
+        }
+        if let Some(other) = &other {
+            of.remove(other);
+        }
+        if let Some(before) = of.insert(*client, *endpoint) {
+            holders.remove(&end(&before));
+        }
+        holders.insert(end(endpoint), *client);
+        other.map_or(Entered::WasFree, Entered::InPlaceOf)
     }
     fn bindings(&self) -> Vec<(binding::Key, Bound)> {
         self.bindings.lock().expect("bindings").values().copied().collect()

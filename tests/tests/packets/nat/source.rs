@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lb_common::forward::nat::source::{FIRST_PORT, LAST_PORT, Pool};
+use lb_common::addr::V6;
+use lb_common::forward::nat::source::{Client as SourceClient, Endpoint, FIRST_PORT, LAST_PORT, Pool};
 use lb_common::reason::Reason;
 use lb_datapath::plan::{Service, Settings, Target, nat};
 use lb_model::ServiceKey;
@@ -248,6 +249,44 @@ fn connections_outlive_another_pool() {
         assert_becomes(&director, "there", &segment.to_vip(), &segment.sourced(ours));
         assert_becomes(&director, "and back", &segment.replied(ours), &segment.to_client());
     }
+}
+
+/// As the synchronisation does: another director has had these connections and tells their ports.
+#[test]
+fn a_port_that_another_director_has_taken_stands_in_the_clients_place() {
+    let mut director = with_ports(4);
+    let server = director.id_of(WEB, Target::Real(SERVER.into()));
+    let mut ports = director.data_path.executor.maps().ports().expect("a hold on the maps");
+    let clients =
+        [1, 2].map(|last| Segment { client: [10, 1, 99, last].into(), flags: ACK, ..neighbour((4, TCP)) });
+    let key = |segment: &Segment| {
+        SourceClient::new(V6::from(segment.client), CLIENT_PORT.to_be(), server.0, 0)
+    };
+    let own = [0, 1].map(|client| clients[client].open_sourced(&director));
+    let told = (own[0].0, 20_000_u16);
+    let endpoint = Endpoint { address: V6::from(told.0), port: told.1.to_be(), reserved: [0; 3] };
+    let entered = ports.enter(&key(&clients[0]), &endpoint, |_| panic!("nobody has it"));
+    assert_eq!(entered.expect("there is room"), None);
+    assert_eq!(ports.of(&key(&clients[0])), Some(endpoint));
+    let goes_on = |segment: &Segment, ours| {
+        assert_becomes(&director, "there", &segment.to_vip(), &segment.sourced(ours));
+        assert_becomes(&director, "and back", &segment.replied(ours), &segment.to_client());
+    };
+    goes_on(&clients[0], told);
+    assert_passes(&director, "the port that it had here", &clients[0].replied(own[0]));
+    // Told once more, and of a client that has a port of its own here.
+    assert_eq!(ports.enter(&key(&clients[0]), &endpoint, |_| panic!("its own")).expect("as before"), None);
+    ports.enter(&key(&clients[1]), &endpoint, |_| false).expect_err("it stays the first one's");
+    goes_on(&clients[0], told);
+    goes_on(&clients[1], own[1]);
+    let ousted = ports.enter(&key(&clients[1]), &endpoint, |holder| *holder == key(&clients[0]));
+    assert_eq!(ousted.expect("it gives way"), Some(key(&clients[0])));
+    goes_on(&clients[1], told);
+    assert_eq!(ports.of(&key(&clients[0])), None);
+    assert_eq!(director.sweep_sources(), (1, 0));
+    director.sweep_after(std::time::Duration::from_secs(7 * 24 * 3600));
+    assert_eq!(director.sweep_sources(), (0, 1), "its connection is over");
+    assert_eq!(ports.of(&key(&clients[1])), None);
 }
 
 #[test]

@@ -29,7 +29,8 @@ impl World {
         let index = engine.peers.iter().position(|peer| usize::from(peer.id.0) == from).expect("a peer");
         let (server, remaining) = (ServerId(900 + server), TIMEOUT + slack(TIMEOUT));
         engine.peers[index].theirs.insert(server, (GROUP_ID, known.known.backend));
-        let told = message::Connection { server, key: key(client), state, remaining, hearsay: false };
+        let (key, hearsay, source) = (key(client), false, None);
+        let told = message::Connection { server, key, state, remaining, hearsay, source };
         engine.take(index, |taker| taker.connection(&told, *now));
     }
 
