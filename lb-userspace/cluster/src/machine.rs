@@ -300,6 +300,8 @@ impl Machine {
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod orders;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;
