@@ -28,6 +28,8 @@ pub(super) struct Group {
     /// Since when the node could take the group, and says so.
     pub candidate_since: Option<Duration>,
     pub offer: Option<Offer>,
+    /// A peer holds the group, or gives it up.
+    pub sees_holder: bool,
     /// The group is offered to another node,
     pub sees_offer: bool,
     /// and was so at the last a moment ago.
@@ -144,6 +146,7 @@ impl Group {
             fault_until: node.watched.saturating_add(node.fault_hold()),
             candidate_since: None,
             offer: None,
+            sees_holder: false,
             sees_offer: false,
             offered_elsewhere: None,
             asked_since: None,

@@ -73,12 +73,17 @@ impl Group {
     }
 
     /// Who offers a group hears at once that it is taken, and may say that the offer is over before
-    /// this node hears who has the group. It waits a dead time for that.
+    /// this node hears who has the group. It waits a dead time for that; also if the offer itself was
+    /// not heard: a holder that stands by afterwards has made one.
     fn see_offers(&mut self, node: &Node) {
         let elsewhere = |to| to != node.settings.me;
         let sees = node.living().any(|peer| self.offered_to(peer).is_some_and(elsewhere));
         let saw = std::mem::replace(&mut self.sees_offer, sees);
-        if sees || saw {
+        let is_held = node.living().any(|peer| peer.blocks(self.id));
+        let was_held = std::mem::replace(&mut self.sees_holder, is_held);
+        let last = self.holder.and_then(|holder| node.peer(holder));
+        let handed_over = was_held && !is_held && last.is_some_and(|peer| peer.waits(self.id));
+        if sees || saw || handed_over {
             self.offered_elsewhere = Some(node.watched);
         }
         self.offered_elsewhere =

@@ -309,6 +309,7 @@ impl Scene {
                 }
                 return;
             }
+            Act::Freeze(_) if !self.directors[node].runs() => return,
             Act::Freeze(millis) => {
                 self.directors[node].frozen = true;
                 return self.later(ms(millis), node, Happening::Thaw);

@@ -63,6 +63,21 @@ fn an_offer_that_is_over_may_have_been_taken_up_by_a_node_that_is_heard_later() 
     }
 }
 
+/// It was overtaken by the word that it is over.
+#[test]
+fn a_holder_that_stands_by_has_made_an_offer_whether_it_was_heard_or_not() {
+    let mut story = Story::standby(0, 3, 2);
+    story.says(2, Role::Standby);
+    story.pass(199);
+    assert_eq!(story.takes(), []);
+    story.pass(1);
+    assert_eq!(story.takes(), [Cause::PeerGaveUp { peer: NodeId(2) }]);
+    // One that cannot serve has offered it to nobody.
+    let mut story = Story::standby(0, 3, 2);
+    story.says(2, Role::Fault);
+    assert_eq!(story.takes(), [Cause::PeerGaveUp { peer: NodeId(2) }]);
+}
+
 #[test]
 fn an_offer_that_is_not_taken_up_ends() {
     let mut story = Story::active(0, 2);
