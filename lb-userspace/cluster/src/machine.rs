@@ -24,7 +24,8 @@
 //!   `Standby` takes a free group at once; each of the next waits three more dead times. A node
 //!   that becomes ready says so for one dead time before it claims anything, so that no two find
 //!   themselves first at once. Nor does it claim anything on the word of messages that waited while
-//!   it was frozen.
+//!   it was frozen, nor within a dead time after an offer to another node: that one may have it, and
+//!   be heard later than the one that offered it.
 //! - **After a partition** the two compare what they last told each other: more reference hosts
 //!   reached, then any servers at all, then the newer claim (the higher term: it announced last, so
 //!   caches point to it already), then the order of preference. The loser releases; the winner
@@ -137,6 +138,12 @@ impl Machine {
         if here { Some(self.node.settings.me) } else { self.node.holder(group) }
     }
 
+    /// From when on somebody else who announces the group's addresses disputes them: before that
+    /// another node had them, as planned, or this one was away.
+    pub fn disputed_from(&self, group: GroupId) -> Duration {
+        self.group(group).map_or(Duration::ZERO, |group| group.disputed_from)
+    }
+
     /// All that serve the group, as far as this node knows.
     pub fn active(&self, group: GroupId) -> Vec<NodeId> {
         let here = (self.role(group) == Role::Active).then_some(self.node.settings.me);
@@ -183,7 +190,8 @@ impl Machine {
         }
         match input {
             Input::Timer => {}
-            Input::Heartbeat(message) => self.node.receive(message, &mut outputs),
+            Input::Heartbeat(message) => self.node.receive(message, Duration::ZERO, &mut outputs),
+            Input::LateHeartbeat { message, age } => self.node.receive(message, age, &mut outputs),
             Input::Readiness(local) => self.node.local = local,
             Input::Changed(change) => self.change(change, &mut outputs),
             Input::Command(command) => self.command(command, &mut outputs),
@@ -193,8 +201,8 @@ impl Machine {
                 self.on(group, |group, node| group.takeover_failed(cause, node, &mut outputs));
             }
             Input::ReleaseDone { group } => self.on(group, Group::release_done),
-            Input::Conflict { group, rival } => {
-                self.on(group, |group, node| group.conflict(rival, node, &mut outputs));
+            Input::Conflict { group, rival, came } => {
+                self.on(group, |group, node| group.conflict(rival, came, node, &mut outputs));
             }
         }
         self.node.detect_dead_peers(&mut outputs);
@@ -291,6 +299,8 @@ impl Machine {
 
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod orders;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //!
 //! - [`settings`]: from the configuration to the machine's settings and the paths
 //! - [`driver`]: the machine on the heartbeat thread
+//! - [`disputes`]: since when announcements of others count
 //! - [`fencing`]: dead nodes are fenced before their groups are taken
 //! - [`handover`]: connections that began on the node that had a group before, whether its process
 //!   lives or not
@@ -16,7 +17,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, anyhow};
 use lb_api::findings::Findings;
@@ -28,6 +29,7 @@ use lb_system::clock::now;
 use lb_system::vital_signs::Pulse;
 use tokio::sync::oneshot;
 
+use self::disputes::Disputes;
 use self::driver::{Command, Driver, Report, Snapshot, Tell, TimedReport};
 use self::fencing::{Fence, Fencing};
 use self::numbers::GroupNumbers;
@@ -41,6 +43,7 @@ use super::takeover::segments::{self, Holders, Orders, Station};
 use super::transport::event_loop::{Handle, Loop};
 use super::transport::statistics::Statistics;
 
+pub mod disputes;
 pub mod driver;
 pub mod fencing;
 pub mod handover;
@@ -69,6 +72,7 @@ pub struct Member {
     pulse: Pulse,
     holders: Holders,
     statistics: Vec<Arc<Statistics>>,
+    disputes: Disputes,
     /// What the machine was last told.
     readiness: LocalReadiness,
 }
@@ -96,7 +100,9 @@ impl Member {
         let mut numbers = GroupNumbers::default();
         numbers.add(numbers::numbers(&config.groups));
         let leases = local.leases.clone();
-        let driver = Driver::new(machine, numbers, local.leases, orders.clone(), fencing, Arc::clone(&tell));
+        let disputes = Disputes::default();
+        let around = (local.leases, disputes.clone());
+        let driver = Driver::new(machine, numbers, around, orders.clone(), fencing, Arc::clone(&tell));
         let transport = {
             let tell = Arc::clone(&tell);
             Box::new(move |report| tell(Report::Transport(report).into()))
@@ -115,7 +121,7 @@ impl Member {
             .spawn(move || beat(event_loop, &tell))
             .context("cannot start the heartbeat thread")?;
         let readiness = LocalReadiness::default();
-        Ok(Self { handle, heartbeat, pulse, holders, statistics, readiness })
+        Ok(Self { handle, heartbeat, pulse, holders, statistics, disputes, readiness })
     }
 
     /// What this node could serve with now.
@@ -145,10 +151,15 @@ impl Member {
         self.holders.orders()
     }
 
-    /// Where to tell that someone else announces an address of the group.
-    pub fn conflicts(&self) -> impl Fn(GroupNumber, Mac) + Clone + use<> {
+    /// Where to tell that someone else announced an address of the group, and when that came.
+    pub fn conflicts(&self) -> impl Fn(GroupNumber, Mac, Duration) + Clone + use<> {
         let handle = self.handle.clone();
-        move |group, mac| handle.command(Command::Conflict(group, mac))
+        move |group, mac, came| handle.command(Command::Conflict(group, mac, came))
+    }
+
+    /// Which announcements of others count.
+    pub fn disputes(&self) -> Disputes {
+        self.disputes.clone()
     }
 
     /// The node's MAC on the VIPs' interface, as the kernel knows it; `None`: its host does not

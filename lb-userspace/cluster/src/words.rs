@@ -335,6 +335,7 @@ pub fn refusal(why: Refusal, names: Names<'_>) -> String {
         Refusal::Anycast => {
             "every healthy node serves it (`kind: anycast`): `lb standby` takes a node out of it".into()
         }
+        Refusal::Withdrawn => "failback came while it waited".into(),
         Refusal::NotReady => "this node is not ready for it (`lb status` tells why)".into(),
     }
 }

@@ -9,12 +9,13 @@
 //! - [`ethtool`]: what drivers can do and count; [`xdp_features`]: what they can do with XDP
 //! - [`links`]: interfaces, what they are and what they stand on
 //! - [`segment`]: address conflicts: other machines that answer for the VIPs
-//! - [`icmp`]: ICMP echo; [`filter`]: socket filters
+//! - [`icmp`]: ICMP echo; [`filter`]: socket filters; [`arrival`]: when a message came
 //! - [`tun`]: a device that goes with the process
 //! - [`xsk`]: AF_XDP sockets on the interface's queues
 
 pub mod addresses;
 pub mod announce;
+pub mod arrival;
 pub mod ethtool;
 mod filter;
 #[cfg(test)]

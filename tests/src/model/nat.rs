@@ -172,9 +172,8 @@ impl Model {
         let live = || with_own.clone().into_iter().flatten().find(lives);
         let alone =
             || with_own.clone().into_iter().flatten().find(|server| self.answers_alone(*server, seen));
-        let last = || {
-            with_own.clone().into_iter().find_map(|mut all| all.rfind(|one| is_over(one).is_some()))
-        };
+        let last =
+            || with_own.clone().into_iter().find_map(|mut all| all.rfind(|one| is_over(one).is_some()));
         live().or_else(alone).or_else(last).map(answer)
     }
 

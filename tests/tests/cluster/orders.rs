@@ -3,6 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
+use lb_api::events::Record;
 use lb_api::status::Status;
 use lb_lab::cluster::VIP;
 use lb_lab::scenario::open_loop::Outage;
@@ -46,6 +47,44 @@ fn standby_resume_and_orders_to_the_wrong_node() {
     cluster.wait_until_held_by("ha1");
     let moves = count_events(ha1, "role_changed", |event| event.to.as_deref() == Some("active"));
     assert_eq!(moves, 2, "at start and now: {}", ha1.log_tail());
+}
+
+/// Each director announces the VIP while it has it, and the other one reads that later.
+#[test]
+fn moves_to_and_fro_are_no_split_brain() {
+    let groups = "groups: [{ name: web, vips: [211.58.250.6/25, 211.58.250.101/25, 211.58.250.102/25] }]";
+    let cluster = Cluster::start("toandfro", &Plan { groups, ..Plan::default() });
+    for _ in 0..5 {
+        cluster.directors[0].failover().expect("ha2 takes it");
+        cluster.directors[0].failback().expect("ha1 takes it back");
+    }
+    // What is announced two seconds after the last take-over is read, too.
+    sleep(Duration::from_secs(3));
+    cluster.wait_until_held_by("ha1");
+    for director in &cluster.directors {
+        let claimed = |event: &Record| event.finding.as_deref() == Some("vip_claimed");
+        let alarms =
+            [count_events(director, "split_brain", |_| true), count_events(director, "finding", claimed)];
+        assert_eq!(alarms, [0, 0], "{}", director.log_tail());
+    }
+}
+
+/// Its lease was over before ha2 took the group: nobody was served by both.
+#[test]
+fn a_director_that_was_frozen_and_goes_on_is_no_split_brain() {
+    let cluster = Cluster::start("thawed", &Plan::default());
+    let [ha1, ha2] = &cluster.directors[..] else { panic!("two directors") };
+    ha1.freeze();
+    ha2.wait_until("ha2 active", PATIENCE, |status| status.held_by("ha2")).expect("it takes over");
+    // Heartbeats and announcements wait in the sockets of ha1.
+    sleep(Duration::from_secs(4));
+    ha1.thaw();
+    let lost = |event: &Record| matches!(event.cause_id.as_deref(), Some("lease_lost" | "peer_took_over"));
+    wait_for_event(ha1, "role_changed", lost);
+    cluster.wait_until_held_by("ha1");
+    for director in &cluster.directors {
+        assert_eq!(count_events(director, "split_brain", |_| true), 0, "{}", director.log_tail());
+    }
 }
 
 #[test]

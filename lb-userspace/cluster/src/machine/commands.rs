@@ -54,10 +54,20 @@ impl Group {
             return self.ask_back(node);
         }
         if self.place_of(node.settings.me) == Some(0) {
+            self.withdraw_failover(outputs);
             return Err(Refusal::AlreadyThere);
         }
         self.ordered = Some(Ordered { what: Move::Failback, since: node.watched });
         self.review_ordered(node, outputs)
+    }
+
+    /// A failover that waits until the other node knows the connections is not what the operator
+    /// wants any more.
+    fn withdraw_failover(&mut self, outputs: &mut Vec<Output>) {
+        if self.ordered.take().is_some() {
+            let command = Command::Failover(self.id);
+            outputs.push(Output::Event(Event::CommandRefused { command, why: Refusal::Withdrawn }));
+        }
     }
 
     fn has_one_holder(&self) -> Result<(), Refusal> {

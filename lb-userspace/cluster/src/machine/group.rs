@@ -28,6 +28,12 @@ pub(super) struct Group {
     /// Since when the node could take the group, and says so.
     pub candidate_since: Option<Duration>,
     pub offer: Option<Offer>,
+    /// A peer holds the group, or gives it up.
+    pub sees_holder: bool,
+    /// The group is offered to another node,
+    pub sees_offer: bool,
+    /// and was so at the last a moment ago.
+    pub offered_elsewhere: Option<Duration>,
     /// An operator wants it here: since when the holder is asked for it.
     pub asked_since: Option<Duration>,
     /// An operator's order that waits until a node knows the connections.
@@ -46,6 +52,8 @@ pub(super) struct Group {
     pub holder: Option<NodeId>,
     /// When a foreign announcement was last answered.
     pub defended: Option<Duration>,
+    /// From when on a foreign announcement counts, by the clock on the wall.
+    pub disputed_from: Duration,
     told: PublishedRole,
 }
 
@@ -138,6 +146,9 @@ impl Group {
             fault_until: node.watched.saturating_add(node.fault_hold()),
             candidate_since: None,
             offer: None,
+            sees_holder: false,
+            sees_offer: false,
+            offered_elsewhere: None,
             asked_since: None,
             ordered: None,
             yielded: false,
@@ -149,6 +160,7 @@ impl Group {
             settles_until: None,
             holder: None,
             defended: None,
+            disputed_from: Duration::ZERO,
             told: PublishedRole { role: Role::Releasing, since: node.now, status: None, rival: false },
         }
     }
@@ -315,6 +327,7 @@ impl Group {
             self.candidate_since.and_then(|since| after(since, node.settling_time())),
             self.candidate_since.and_then(|since| after(since, self.learning_time())),
             self.offer.and_then(|offer| after(offer.since, settings.dead / 2)),
+            self.offered_elsewhere.and_then(|seen| after(seen, settings.dead)),
             self.ordered.and_then(|ordered| after(ordered.since, LEARNING)),
             self.asked_since.and_then(|since| after(since, self.ask_for(node))),
             self.blocked_until,

@@ -92,6 +92,7 @@ impl Group {
         } else if node.patient(since, node.settling_time()) {
             self.phase = Phase::Active;
             self.cause = Cause::LeaseRegained;
+            self.undisputed_for(Duration::ZERO, node);
             outputs.push(Output::Announce { group: self.id });
         }
     }
@@ -134,6 +135,7 @@ impl Group {
         }
         self.rival = None;
         self.settles_until = Some(node.watched.saturating_add(node.settling_time()));
+        self.undisputed_for(node.settling_time(), node);
         let lasted = node.watched.saturating_sub(rival.since);
         outputs.push(Output::Announce { group: self.id });
         let winner = node.settings.me;
@@ -160,8 +162,17 @@ impl Group {
     /// are. But not against a node of the cluster that is not heard: it has taken over because it
     /// does not hear this one either, and each change of the clients' caches costs the connections
     /// under way. The last word stands, until the two hear each other.
-    pub(super) fn conflict(&mut self, rival: Option<NodeId>, node: &Node, outputs: &mut Vec<Output>) {
-        if !self.is_entitled() || self.settings.anycast.is_some() {
+    ///
+    /// One that came before this node had the group alone tells of nothing but that: after planned
+    /// moves to and fro it would be taken for a split brain.
+    pub(super) fn conflict(
+        &mut self,
+        rival: Option<NodeId>,
+        came: Duration,
+        node: &Node,
+        outputs: &mut Vec<Output>,
+    ) {
+        if !self.is_entitled() || self.settings.anycast.is_some() || came < self.disputed_from {
             return;
         }
         let recent = self.defended.is_some_and(|then| !node.patient(then, DEFENCE_PAUSE));
@@ -177,6 +188,11 @@ impl Group {
         } else {
             outputs.push(Output::Announce { group: self.id });
         }
+    }
+
+    /// What others announce up to then disputes nothing.
+    pub(super) fn undisputed_for(&mut self, time: Duration, node: &Node) {
+        self.disputed_from = node.now.saturating_add(time);
     }
 
     /// Carries out an operator's order, once the node that shall have the group knows the

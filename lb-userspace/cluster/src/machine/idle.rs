@@ -14,6 +14,7 @@ impl Group {
         self.blocked_until = self.blocked_until.filter(|&until| node.watched < until);
         self.review_candidacy(node);
         self.review_offer(node);
+        self.see_offers(node);
         self.review_wish(node);
         self.asked_since = self
             .asked_since
@@ -57,16 +58,36 @@ impl Group {
     }
 
     /// An offer is over when it is taken up, or after half a dead time. A group that nobody took is
-    /// free again; this node may claim it like one that has just become ready, and still before one
-    /// that waits behind it.
+    /// free again; this node may claim it like one that has just become ready, but a dead time
+    /// later: the offer may have been taken up, and both messages may take a dead time. That is
+    /// still before one that waits behind it.
     fn review_offer(&mut self, node: &Node) {
         let Some(offer) = self.offer else { return };
         let taken = node.living().any(|peer| peer.holds(self.id));
         let expired = node.patient(offer.since, node.settings.dead / 2);
         if taken || expired {
             self.offer = None;
-            self.candidate_since = self.candidate_since.map(|_| node.watched);
+            let under_way = if taken { Duration::ZERO } else { node.settings.dead };
+            self.candidate_since = self.candidate_since.map(|_| node.watched.saturating_add(under_way));
         }
+    }
+
+    /// Who offers a group hears at once that it is taken, and may say that the offer is over before
+    /// this node hears who has the group. It waits a dead time for that; also if the offer itself was
+    /// not heard: a holder that stands by afterwards has made one.
+    fn see_offers(&mut self, node: &Node) {
+        let elsewhere = |to| to != node.settings.me;
+        let sees = node.living().any(|peer| self.offered_to(peer).is_some_and(elsewhere));
+        let saw = std::mem::replace(&mut self.sees_offer, sees);
+        let is_held = node.living().any(|peer| peer.blocks(self.id));
+        let was_held = std::mem::replace(&mut self.sees_holder, is_held);
+        let last = self.holder.and_then(|holder| node.peer(holder));
+        let handed_over = was_held && !is_held && last.is_some_and(|peer| peer.waits(self.id));
+        if sees || saw || handed_over {
+            self.offered_elsewhere = Some(node.watched);
+        }
+        self.offered_elsewhere =
+            self.offered_elsewhere.filter(|&seen| !node.patient(seen, node.settings.dead));
     }
 
     /// An operator wants the group here: its holder is asked once this node knows the connections,
@@ -95,7 +116,8 @@ impl Group {
             self.turn = None;
             return None;
         }
-        self.is_our_turn(node).then(|| self.why_free(node))
+        let is_our_turn = self.is_our_turn(node) && self.offered_elsewhere.is_none();
+        is_our_turn.then(|| self.why_free(node))
     }
 
     /// The peer that released the group for this node to take.
@@ -150,6 +172,10 @@ impl Group {
         self.term = self.term.saturating_add(1);
         self.phase = Phase::Acquiring { since: node.watched };
         self.cause = why.clone();
+        // The one that had it announced its addresses to the last; what is under way, or waits to
+        // be read, disputes nothing.
+        let is_planned = matches!(why, Cause::Offered { .. } | Cause::PeerGaveUp { .. });
+        self.undisputed_for(if is_planned { node.settling_time() } else { Duration::ZERO }, node);
         (self.candidate_since, self.turn, self.asked_since, self.yielded) = (None, None, None, false);
         self.ordered = None;
         outputs.push(Output::Acquire { group: self.id, why });

@@ -12,6 +12,12 @@ pub enum Input {
     Timer,
     /// From a peer over any path: authenticated, and not a replay.
     Heartbeat(Heartbeat),
+    /// The same, but it came `age` ago and has waited since: this node was busy, or frozen. Who is
+    /// dead is judged by when messages came, and all else by now.
+    LateHeartbeat {
+        message: Heartbeat,
+        age: Duration,
+    },
     /// What this node could serve with; each change at once.
     Readiness(LocalReadiness),
     Command(Command),
@@ -31,10 +37,12 @@ pub enum Input {
     ReleaseDone {
         group: GroupId,
     },
-    /// Someone else announces an address of the group: `rival`, if it is a node of the cluster.
+    /// Someone else announces an address of the group: `rival`, if it is a node of the cluster. The
+    /// announcement `came` then, on the clock of `now`: it may have waited to be read.
     Conflict {
         group: GroupId,
         rival: Option<NodeId>,
+        came: Duration,
     },
 }
 
@@ -212,6 +220,8 @@ pub enum Refusal {
     AlreadyThere,
     /// This node could not serve the group.
     NotReady,
+    /// A failover waited, and a failback came.
+    Withdrawn,
     /// Every node serves it.
     Anycast,
 }

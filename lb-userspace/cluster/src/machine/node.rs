@@ -30,6 +30,8 @@ pub(super) struct Node {
     /// The clock of attention: stands still while the machine is not called for more than one and a
     /// half intervals.
     pub watched: Duration,
+    /// Where the clock of attention stood when the last absence began.
+    absent_from: Duration,
     /// The present call comes after the end of the lease.
     pub was_absent: bool,
     pub local: LocalReadiness,
@@ -56,6 +58,7 @@ impl Node {
             settings,
             now,
             watched: Duration::ZERO,
+            absent_from: Duration::ZERO,
             was_absent: false,
             local: LocalReadiness::default(),
             standby: false,
@@ -70,6 +73,9 @@ impl Node {
         let pause = now - self.now;
         self.now = now;
         let attention = self.settings.interval.saturating_mul(3) / 2;
+        if pause > attention {
+            self.absent_from = self.watched;
+        }
         self.watched = self.watched.saturating_add(pause.min(attention));
         pause
     }
@@ -103,8 +109,11 @@ impl Node {
         self.settings.dead / 2
     }
 
-    pub(super) fn receive(&mut self, message: Heartbeat, outputs: &mut Vec<Output>) {
-        let (watched, settings, ours) = (self.watched, &self.settings, self.settings.config_digest);
+    /// `age`: how long the message has waited. It counts as heard when it came; in an absence, by
+    /// what the clock of attention showed then.
+    pub(super) fn receive(&mut self, message: Heartbeat, age: Duration, outputs: &mut Vec<Output>) {
+        let watched = self.watched.saturating_sub(age).max(self.absent_from);
+        let (settings, ours) = (&self.settings, self.settings.config_digest);
         let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == message.from) else { return };
         if !peer.is_news(&message) {
             return;

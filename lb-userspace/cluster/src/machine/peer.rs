@@ -69,7 +69,8 @@ impl Peer {
             watched < *until && groups.iter().all(|group| group.group != status.group)
         });
         groups.extend(self.left.iter().map(|(status, _)| *status));
-        (self.alive, self.heard) = (true, watched);
+        // One that has waited may have come before another one, by another path.
+        (self.alive, self.heard) = (true, self.heard.max(watched));
         self.last = Some(Last { session, sequence, readiness, hears, groups });
     }
 

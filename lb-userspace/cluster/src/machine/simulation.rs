@@ -166,6 +166,7 @@ fn odd_inputs() -> impl Strategy<Value = Input> {
     prop_oneof![
         Just(Input::Timer),
         odd_heartbeats().prop_map(Input::Heartbeat),
+        (odd_heartbeats(), odd_times()).prop_map(|(message, age)| Input::LateHeartbeat { message, age }),
         (any::<[bool; 2]>(), 0..3u16, 0..3u8, 0..4u16, any::<u32>()).prop_map(
             |(there, servers, references, behind, usable)| {
                 let [data_path, link] = there;
@@ -187,8 +188,8 @@ fn odd_inputs() -> impl Strategy<Value = Input> {
         group().prop_map(|group| Input::TakeoverDone { group }),
         group().prop_map(|group| Input::TakeoverFailed { group, why: String::new() }),
         group().prop_map(|group| Input::ReleaseDone { group }),
-        (group(), proptest::option::of((0..3u8).prop_map(NodeId)))
-            .prop_map(|(group, rival)| Input::Conflict { group, rival }),
+        (group(), proptest::option::of((0..3u8).prop_map(NodeId)), odd_times())
+            .prop_map(|(group, rival, came)| Input::Conflict { group, rival, came }),
     ]
 }
 

@@ -137,6 +137,11 @@ impl Story {
         self.outputs.extend(self.machine.handle(input, self.now));
     }
 
+    /// Somebody else announces an address of the group.
+    fn conflict(&mut self, rival: Option<NodeId>) {
+        self.input(Input::Conflict { group: GROUP, rival, came: self.now });
+    }
+
     fn command(&mut self, command: Command) {
         self.input(Input::Command(command));
     }

@@ -9,6 +9,7 @@ use lb_model::ids::{GroupId, GroupNumber, NodeId};
 use lb_model::lease::{Leases, SERVE_ON};
 use tokio::sync::oneshot;
 
+use super::disputes::Disputes;
 use super::fencing::Fencing;
 use super::handover::{Facts, Handovers, ServedOn};
 use super::numbers::{GroupNumbers, NumberedGroup};
@@ -19,7 +20,8 @@ use crate::standing::Order;
 use crate::standing::exchange::Exchange;
 use crate::takeover::holder::Outcome;
 use crate::takeover::segments::Orders;
-use crate::transport::{PathId, event_loop};
+use crate::transport::PathId;
+use crate::transport::event_loop::{self, Times};
 
 /// What other threads tell the driver.
 pub enum Command {
@@ -27,8 +29,8 @@ pub enum Command {
     Operator(machine::Command, oneshot::Sender<Result<(), Refusal>>),
     /// Of an order to the holder of addresses.
     Outcome(Outcome),
-    /// The station with this MAC, which is not ours, announces an address of the group.
-    Conflict(GroupNumber, Mac),
+    /// The station with this MAC, which is not ours, announced an address of the group then.
+    Conflict(GroupNumber, Mac, Duration),
     /// The node's MAC on the VIPs' interface; `None`: its host does not answer.
     Mac(NodeId, Option<Mac>),
     /// The configuration was read anew: the numbers of its groups too.
@@ -101,6 +103,7 @@ pub struct Driver {
     machine: Machine,
     numbers: GroupNumbers,
     leases: Leases,
+    disputes: Disputes,
     orders: Orders,
     fencing: Fencing,
     tell: Tell,
@@ -114,7 +117,7 @@ impl Driver {
     pub fn new(
         machine: Machine,
         numbers: GroupNumbers,
-        leases: Leases,
+        (leases, disputes): (Leases, Disputes),
         orders: Orders,
         fencing: Fencing,
         tell: Tell,
@@ -123,6 +126,7 @@ impl Driver {
             machine,
             numbers,
             leases,
+            disputes,
             orders,
             fencing,
             tell,
@@ -136,8 +140,12 @@ impl Driver {
     /// Returns why an operator's command was refused, if `input` was one.
     fn handle(&mut self, input: Input, now: Duration) -> Result<(), Refusal> {
         let mut done = Ok(());
+        let given = if let Input::Command(command) = &input { Some(*command) } else { None };
         for output in self.machine.handle(input, now) {
-            if let Output::Event(Event::CommandRefused { why, .. }) = &output {
+            // Another order may come to its end in the same moment.
+            if let Output::Event(Event::CommandRefused { command, why }) = &output
+                && given == Some(*command)
+            {
                 done = Err(*why);
             }
             self.carry_out(output, now);
@@ -169,7 +177,12 @@ impl Driver {
             Output::Release { group, why } => {
                 self.of(group, |here, number| here.release(group, number, &why, now));
             }
-            Output::Announce { group } => self.of(group, |here, number| here.orders.announce(number)),
+            Output::Announce { group } => {
+                self.of(group, |here, number| {
+                    here.disputes.begin(number, here.machine.disputed_from(group));
+                    here.orders.announce(number);
+                });
+            }
             Output::PauseAnnouncements { group } => {
                 self.of(group, |here, number| here.orders.pause_announcements(number));
             }
@@ -211,6 +224,7 @@ impl Driver {
             self.serve_anycast(number, now);
             return self.orders.take(number, None);
         }
+        self.disputes.begin(number, self.machine.disputed_from(group));
         let silent = self.silent(why);
         let condition = self.fencing.before(self.numbers.name(group), &silent);
         match self.handovers.takes(group, why, &self.peers) {
@@ -336,7 +350,7 @@ impl Driver {
 impl event_loop::Driver for Driver {
     type Command = Command;
 
-    fn heartbeat(&mut self, mut heartbeat: Heartbeat, _: PathId, arrived: Duration) {
+    fn heartbeat(&mut self, mut heartbeat: Heartbeat, _: PathId, Times { arrived, now }: Times) {
         self.peers.heard(&mut heartbeat, arrived);
         self.fencing.heard(heartbeat.from);
         if let Some(note) = heartbeat.standing.take() {
@@ -345,7 +359,8 @@ impl event_loop::Driver for Driver {
                 (self.tell)(Report::Standing(heartbeat.from, news).into());
             }
         }
-        self.tell_machine(Input::Heartbeat(heartbeat), arrived);
+        let age = now.saturating_sub(arrived);
+        self.tell_machine(Input::LateHeartbeat { message: heartbeat, age }, now);
     }
 
     fn command(&mut self, command: Command, now: Duration) {
@@ -356,10 +371,10 @@ impl event_loop::Driver for Driver {
                 let _ = reply.send(done);
             }
             Command::Outcome(outcome) => self.outcome(outcome, now),
-            Command::Conflict(number, mac) => {
+            Command::Conflict(number, mac, came) => {
                 let rival = self.peers.at(mac);
                 if let Some(group) = self.numbers.group(number) {
-                    self.tell_machine(Input::Conflict { group, rival }, now);
+                    self.tell_machine(Input::Conflict { group, rival, came }, now);
                 }
             }
             Command::Mac(node, mac) => self.peers.set_mac(node, mac),

@@ -93,7 +93,7 @@ fn a_group_of_both_families_is_taken_announced_and_given_up() {
             holder.orders().take(GROUP, None);
             while !wanted.is_empty() {
                 let heard = tokio::time::timeout(PATIENCE, listener.next()).await.expect("an announcement");
-                let Claim { address, mac } = heard.expect("the listener works");
+                let Claim { address, mac } = heard.expect("the listener works").claim;
                 if mac == MAC {
                     wanted.retain(|vip| *vip != address);
                 }

@@ -2,8 +2,8 @@
 //!
 //! The machine behind [`Driver`] runs on this thread. What others want of it comes through a
 //! [`Handle`]; what is to be logged goes out through a callback that must not wait (a channel's
-//! sender). A round reads all paths before it looks at the clock for the machine: a process that
-//! was stopped and thawed hears first, with the true times of arrival, and judges then.
+//! sender). Messages come with the times at which they arrived: a process that was stopped and
+//! thawed knows that what it reads then is old.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -30,7 +30,7 @@ use crate::reason::DropReason;
 #[cfg(test)]
 mod tests;
 
-/// Of one path in one round; the others and the deadlines have their turn then, whatever floods
+/// Of one path in one round, and of commands; the others and the deadlines have their turn then, whatever floods
 /// this one.
 const BATCH: usize = 64;
 
@@ -40,9 +40,8 @@ pub(crate) trait Driver {
     type Command: Send;
 
     /// A heartbeat that is authentic and newer than all before; its copies on other paths do not
-    /// come here. `arrived` is not later than now, and may be earlier than that of the call before,
-    /// which was for another path.
-    fn heartbeat(&mut self, heartbeat: Heartbeat, path: PathId, arrived: Duration);
+    /// come here.
+    fn heartbeat(&mut self, heartbeat: Heartbeat, path: PathId, times: Times);
 
     fn command(&mut self, command: Self::Command, now: Duration);
 
@@ -53,6 +52,15 @@ pub(crate) trait Driver {
 
     /// What is to be sent now, over all paths. Asked for after each of the calls above.
     fn outgoing(&mut self) -> Vec<Heartbeat>;
+}
+
+/// Of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// Not later than now, and perhaps earlier than that of the message before, which came by
+    /// another path.
+    pub arrived: Duration,
+    pub now: Duration,
 }
 
 /// What an operator should hear of the paths.
@@ -203,9 +211,12 @@ impl<D: Driver> Loop<D> {
     }
 
     /// `false` when it is time to stop.
+    ///
+    /// Many of them have several rounds: each command renews leases, and whoever renews without
+    /// sending is taken for dead while it serves.
     fn commands(&mut self) -> bool {
         let _ = self.wake.read();
-        loop {
+        for _ in 0..BATCH {
             match self.commands.try_recv() {
                 Ok(Command::Driver(command)) => self.driver.command(command, now()),
                 Ok(Command::Keys(keys)) => self.channel.set_keys(keys),
@@ -213,6 +224,9 @@ impl<D: Driver> Loop<D> {
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
             }
         }
+        // There may be more.
+        let _ = self.wake.write(1);
+        true
     }
 
     fn send(&mut self) {
@@ -294,7 +308,7 @@ impl<D: Driver> Loop<D> {
             Ok(heartbeat) => {
                 statistics.received.fetch_add(1, Ordering::Relaxed);
                 statistics.note_heard(heartbeat.from, arrived);
-                self.driver.heartbeat(heartbeat, path_id(index), arrived);
+                self.driver.heartbeat(heartbeat, path_id(index), Times { arrived, now });
             }
             Err(dropped) => {
                 if let Some(node) = dropped.heard_from() {

@@ -7,11 +7,11 @@
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use lb_net::arrival;
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt::ReceiveTimestampns};
-use nix::sys::time::TimeSpec;
+use nix::sys::socket::{MsgFlags, recvmsg};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
 use super::{Arrival, Open, Path, context};
@@ -61,7 +61,7 @@ impl Udp {
         socket.bind(&local.into()).map_err(context(format_args!("binding to UDP {local}")))?;
         self.join(&socket, index)?;
         let peers = self.destinations().iter().map(|&peer| self.with_scope(peer, index)).collect();
-        Ok(UdpPath { socket: socket.into(), peers, control: nix::cmsg_space!(TimeSpec) })
+        Ok(UdpPath { socket: socket.into(), peers, control: arrival::space() })
     }
 
     pub(super) fn open_unicast(&self) -> io::Result<(UdpSocket, Vec<SocketAddr>)> {
@@ -149,8 +149,7 @@ impl Udp {
                 .map_err(context(format_args!("binding to interface {interface}")))?;
         }
         socket.set_broadcast(matches!(self.to, To::Broadcast { .. }))?;
-        setsockopt(socket, ReceiveTimestampns, &true)?;
-        Ok(())
+        arrival::note(socket)
     }
 
     fn join(&self, socket: &Socket, index: u32) -> io::Result<()> {
@@ -218,19 +217,10 @@ impl Path for UdpPath {
             Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
             Err(errno) => return Err(errno.into()),
         };
-        let stamp = received.cmsgs()?.find_map(|message| match message {
-            ControlMessageOwned::ScmTimestampns(time) => Some(Duration::from(time)),
-            _ => None,
-        });
+        let age = arrival::age(received.cmsgs()?);
         let length = received.bytes;
         buffer.truncate(length);
         let fault = (length > MAX_LENGTH).then_some(DropReason::TooLong);
-        Ok(Some(Arrival { age: stamp.map(age).unwrap_or_default(), fault }))
+        Ok(Some(Arrival { age, fault }))
     }
-}
-
-/// How long ago the wall clock showed `stamp`; a clock that was set in between makes it zero or too
-/// large, and the loop knows better then.
-fn age(stamp: Duration) -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH + stamp).unwrap_or_default()
 }

@@ -11,10 +11,8 @@ use std::path::{Path, PathBuf};
 
 use lb_api::events::{Level, Record};
 use lb_api::findings::Findings;
-use lb_api::words::printable;
+use lb_api::words::{list, printable};
 use lb_model::{Config, Server, Service, canonical};
-
-use super::probing::list;
 
 /// Read of each file, in bytes.
 const LONGEST: u64 = 4096;

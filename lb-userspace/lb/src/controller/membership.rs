@@ -128,8 +128,8 @@ impl Membership {
             let orders = holders.orders().clone();
             orders.set_rate(config.announce_rate);
             let respond =
-                move |(Response::Conflict(group, _) | Response::Announce(group))| orders.announce(group);
-            return match watch_segments(config, &stations, &leases, &findings, respond).await {
+                move |(Response::Conflict(group, ..) | Response::Announce(group))| orders.announce(group);
+            return match watch_segments(config, &stations, (&leases, None), &findings, respond).await {
                 Ok(segments) => Ok((Self::Alone(Alone { holders, segments }), inputs)),
                 Err(error) => {
                     holders.end();
@@ -159,7 +159,9 @@ impl Membership {
             drop(reports.send(ClusterInput::Member(told)));
         })?;
         let respond = respond(member.conflicts(), member.orders().clone());
-        let segments = watch_segments(config, &stations, &leases, &findings, respond).await;
+        let disputes = member.disputes();
+        let segments =
+            watch_segments(config, &stations, (&leases, Some(&disputes)), &findings, respond).await;
         let main = stations.first().map_or(0, |station| station.interface);
         let watches = segments.and_then(|segments| Ok((segments, watch_references(cluster, main, sender)?)));
         let (segments, references) = match watches {

@@ -44,8 +44,8 @@ async fn claims(link: &Link, vips: &BTreeSet<IpAddr>) -> Result<BTreeSet<(IpAddr
     }
     let mut found = BTreeSet::new();
     let end = Instant::now() + ANSWERS;
-    while let Ok(claim) = timeout_at(end, listener.next()).await {
-        let Claim { address, mac } = claim?;
+    while let Ok(heard) = timeout_at(end, listener.next()).await {
+        let Claim { address, mac } = heard?.claim;
         if vips.contains(&address) && Some(mac) != link.mac {
             found.insert((address, mac));
         }

@@ -5,19 +5,21 @@
 //! as the target of a neighbour advertisement (IPv6). [`watch`](super::watch) decides which claims
 //! are conflicts.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd as _;
+use std::time::Duration;
 
 use lb_common::mac::Mac;
 use lb_common::packet::numbers::ethertype;
 use lb_common::packet::numbers::icmpv6::NEIGHBOUR_ADVERTISEMENT;
 use lb_common::packet::numbers::protocol::ICMPV6;
 use nix::errno::Errno;
-use nix::sys::socket::{LinkAddr, recvfrom};
+use nix::sys::socket::{LinkAddr, MsgFlags, recvmsg};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
+use crate::arrival;
 use crate::filter;
 use crate::link::packet_address;
 
@@ -36,6 +38,14 @@ const FRAME: usize = 1514;
 pub struct Claim {
     pub address: IpAddr,
     pub mac: Mac,
+}
+
+/// A claim that was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    pub claim: Claim,
+    /// How long ago it came: it may have waited in the socket.
+    pub age: Duration,
 }
 
 /// Parses the claim in an Ethernet frame without VLAN tag, if there is one.
@@ -122,34 +132,39 @@ impl Listener {
     }
 
     /// The next claim of another machine. Cancel safe: dropping the future loses nothing.
-    pub async fn next(&mut self) -> io::Result<Claim> {
+    pub async fn next(&mut self) -> io::Result<Heard> {
         tokio::select! {
-            claim = next_on(&self.arp) => claim,
-            claim = next_on(&self.ipv6) => claim,
+            heard = next_on(&self.arp) => heard,
+            heard = next_on(&self.ipv6) => heard,
         }
     }
 }
 
-async fn next_on(socket: &AsyncFd<Socket>) -> io::Result<Claim> {
+async fn next_on(socket: &AsyncFd<Socket>) -> io::Result<Heard> {
     loop {
         match socket.readable().await?.try_io(|socket| receive(socket.get_ref())) {
-            Ok(Ok(Some(claim))) => return Ok(claim),
+            Ok(Ok(Some(heard))) => return Ok(heard),
             Ok(Ok(None)) | Err(_) => {}
             Ok(Err(error)) => return Err(error),
         }
     }
 }
 
-fn receive(socket: &Socket) -> io::Result<Option<Claim>> {
-    let mut frame = [0; FRAME];
-    match recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut frame) {
-        Ok((_, Some(from))) if from.pkttype() == libc::PACKET_OUTGOING => Ok(None),
-        Ok((length, _)) => Ok(claim(&frame[..length])),
+fn receive(socket: &Socket) -> io::Result<Option<Heard>> {
+    let (mut frame, mut control) = ([0; FRAME], arrival::space());
+    let mut parts = [IoSliceMut::new(&mut frame)];
+    let received = recvmsg::<LinkAddr>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty());
+    let (from, age, length) = match received {
+        Ok(received) => (received.address, arrival::age(received.cmsgs()?), received.bytes),
         // Reported once when the interface goes down; the socket receives again when the interface
         // is up.
-        Err(Errno::ENETDOWN) => Ok(None),
-        Err(errno) => Err(errno.into()),
+        Err(Errno::ENETDOWN) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    };
+    if from.is_some_and(|from| from.pkttype() == libc::PACKET_OUTGOING) {
+        return Ok(None);
     }
+    Ok(claim(&frame[..length]).map(|claim| Heard { claim, age }))
 }
 
 /// Binds the socket after its filter is set: an unbound socket receives nothing, so nothing
@@ -157,6 +172,7 @@ fn receive(socket: &Socket) -> io::Result<Option<Claim>> {
 fn listen(interface: u32, ethertype: u16, filter: &[SockFilter]) -> io::Result<AsyncFd<Socket>> {
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
     socket.set_nonblocking(true)?;
+    arrival::note(&socket)?;
     if !filter.is_empty() {
         socket.attach_filter(filter)?;
     }

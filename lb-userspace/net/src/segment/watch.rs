@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::claimant::{Claimant, Machines};
-use super::claims::{Claim, Listener};
+use super::claims::{Claim, Heard, Listener};
 use super::own_interfaces;
 use crate::announce::Announcer;
 
@@ -61,20 +61,20 @@ pub struct Ours {
 /// The reaction to a claim on a VIP of the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Response {
-    /// The machine with this MAC may hold the VIP on purpose: if this director holds it, too, one
-    /// of the two must give it up.
-    Conflict(GroupNumber, Mac),
+    /// The machine with this MAC may hold the VIP on purpose, and said so this long ago: if this
+    /// director held it then, too, one of the two must give it up.
+    Conflict(GroupNumber, Mac, Duration),
     /// A machine answers for the VIP by mistake: announce the VIP again.
     Announce(GroupNumber),
 }
 
 /// A source of claims.
 trait Source {
-    async fn next(&mut self) -> io::Result<Claim>;
+    async fn next(&mut self) -> io::Result<Heard>;
 }
 
 impl Source for Listener {
-    async fn next(&mut self) -> io::Result<Claim> {
+    async fn next(&mut self) -> io::Result<Heard> {
         Self::next(self).await
     }
 }
@@ -84,8 +84,8 @@ pub struct Surroundings {
     /// Index of the VIPs' interface.
     pub interface: u32,
     pub findings: Findings,
-    /// Whether this director holds the group now.
-    pub holds: Box<dyn Fn(GroupNumber) -> bool + Send + Sync>,
+    /// Whether this director holds the group now, and nobody else did this long ago.
+    pub holds: Box<dyn Fn(GroupNumber, Duration) -> bool + Send + Sync>,
     /// Must not block.
     pub respond: Box<dyn Fn(Response) + Send>,
 }
@@ -146,7 +146,7 @@ struct Judge {
     own: watch::Receiver<Option<IpAddr>>,
     own_interface: OwnInterface,
     findings: Findings,
-    holds: Arc<dyn Fn(GroupNumber) -> bool + Send + Sync>,
+    holds: Arc<dyn Fn(GroupNumber, Duration) -> bool + Send + Sync>,
     respond: Box<dyn Fn(Response) + Send>,
     /// When the last reaction for each group was.
     defended: HashMap<GroupNumber, Instant>,
@@ -161,8 +161,8 @@ impl Judge {
             return tracing::debug!("{error:#}");
         }
         let until = Instant::now() + FIRST_ANSWERS;
-        while let Ok(Ok(claim)) = tokio::time::timeout_at(until, listener.next()).await {
-            self.judge_own(&claim);
+        while let Ok(Ok(heard)) = tokio::time::timeout_at(until, listener.next()).await {
+            self.judge_own(&heard.claim);
         }
     }
 
@@ -183,7 +183,10 @@ impl Judge {
     }
 
     /// Handles a claim; `true` if it was about one of the VIPs or this director's own address.
-    fn judge(&mut self, claim: &Claim) -> bool {
+    ///
+    /// After a planned move the announcements of the director that had the VIP before may still
+    /// wait in the socket: a claim is judged by who held the VIP when it came.
+    fn judge(&mut self, Heard { claim, age }: &Heard) -> bool {
         // Most claims are about neither: they cost no copy of thousands of VIPs.
         let group = self.ours.borrow().vips.get(&claim.address).copied();
         let Some(group) = group else { return self.judge_own(claim) };
@@ -193,7 +196,7 @@ impl Judge {
         }
         let own_interface = (self.own_interface)(claim.mac, &ours.interface);
         let claimant = Claimant::of(claim, &ours.machines, own_interface);
-        let holds = (self.holds)(group);
+        let holds = (self.holds)(group, *age);
         if holds {
             let finding = claimant.finding(claim, &ours.interface);
             match &claimant {
@@ -205,7 +208,7 @@ impl Judge {
         if !recent && (holds || claimant.may_be_a_rival()) {
             self.defended.insert(group, Instant::now());
             (self.respond)(match claimant.may_be_a_rival() {
-                true => Response::Conflict(group, claim.mac),
+                true => Response::Conflict(group, claim.mac, *age),
                 false => Response::Announce(group),
             });
         }
@@ -237,9 +240,9 @@ async fn listen<S: Source>(mut source: S, open: impl Fn() -> io::Result<S>, mut 
     let mut failing = false;
     loop {
         match source.next().await {
-            Ok(claim) => {
+            Ok(heard) => {
                 failing = false;
-                if judge.judge(&claim) {
+                if judge.judge(&heard) {
                     sleep(PACE).await;
                 }
             }
@@ -263,7 +266,7 @@ async fn ask(
     announcer: Announcer,
     ours: watch::Receiver<Ours>,
     own: watch::Sender<Option<IpAddr>>,
-    holds: Arc<dyn Fn(GroupNumber) -> bool + Send + Sync>,
+    holds: Arc<dyn Fn(GroupNumber, Duration) -> bool + Send + Sync>,
 ) {
     let mut questions = Questions::default();
     let mut looked = Instant::now();
@@ -276,7 +279,7 @@ async fn ask(
             own.send_replace(own_address(&latest));
         }
         let own = *own.borrow();
-        let due = questions.due(&latest.vips, &*holds, Instant::now());
+        let due = questions.due(&latest.vips, &|group| holds(group, Duration::ZERO), Instant::now());
         for address in own.into_iter().chain(due) {
             // An interface that is down is reported elsewhere.
             if let Err(error) = announcer.ask(address, latest.mac) {

@@ -259,9 +259,8 @@ fn a_port_that_another_director_has_taken_stands_in_the_clients_place() {
     let mut ports = director.data_path.executor.maps().ports().expect("a hold on the maps");
     let clients =
         [1, 2].map(|last| Segment { client: [10, 1, 99, last].into(), flags: ACK, ..neighbour((4, TCP)) });
-    let key = |segment: &Segment| {
-        SourceClient::new(V6::from(segment.client), CLIENT_PORT.to_be(), server.0, 0)
-    };
+    let key =
+        |segment: &Segment| SourceClient::new(V6::from(segment.client), CLIENT_PORT.to_be(), server.0, 0);
     let own = [0, 1].map(|client| clients[client].open_sourced(&director));
     let told = (own[0].0, 20_000_u16);
     let endpoint = Endpoint { address: V6::from(told.0), port: told.1.to_be(), reserved: [0; 3] };

@@ -138,3 +138,90 @@ fn a_clock_that_goes_back_stands_still() {
     story.pass(1000);
     assert_eq!((story.role(), story.releases()), (Role::Active, vec![]));
 }
+
+/// What the peer said while this node was frozen: so many milliseconds before the thaw, in which
+/// role, and what it offered.
+fn thaws(story: &mut Story, said: &[(u64, Role, Option<NodeId>)]) {
+    story.forget();
+    story.falls_silent(1);
+    for (age, role, offered_to) in said {
+        let peer = story.peer(1);
+        peer.message.sequence += 1;
+        (peer.message.groups[0].role, peer.message.groups[0].offered_to) = (*role, *offered_to);
+        let message = peer.message.clone();
+        story.input(Input::LateHeartbeat { message, age: ms(*age) });
+    }
+    story.input(Input::Timer);
+}
+
+#[test]
+fn a_thaw_after_a_take_over_is_no_split_brain() {
+    let mut story = Story::active(0, 2);
+    story.pass(1000);
+    story.now += ms(1000);
+    story.group_of(1).term = 2;
+    let waited = [(950, Role::Standby, None), (800, Role::Acquiring, None), (790, Role::Active, None)];
+    thaws(&mut story, &waited);
+    assert_eq!(story.releases(), [Cause::PeerTookOver { peer: NodeId(1) }]);
+    let split = |event: &Event| matches!(event, Event::SplitBrain { .. });
+    assert!(!story.events().iter().any(split), "{:?}", story.events());
+    let says = |output: &Output| match output {
+        Output::Send(message) => Some(message.groups[0].role),
+        _ => None,
+    };
+    let said: Vec<Role> = story.outputs.iter().filter_map(says).collect();
+    assert!(said.iter().all(|role| *role == Role::Releasing), "{said:?}");
+    assert!(story.leases().is_empty(), "{:?}", story.leases());
+}
+
+#[test]
+fn an_offer_that_waited_while_the_node_was_frozen_is_not_taken_up() {
+    let mut story = Story::standby(1, 2, 0);
+    story.now += ms(5000);
+    let peer = story.peer(0);
+    let mut message = peer.message.clone();
+    for (age, role) in [(4000, Role::Standby), (3600, Role::Active)] {
+        message.sequence += 1;
+        message.groups[0].role = role;
+        message.groups[0].offered_to = (role == Role::Standby).then_some(NodeId(1));
+        story.input(Input::LateHeartbeat { message: message.clone(), age: ms(age) });
+    }
+    story.peer(0).message.sequence = message.sequence;
+    story.says(0, Role::Active);
+    story.pass(1000);
+    assert_eq!((story.takes(), story.role()), (vec![], Role::Standby));
+}
+
+/// Of a machine that is loaded: each message is read 60 ms late.
+#[test]
+fn a_message_counts_from_when_it_came() {
+    let mut story = Story::standby(1, 2, 0);
+    story.falls_silent(0);
+    for _ in 0..20 {
+        story.now += ms(50);
+        story.peer(0).message.sequence += 1;
+        let message = story.peer(0).message.clone();
+        story.input(Input::LateHeartbeat { message, age: ms(40) });
+    }
+    let late = |event: &Event| matches!(event, Event::PeerLate { .. } | Event::PeerDead { .. });
+    assert!(!story.events().iter().any(late), "{:?}", story.events());
+    story.pass(159);
+    assert!(story.machine.hears(NodeId(0)), "199 ms after the last one came");
+    story.pass(1);
+    assert_eq!(story.takes(), [Cause::PeerDead { peer: NodeId(0) }]);
+}
+
+#[test]
+fn announcements_that_came_before_the_lease_was_regained_dispute_nothing() {
+    let mut story = Story::active(0, 2);
+    story.is_frozen_for(5000);
+    let came = story.now;
+    story.pass(300);
+    assert_eq!(story.role(), Role::Active);
+    story.forget();
+    let rival = Some(NodeId(1));
+    story.input(Input::Conflict { group: GROUP, rival, came });
+    assert_eq!((story.events(), story.announces()), (vec![], 0));
+    story.conflict(rival);
+    assert!(story.has_event(&Event::SplitBrain { group: GROUP, seen: Seen::Announcement }));
+}

@@ -98,7 +98,7 @@ fn it_goes_with_its_node_and_no_node_goes_for_it() {
         story.command(command);
         assert!(story.has_event(&Event::CommandRefused { command, why: Refusal::Anycast }));
     }
-    story.input(Input::Conflict { group: GROUP, rival: None });
+    story.conflict(None);
     assert_eq!((story.announces(), story.role()), (0, Role::Active));
     story.is_frozen_for(5000);
     story.pass(1000);

@@ -43,6 +43,41 @@ fn the_third_does_not_take_what_is_offered_to_the_second() {
     assert_eq!(story.takes(), []);
 }
 
+/// The second takes it, the third tells that its offer is over, and that comes first.
+#[test]
+fn an_offer_that_is_over_may_have_been_taken_up_by_a_node_that_is_heard_later() {
+    for second_has_it in [true, false] {
+        let mut story = Story::standby(0, 3, 2);
+        story.group_of(2).offered_to = Some(NEXT);
+        story.says(2, Role::Standby);
+        story.pass(20);
+        story.group_of(2).offered_to = None;
+        story.speaks(2);
+        story.pass(199);
+        assert_eq!(story.takes(), [], "though it is preferred");
+        if second_has_it {
+            story.says(1, Role::Active);
+        }
+        story.pass(1);
+        assert_eq!(story.takes().is_empty(), second_has_it);
+    }
+}
+
+/// It was overtaken by the word that it is over.
+#[test]
+fn a_holder_that_stands_by_has_made_an_offer_whether_it_was_heard_or_not() {
+    let mut story = Story::standby(0, 3, 2);
+    story.says(2, Role::Standby);
+    story.pass(199);
+    assert_eq!(story.takes(), []);
+    story.pass(1);
+    assert_eq!(story.takes(), [Cause::PeerGaveUp { peer: NodeId(2) }]);
+    // One that cannot serve has offered it to nobody.
+    let mut story = Story::standby(0, 3, 2);
+    story.says(2, Role::Fault);
+    assert_eq!(story.takes(), [Cause::PeerGaveUp { peer: NodeId(2) }]);
+}
+
 #[test]
 fn an_offer_that_is_not_taken_up_ends() {
     let mut story = Story::active(0, 2);
@@ -50,10 +85,30 @@ fn an_offer_that_is_not_taken_up_ends() {
     story.input(Input::ReleaseDone { group: GROUP });
     story.pass(100);
     assert_eq!(story.told().groups[0].offered_to, None);
-    story.pass(199);
-    assert_eq!(story.takes(), []);
+    story.pass(399);
+    assert_eq!(story.takes(), [], "it may have been taken up, and that may be under way");
     story.pass(1);
     assert_eq!(story.takes().len(), 1);
+}
+
+/// An operator who has changed his mind.
+#[test]
+fn a_failback_withdraws_a_failover_that_waits() {
+    let mut story = Story::active(0, 2);
+    story.local(|local| local.behind = 1 << 1);
+    story.command(Command::Failover(GROUP));
+    story.pass(1000);
+    assert_eq!(story.events(), []);
+    story.command(Command::Failback(GROUP));
+    let refused = |command, why| Event::CommandRefused { command, why };
+    let wanted = [
+        refused(Command::Failover(GROUP), Refusal::Withdrawn),
+        refused(Command::Failback(GROUP), Refusal::AlreadyThere),
+    ];
+    assert_eq!(story.events(), wanted);
+    story.local(|_| {});
+    story.pass(20_000);
+    assert_eq!((story.releases(), story.role()), (vec![], Role::Active));
 }
 
 #[test]

@@ -135,12 +135,12 @@ fn a_rival_is_told_at_once_and_waited_for_though_one_heartbeat_is_lost() {
 #[test]
 fn a_foreign_announcement_is_answered_but_not_every_time() {
     let mut story = Story::active(0, 2);
-    story.input(Input::Conflict { group: GROUP, rival: None });
+    story.conflict(None);
     assert!(story.has_event(&Event::SplitBrain { group: GROUP, seen: Seen::Announcement }));
-    story.input(Input::Conflict { group: GROUP, rival: None });
+    story.conflict(None);
     assert_eq!(story.announces(), 1);
     story.pass(1000);
-    story.input(Input::Conflict { group: GROUP, rival: None });
+    story.conflict(None);
     assert_eq!((story.announces(), story.releases()), (2, vec![]));
 }
 
@@ -148,12 +148,12 @@ fn a_foreign_announcement_is_answered_but_not_every_time() {
 fn an_announcement_of_a_node_that_is_not_heard_has_the_last_word() {
     let rival = Some(NodeId(1));
     let mut story = Story::active(0, 2);
-    story.input(Input::Conflict { group: GROUP, rival });
+    story.conflict(rival);
     assert_eq!((story.announces(), story.hushes()), (1, 0), "it is heard, and stands by");
     story.falls_silent(1);
     story.pass(1000);
     story.forget();
-    story.input(Input::Conflict { group: GROUP, rival });
+    story.conflict(rival);
     assert_eq!((story.announces(), story.hushes(), story.role()), (0, 1, Role::Active));
     let mut story = meets(story, |_| {});
     story.says(1, Role::Standby);
@@ -165,9 +165,51 @@ fn a_foreign_announcement_wins_over_one_that_reaches_no_reference() {
     let mut story = Story::active(0, 2);
     story.falls_silent(1);
     story.local(|local| local.references = 0);
-    story.input(Input::Conflict { group: GROUP, rival: None });
+    story.conflict(None);
     assert_eq!((story.releases(), story.announces()), (vec![Cause::AddressConflict], 0));
     story.input(Input::ReleaseDone { group: GROUP });
     story.pass(4000);
     assert_eq!(story.takes(), [], "not at once again");
+}
+
+/// The exact case: the watch reads what the other director announced after the group has come back.
+#[test]
+fn what_the_last_holder_announced_is_no_split_brain_after_a_planned_move() {
+    let rival = Some(NodeId(1));
+    let mut story = Story::active(0, 2);
+    story.command(Command::Failover(GROUP));
+    story.input(Input::ReleaseDone { group: GROUP });
+    story.group_of(1).term = 2;
+    story.says(1, Role::Active);
+    let announced = story.now;
+    story.pass(15);
+    story.group_of(1).offered_to = Some(NodeId(0));
+    story.says(1, Role::Releasing);
+    story.says(1, Role::Standby);
+    assert_eq!(story.takes(), [Cause::Offered { by: NodeId(1) }]);
+    story.input(Input::TakeoverDone { group: GROUP });
+    story.forget();
+    for came in [announced, story.now, story.now + ms(199)] {
+        story.input(Input::Conflict { group: GROUP, rival, came });
+        assert_eq!((story.events(), story.announces()), (vec![], 0), "came at {came:?}");
+    }
+    let came = story.now + ms(200);
+    assert_eq!(story.machine.disputed_from(GROUP), came);
+    story.input(Input::Conflict { group: GROUP, rival, came });
+    assert!(story.has_event(&Event::SplitBrain { group: GROUP, seen: Seen::Announcement }));
+}
+
+#[test]
+fn an_announcement_counts_at_once_where_the_group_was_taken_from_a_node_that_is_silent() {
+    let mut story = Story::standby(1, 2, 0);
+    story.falls_silent(0);
+    let before = story.now;
+    story.pass(200);
+    assert_eq!(story.takes(), [Cause::PeerDead { peer: NodeId(0) }]);
+    story.input(Input::TakeoverDone { group: GROUP });
+    story.forget();
+    story.input(Input::Conflict { group: GROUP, rival: Some(NodeId(0)), came: before });
+    assert_eq!(story.events(), [], "it was not dead then");
+    story.conflict(Some(NodeId(0)));
+    assert!(story.has_event(&Event::SplitBrain { group: GROUP, seen: Seen::Announcement }));
 }

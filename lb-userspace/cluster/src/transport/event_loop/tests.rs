@@ -43,8 +43,8 @@ impl Notes {
 impl Driver for Notes {
     type Command = &'static str;
 
-    fn heartbeat(&mut self, heartbeat: Heartbeat, path: PathId, arrived: Duration) {
-        assert!(arrived <= now());
+    fn heartbeat(&mut self, heartbeat: Heartbeat, path: PathId, times: Times) {
+        assert!(times.arrived <= times.now && times.now <= now());
         self.heard.lock().unwrap().push((heartbeat, path));
     }
 
@@ -215,6 +215,49 @@ fn a_restarted_node_is_heard_again_and_new_keys_are_taken() {
     wait_for("both have the new key", || b.heard() > before + 3);
     a.stop();
     b.stop();
+}
+
+/// Counts commands, and how many came without a chance to send.
+#[derive(Default)]
+struct Rounds {
+    commands: usize,
+    unsent: usize,
+    most: usize,
+}
+
+impl Driver for Rounds {
+    type Command = ();
+
+    fn heartbeat(&mut self, _: Heartbeat, _: PathId, _: Times) {}
+
+    fn command(&mut self, (): (), _: Duration) {
+        self.commands += 1;
+        self.unsent += 1;
+        self.most = self.most.max(self.unsent);
+    }
+
+    fn timer(&mut self, _: Duration) {}
+
+    fn next_timeout(&self) -> Option<Duration> {
+        None
+    }
+
+    fn outgoing(&mut self) -> Vec<Heartbeat> {
+        self.unsent = 0;
+        Vec::new()
+    }
+}
+
+/// Whoever renews leases by commands without end and sends nothing is taken for dead.
+#[test]
+fn a_flood_of_commands_does_not_keep_heartbeats_from_being_sent() {
+    const FLOOD: usize = 10 * BATCH + 1;
+    let channel = channel_of_session(0, 7);
+    let (looped, handle) = Loop::new(channel, Vec::new(), Rounds::default(), Box::new(|_| {})).unwrap();
+    (0..FLOOD).for_each(|_| handle.command(()));
+    handle.stop();
+    let rounds = looped.run().unwrap();
+    assert_eq!((rounds.commands, rounds.most), (FLOOD, BATCH));
 }
 
 #[test]

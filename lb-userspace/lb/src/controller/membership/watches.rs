@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::Result;
 use lb_api::findings::Findings;
+use lb_cluster::member::disputes::Disputes;
 use lb_cluster::takeover::segments::{Orders, Station};
 use lb_common::mac::Mac;
 use lb_model::ids::GroupNumber;
@@ -14,11 +16,12 @@ use lb_net::segment::claimant::Machines;
 use lb_net::segment::watch::{Ours, Response, Surroundings, Watch};
 use lb_system::clock;
 
-/// A watch on each interface of the VIPs, for those that are on it.
+/// A watch on each interface of the VIPs, for those that are on it. `disputes`: of a director that
+/// is not alone.
 pub(super) async fn watch_segments(
     config: &Config,
     stations: &[Station],
-    leases: &Leases,
+    (leases, disputes): (&Leases, Option<&Disputes>),
     findings: &Findings,
     respond: impl Fn(Response) + Clone + Send + 'static,
 ) -> Result<Vec<Watch>> {
@@ -31,8 +34,13 @@ pub(super) async fn watch_segments(
             vips: vips_on(config, segment),
             machines: Machines::new(),
         };
-        let leases = leases.clone();
-        let holds = move |group| leases.answer_until(group).is_some_and(|until| clock::now() < until);
+        let (leases, disputes) = (leases.clone(), disputes.cloned());
+        let holds = move |group, age| {
+            let now = clock::now();
+            let held = leases.answer_until(group).is_some_and(|until| now < until);
+            let told = now.saturating_sub(age);
+            held && disputes.as_ref().is_none_or(|disputes| disputes.count(group, told))
+        };
         let surroundings = Surroundings {
             interface,
             findings: findings.clone(),
@@ -55,11 +63,11 @@ pub(super) fn vips_on(config: &Config, segment: usize) -> HashMap<IpAddr, GroupN
 
 /// Of several directors one that meets a rival lets the cluster's rules decide.
 pub(super) fn respond(
-    conflict: impl Fn(GroupNumber, Mac) + Clone + Send,
+    conflict: impl Fn(GroupNumber, Mac, Duration) + Clone + Send,
     orders: Orders,
 ) -> impl Fn(Response) + Clone + Send {
     move |response| match response {
-        Response::Conflict(group, mac) => conflict(group, mac),
+        Response::Conflict(group, mac, age) => conflict(group, mac, clock::now().saturating_sub(age)),
         Response::Announce(group) => orders.announce(group),
     }
 }

@@ -141,6 +141,29 @@ fn a_listener_hears_the_other_end_and_not_its_own() {
     });
 }
 
+/// The kernel notes when a frame comes, however late it is read.
+#[test]
+fn a_claim_that_waited_says_for_how_long() {
+    const WAITED: Duration = Duration::from_millis(300);
+    let veth = VethPair::new("waited");
+    veth.run(0, |here| {
+        block_on(async {
+            let mut listener = Listener::open(here).unwrap();
+            let theirs = veth.run(1, |there| Announcer::new(there).unwrap());
+            // The link is up.
+            first_of(&mut listener, VIP.into(), &theirs).await;
+            theirs.announce(VIP6.into(), OTHER, Part::Whole).unwrap();
+            std::thread::sleep(WAITED);
+            loop {
+                let Heard { claim, age } = listener.next().await.unwrap();
+                if claim.address == IpAddr::from(VIP6) {
+                    return assert!((WAITED..Duration::from_secs(60)).contains(&age), "{age:?}");
+                }
+            }
+        });
+    });
+}
+
 #[test]
 fn a_listener_hears_again_after_the_link_was_down() {
     let veth = VethPair::new("relink");
@@ -165,7 +188,7 @@ async fn first_of(listener: &mut Listener, vip: IpAddr, theirs: &Announcer) -> M
         while let Ok(claim) = timeout(Duration::from_millis(50), listener.next()).await {
             // The kernels also announce their own addresses.
             match claim.unwrap() {
-                claim if claim.address == vip => return claim.mac,
+                Heard { claim, .. } if claim.address == vip => return claim.mac,
                 _ => {}
             }
         }

@@ -14,13 +14,14 @@ use crate::segment::claimant::Machine;
 const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 5]);
 const OTHER: Mac = Mac::new([2, 0, 0, 0, 0, 7]);
 const SERVER: Mac = Mac::new([2, 0, 0, 0, 0, 21]);
+const NOW: Duration = Duration::ZERO;
 const ETH1: Mac = Mac::new([2, 0, 0, 0, 1, 5]);
 
 /// A source of scripted claims; it stays silent after the last one.
-struct Script(VecDeque<io::Result<Claim>>);
+struct Script(VecDeque<io::Result<Heard>>);
 
 impl Source for Script {
-    async fn next(&mut self) -> io::Result<Claim> {
+    async fn next(&mut self) -> io::Result<Heard> {
         match self.0.pop_front() {
             Some(said) => said,
             None => std::future::pending().await,
@@ -28,11 +29,16 @@ impl Source for Script {
     }
 }
 
-fn claim(address: &str, mac: Mac) -> io::Result<Claim> {
-    Ok(Claim { address: address.parse().expect("an address"), mac })
+fn claim(address: &str, mac: Mac) -> io::Result<Heard> {
+    waited(address, mac, NOW)
 }
 
-fn failure() -> io::Result<Claim> {
+/// One that came so long ago.
+fn waited(address: &str, mac: Mac, age: Duration) -> io::Result<Heard> {
+    Ok(Heard { claim: Claim { address: address.parse().expect("an address"), mac }, age })
+}
+
+fn failure() -> io::Result<Heard> {
     Err(io::Error::other("no buffer space"))
 }
 
@@ -46,7 +52,15 @@ fn ours() -> watch::Receiver<Ours> {
 
 /// The actions of one minute, and the ids of the findings. Each opened source yields its own
 /// claims.
-async fn heard(sources: Vec<Vec<io::Result<Claim>>>, holds: bool) -> (Vec<Response>, Vec<String>) {
+async fn heard(sources: Vec<Vec<io::Result<Heard>>>, holds: bool) -> (Vec<Response>, Vec<String>) {
+    heard_since(sources, holds.then_some(Duration::MAX)).await
+}
+
+/// As [`heard`], by a director that holds the groups since so long ago.
+async fn heard_since(
+    sources: Vec<Vec<io::Result<Heard>>>,
+    held: Option<Duration>,
+) -> (Vec<Response>, Vec<String>) {
     let responses: Arc<Mutex<Vec<Response>>> = Arc::default();
     let told = Arc::clone(&responses);
     let findings = Findings::default();
@@ -55,7 +69,7 @@ async fn heard(sources: Vec<Vec<io::Result<Claim>>>, holds: bool) -> (Vec<Respon
         own: watch::channel(Some([10, 9, 9, 5].into())).1,
         own_interface: Box::new(|mac, _| (mac == ETH1).then(|| "no-such-interface".to_owned())),
         findings: findings.clone(),
-        holds: Arc::new(move |_| holds),
+        holds: Arc::new(move |_, age| held.is_some_and(|held| age <= held)),
         respond: Box::new(move |response| told.lock().unwrap_or_else(PoisonError::into_inner).push(response)),
         defended: HashMap::new(),
     };
@@ -82,9 +96,25 @@ async fn our_vips_announced_by_others_are_told_and_nothing_else() {
     let (responses, findings) = heard(vec![said], true).await;
     assert_eq!(
         responses,
-        [Response::Conflict(GroupNumber(3), OTHER), Response::Conflict(GroupNumber(0), OTHER)]
+        [Response::Conflict(GroupNumber(3), OTHER, NOW), Response::Conflict(GroupNumber(0), OTHER, NOW)]
     );
     assert_eq!(findings, ["vip_claimed", "vip_claimed"]);
+}
+
+/// A failback right after a failover: what the other director announced while it had the VIPs is
+/// read afterwards.
+#[tokio::test(start_paused = true)]
+async fn what_was_announced_before_the_director_held_the_vip_is_no_conflict() {
+    let second = Duration::from_secs(1);
+    let said = vec![waited("10.9.9.6", OTHER, second * 2), waited("2001:db8::6", OTHER, second / 2)];
+    let (responses, findings) = heard_since(vec![said], Some(second)).await;
+    assert_eq!(findings, ["vip_claimed"], "the second one alone");
+    // The director's rules know the times, too.
+    let wanted = [
+        Response::Conflict(GroupNumber(0), OTHER, second * 2),
+        Response::Conflict(GroupNumber(3), OTHER, second / 2),
+    ];
+    assert_eq!(responses, wanted);
 }
 
 #[tokio::test(start_paused = true)]
@@ -125,7 +155,8 @@ async fn after_a_failure_it_hears_again() {
         vec![claim("2001:db8::6", OTHER), failure(), claim("10.9.9.6", OTHER)],
     ];
     let (responses, _) = heard(sources, false).await;
-    let wanted = [Response::Conflict(GroupNumber(3), OTHER), Response::Conflict(GroupNumber(0), OTHER)];
+    let wanted =
+        [Response::Conflict(GroupNumber(3), OTHER, NOW), Response::Conflict(GroupNumber(0), OTHER, NOW)];
     assert_eq!(responses, wanted, "the old source is kept where there is no new one");
 }
 
