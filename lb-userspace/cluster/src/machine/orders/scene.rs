@@ -353,9 +353,9 @@ impl Scene {
             let local = &mut self.directors[other].local;
             let bits = if on { u16::MAX } else { 0 };
             if other == node {
-                local.unlearned = bits
+                local.unlearned = bits;
             } else {
-                local.behind = bits & (1 << node)
+                local.behind = bits & (1 << node);
             }
             let local = *local;
             self.input(other, Input::Readiness(local));
