@@ -49,9 +49,10 @@ unsafe extern "C" {
 
 #[inline(always)]
 pub fn control() -> &'static Control {
+    let control = &raw const CONTROL;
     // SAFETY: a map's value, aligned, which stays as long as the program; what others write of it
     // is `Shared`.
-    unsafe { &*(&raw const CONTROL) }
+    unsafe { &*control }
 }
 
 /// The time that the program has read last, to be written.
