@@ -142,8 +142,8 @@ fn clients_are_served_by_either_interface() {
     }
 }
 
-/// The servers are in eth0's network, the VIP and its clients in that of eth1; the servers' way back
-/// leads by the director.
+/// The servers are in eth0's network, the VIP and its clients in that of eth1; the servers' way
+/// back leads by the director.
 #[test]
 fn servers_behind_address_translation_answer_clients_of_the_other_interface() {
     let talk = Talk::new(&unique_name("masquplinks")).expect("the cluster comes up");

@@ -23,9 +23,9 @@
 //! - **One after the other.** The first in the order of preference among the nodes that say
 //!   `Standby` takes a free group at once; each of the next waits three more dead times. A node
 //!   that becomes ready says so for one dead time before it claims anything, so that no two find
-//!   themselves first at once. Nor does it claim anything on the word of messages that waited while
-//!   it was frozen, nor within a dead time after an offer to another node: that one may have it, and
-//!   be heard later than the one that offered it.
+//!   themselves first at once. Nor does it claim anything on the word of messages that waited
+//!   while it was frozen, nor within a dead time after an offer to another node: that one may have
+//!   it, and be heard later than the one that offered it.
 //! - **After a partition** the two compare what they last told each other: more reference hosts
 //!   reached, then any servers at all, then the newer claim (the higher term: it announced last, so
 //!   caches point to it already), then the order of preference. The loser releases; the winner

@@ -49,7 +49,8 @@ impl DirectMaps {
     /// the last of its programs is loaded.
     pub fn write_into(&self, object: &[u8]) -> Result<AlignedObject> {
         let mut written = AlignedObject::copy(object);
-        for (at, map) in self.places(object)? {
+        for (at, name) in places(object)? {
+            let map = if name == CONTROL { &self.control } else { &self.servers };
             let bytes = written.words.as_mut_bytes().get_mut(at..at + 2 * INSTRUCTION);
             let bytes = bytes.filter(|bytes| bytes[0] == LOAD);
             let (first, second) =
@@ -63,33 +64,31 @@ impl DirectMaps {
         Ok(written)
     }
 
-    /// Where in the object which map is used.
-    fn places(&self, object: &[u8]) -> Result<Vec<(usize, &MapData)>> {
-        let file = File::parse(object).context("the BPF object is no object")?;
-        let mut places = Vec::new();
-        for section in file.sections() {
-            let Some((start, _)) = section.file_range() else { continue };
-            for (offset, relocation) in section.relocations() {
-                let RelocationTarget::Symbol(symbol) = relocation.target() else { continue };
-                let symbol = file
-                    .symbol_by_index(symbol)
-                    .context("the BPF object names a symbol that is not there")?;
-                if symbol.is_undefined() {
-                    let map = match symbol.name()? {
-                        CONTROL => &self.control,
-                        SERVERS => &self.servers,
-                        other => bail!("the BPF object uses {other}, which nobody defines"),
-                    };
-                    places.push((usize::try_from(start + offset)?, map));
-                }
-            }
-        }
-        Ok(places)
-    }
-
     pub fn into_maps(self) -> Result<(Mapped<Control>, Mapped<ServerEntry>)> {
         Ok((Mapped::new(CONTROL, Map::Array(self.control))?, Mapped::new(SERVERS, Map::Array(self.servers))?))
     }
+}
+
+/// Where in the object which of the maps is used, by name.
+fn places(object: &[u8]) -> Result<Vec<(usize, &'static str)>> {
+    let file = File::parse(object).context("the BPF object is no object")?;
+    let mut places = Vec::new();
+    for section in file.sections() {
+        let Some((start, _)) = section.file_range() else { continue };
+        for (offset, relocation) in section.relocations() {
+            let RelocationTarget::Symbol(symbol) = relocation.target() else { continue };
+            let symbol =
+                file.symbol_by_index(symbol).context("the BPF object names a symbol that is not there")?;
+            if symbol.is_undefined() {
+                let name = symbol.name().context("the BPF object names no symbol")?;
+                let Some(map) = [CONTROL, SERVERS].into_iter().find(|map| *map == name) else {
+                    bail!("the BPF object uses {name}, which nobody defines")
+                };
+                places.push((usize::try_from(start + offset)?, map));
+            }
+        }
+    }
+    Ok(places)
 }
 
 /// A BPF object in memory as aligned as its reader wants it.
@@ -130,4 +129,32 @@ fn map(name: &str, size: usize, pinned_maps: &PinnedMaps) -> Result<MapData> {
         map.pin(&path).with_context(|| format!("cannot pin {}", path.display()))?;
     }
     Ok(map)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::object::OBJECT;
+    use super::*;
+
+    #[test]
+    fn the_object_loads_the_address_of_either_map_where_it_says_so() {
+        let places = places(OBJECT).unwrap();
+        for map in [CONTROL, SERVERS] {
+            assert!(places.iter().any(|(_, name)| *name == map), "nobody uses {map}");
+        }
+        assert!(places.iter().all(|(at, _)| OBJECT[*at] == LOAD));
+    }
+
+    #[test]
+    fn what_nobody_defines_is_named() {
+        let mut object = AlignedObject::copy(OBJECT);
+        let bytes = object.words.as_mut_bytes();
+        for at in 0..bytes.len() - CONTROL.len() {
+            if bytes[at..].starts_with(b"\0CONTROL\0") {
+                bytes[at + CONTROL.len()] = b'X';
+            }
+        }
+        let error = places(object.bytes()).unwrap_err();
+        assert_eq!(error.to_string(), "the BPF object uses CONTROX, which nobody defines");
+    }
 }

@@ -101,8 +101,8 @@ pub struct Maps {
 }
 
 impl Maps {
-    /// Takes the maps out of `ebpf`, and those that it does not know; the connection table and the servers' counts, which the sweep
-    /// shares, apart.
+    /// Takes the maps out of `ebpf`, and those that it does not know; the connection table and the
+    /// servers' counts, which the sweep shares, apart.
     pub fn take(ebpf: &mut Ebpf, direct: DirectMaps) -> Result<(Self, Table)> {
         let (control, servers) = direct.into_maps()?;
         let counts = Arc::new(mapped(ebpf, "COUNTS")?);

@@ -61,11 +61,18 @@ impl Announcer {
     }
 
     /// Asks who has `vip`, by an ARP probe or a neighbour solicitation: the sender address is
-    /// empty, so no neighbour cache changes (RFC 5227, section 2.1.1; RFC 4862, section 5.4.2).
+    /// empty, so no neighbour cache changes (RFC 5227, section 2.1.1; RFC 4862, section 5.4.2). A
+    /// host answers that has the address, whether others hear of it or not.
     pub fn ask(&self, vip: IpAddr, mac: Mac) -> Result<()> {
+        self.ask_as(vip, (mac, None))
+    }
+
+    /// [`Self::ask`], of IPv4 as the machine with this address, if there is one: as clients do. A
+    /// director whose lease has run out does not answer, though it still has the VIP.
+    pub fn ask_as(&self, vip: IpAddr, (mac, own): (Mac, Option<Ipv4Addr>)) -> Result<()> {
         let Self(sender) = self;
         let frame = match vip {
-            IpAddr::V4(vip) => question(vip, mac),
+            IpAddr::V4(vip) => question(vip, (mac, own.unwrap_or(Ipv4Addr::UNSPECIFIED))),
             IpAddr::V6(vip) => solicitation(vip, mac),
         };
         sender
@@ -88,8 +95,8 @@ fn arp(vip: Ipv4Addr, mac: Mac, operation: u16) -> Vec<u8> {
     arp_frame(operation, (mac, vip), (target, vip))
 }
 
-fn question(vip: Ipv4Addr, mac: Mac) -> Vec<u8> {
-    arp_frame(ARP_REQUEST, (mac, Ipv4Addr::UNSPECIFIED), (Mac::NONE, vip))
+fn question(vip: Ipv4Addr, from: Party) -> Vec<u8> {
+    arp_frame(ARP_REQUEST, from, (Mac::NONE, vip))
 }
 
 type Party = (Mac, Ipv4Addr);
@@ -188,7 +195,7 @@ mod tests {
     #[test]
     fn a_question_names_no_sender() {
         let vip = Ipv4Addr::new(211, 58, 250, 6);
-        let frame = question(vip, MAC);
+        let frame = question(vip, (MAC, Ipv4Addr::UNSPECIFIED));
         assert_eq!((frame.len(), frame[21]), (42, 1));
         assert_eq!((&frame[22..28], &frame[28..32]), (&MAC.octets()[..], &[0; 4][..]));
         assert_eq!((&frame[32..38], &frame[38..42]), (&[0; 6][..], &vip.octets()[..]));

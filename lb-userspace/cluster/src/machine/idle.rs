@@ -73,8 +73,8 @@ impl Group {
     }
 
     /// Who offers a group hears at once that it is taken, and may say that the offer is over before
-    /// this node hears who has the group. It waits a dead time for that; also if the offer itself was
-    /// not heard: a holder that stands by afterwards has made one.
+    /// this node hears who has the group. It waits a dead time for that; also if the offer itself
+    /// was not heard: a holder that stands by afterwards has made one.
     fn see_offers(&mut self, node: &Node) {
         let elsewhere = |to| to != node.settings.me;
         let sees = node.living().any(|peer| self.offered_to(peer).is_some_and(elsewhere));

@@ -1,8 +1,8 @@
 //! Orders of operators close to each other, at one director or at several: whatever is ordered, one
 //! director has the group, and no event and no finding tells of two.
 //!
-//! What is let go on purpose: a director that is stopped with everybody else out leaves the group to
-//! nobody.
+//! What is let go on purpose: a director that is stopped with everybody else out leaves the group
+//! to nobody.
 
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use lb_model::ids::{GroupNumber, MAX_GROUPS};
 
-/// By group, from when on announcements of others count: before that another director had the group,
-/// as planned or because this one was away. The heartbeat thread writes, any thread reads.
+/// By group, from when on announcements of others count: before that another director had the
+/// group, as planned or because this one was away. The heartbeat thread writes, any thread reads.
 #[derive(Debug, Clone)]
 pub struct Disputes(Arc<[AtomicU64; MAX_GROUPS]>);
 

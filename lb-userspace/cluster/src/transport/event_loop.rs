@@ -30,8 +30,8 @@ use crate::reason::DropReason;
 #[cfg(test)]
 mod tests;
 
-/// Of one path in one round, and of commands; the others and the deadlines have their turn then, whatever floods
-/// this one.
+/// Of one path in one round, and of commands; the others and the deadlines have their turn then,
+/// whatever floods this one.
 const BATCH: usize = 64;
 
 /// The machine, as the loop sees it. All times are of `CLOCK_MONOTONIC` ([`now`]).

@@ -259,9 +259,9 @@ async fn listen<S: Source>(mut source: S, open: impl Fn() -> io::Result<S>, mut 
     }
 }
 
-/// Asks who has the VIPs that this director holds, and in each round who has its own address: an
-/// interface of this host that joins the segment answers for that one, too. The listener receives
-/// the answers.
+/// Asks who has the VIPs that this director holds, as clients do, and in each round who has its own
+/// address: an interface of this host that joins the segment answers for that one, too. The
+/// listener receives the answers.
 async fn ask(
     announcer: Announcer,
     ours: watch::Receiver<Ours>,
@@ -280,9 +280,16 @@ async fn ask(
         }
         let own = *own.borrow();
         let due = questions.due(&latest.vips, &|group| holds(group, Duration::ZERO), Instant::now());
-        for address in own.into_iter().chain(due) {
+        let as_client = own.and_then(|own| match own {
+            IpAddr::V4(own) => Some(own),
+            IpAddr::V6(_) => None,
+        });
+        // For its own address alone it asks as if it had none.
+        let questions =
+            own.map(|own| (own, None)).into_iter().chain(due.into_iter().map(|vip| (vip, as_client)));
+        for (address, from) in questions {
             // An interface that is down is reported elsewhere.
-            if let Err(error) = announcer.ask(address, latest.mac) {
+            if let Err(error) = announcer.ask_as(address, (latest.mac, from)) {
                 tracing::debug!("{error:#}");
             }
         }

@@ -56,9 +56,9 @@
 //! - takes a new connection of the same client and ports for no successor, and its predecessor's
 //!   end for its own. That end must come from a director that had the old connection alive until
 //!   then, within [`ALIKE`] of the new one's beginning, though the old one had ended and its slot
-//!   was taken again in between. The entry of what is taken for ended goes on leading packets to the
-//!   server, for as long as they come, so the connection breaks only if routers send it elsewhere,
-//!   too, before its entry is made anew.
+//!   was taken again in between. The entry of what is taken for ended goes on leading packets to
+//!   the server, for as long as they come, so the connection breaks only if routers send it
+//!   elsewhere, too, before its entry is made anew.
 
 use std::cmp::Ordering;
 

@@ -12,7 +12,8 @@ use super::super::*;
 use super::plot::{Act, Delays, Plot, ms};
 
 pub(super) const GROUP: GroupId = GroupId(0);
-/// As `lb_net::segment::watch` has them: how long a watch rests after a claim, and after a reaction.
+/// As `lb_net::segment::watch` has them: how long a watch rests after a claim, and after a
+/// reaction.
 const PACE: Duration = ms(20);
 const DEFENCE: Duration = ms(500);
 /// When a VIP is announced after it was taken, and then every five seconds, as `takeover::bursts`
