@@ -443,7 +443,8 @@ impl<T: Table> Engine<T> {
     /// Tells the next part of what the other director wants, as far as there is room.
     fn go_on_with_job(&mut self, index: usize, now: Duration) {
         let pages = self.pages();
-        while self.peers[index].link.room() > SPARE {
+        // To a silent director no connection is told: it would take what is said for all that there is.
+        while self.peers[index].link.is_up(now) && self.peers[index].link.room() > SPARE {
             let peer = &mut self.peers[index];
             let Some(job) = peer.jobs.front_mut() else { return };
             let (group, regions, begin) = (job.group, job.regions, !std::mem::replace(&mut job.begun, true));

@@ -235,6 +235,23 @@ fn what_a_returning_node_has_too_much_is_removed() {
     world.assert_alike(0, 1);
 }
 
+/// The balancing director rests while it is asked, for so long that it takes the other one for
+/// silent when it goes on.
+#[test]
+fn a_director_that_rests_before_it_tells_again_tells_all() {
+    let mut world = World::new(13, &[16, 16], 0);
+    (0..400).for_each(|client| world.happen(0, client, State::Established));
+    world.run_all(Duration::from_secs(1));
+    for rests in [500, 1500, 2500, 5000] {
+        world.directors[0].engine.peers[0].wants(crate::simulation::GROUP_ID, Regions::ALL);
+        world.run(Duration::from_millis(rests), &[1]);
+        for _ in 0..400 {
+            world.run_all(STEP);
+            world.assert_alike(0, 1);
+        }
+    }
+}
+
 #[test]
 fn quiet_directors_say_little() {
     let mut world = World::new(5, &[64, 64], 0);
