@@ -49,6 +49,8 @@ pub(crate) struct Peer {
     in_step: u32,
     /// Parts of the table that it wants, and how far each has got.
     pub jobs: VecDeque<Job>,
+    /// Groups of which it has asked for all that this director knows, since our stream began.
+    all_wanted: BTreeSet<GroupId>,
     /// Digests of this round that it has told.
     pub their_digests: BTreeMap<GroupId, Digests>,
     /// The last round of it that was compared.
@@ -149,6 +151,7 @@ impl Peer {
             proving_round: 1,
             in_step: 0,
             jobs: VecDeque::new(),
+            all_wanted: BTreeSet::new(),
             their_digests: BTreeMap::new(),
             compared: 0,
             wanted: BTreeMap::new(),
@@ -211,6 +214,7 @@ impl Peer {
         self.batch.clear();
         self.named.clear();
         self.jobs.clear();
+        self.all_wanted.clear();
         self.compare_soon();
         self.bindings.clear();
         self.has_bindings = false;
@@ -218,11 +222,16 @@ impl Peer {
 
     /// Tells of one connection, or notes that it must learn of it later.
     pub(crate) fn tell<K: WireKey>(&mut self, connection: &Connection<K>, server: &Entry, now: Duration) {
-        if !self.link.is_up(now) || server.known.group.sourced && !self.takes_sources {
-            return; // it gets digests when it is back, or understands them
+        if server.known.group.sourced && !self.takes_sources {
+            return; // it gets digests when it understands them
         }
-        if self.link.room() == 0 {
+        if !self.link.is_up(now) || self.link.room() == 0 {
+            // It gets digests when it is back, but no digest has hearsay.
             self.compare_soon();
+            let group = server.known.group.id;
+            if connection.hearsay && self.all_wanted.contains(&group) {
+                self.wants(group, Regions::ALL);
+            }
             return;
         }
         self.told += 1;
@@ -359,6 +368,9 @@ impl Peer {
 
     /// It wants these regions again.
     pub(crate) fn wants(&mut self, group: GroupId, regions: Regions) {
+        if regions == Regions::ALL && self.all_wanted.len() < MOST_GROUPS {
+            self.all_wanted.insert(group);
+        }
         let is_full = self.jobs.len() >= 2 * MOST_GROUPS;
         match self.jobs.iter_mut().find(|job| job.group == group && !job.begun) {
             Some(job) => job.regions.add(&regions),

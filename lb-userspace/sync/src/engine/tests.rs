@@ -303,6 +303,18 @@ fn bound_clients_are_bound_on_the_other_side_too() {
     }
 }
 
+/// Its stream goes on: it was silent for less than it takes to be given up.
+#[test]
+fn a_client_that_is_bound_while_another_director_is_silent_is_bound_there_once_it_is_back() {
+    let mut world = World::new(14, &[4, 4], 0);
+    world.run_all(Duration::from_secs(3));
+    world.run(Duration::from_millis(1100), &[0]);
+    world.bind(0, 1, 100);
+    world.run(Duration::from_millis(1500), &[0]);
+    world.run_all(Duration::from_secs(6));
+    assert_eq!(world.bound(1), [(1, 100)].into());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
