@@ -66,6 +66,8 @@ pub(crate) struct Peer {
     lacks: bool,
     /// Since when that has been so.
     lacks_since: Option<Duration>,
+    /// It has told of some of these by hearsay, which no digest has.
+    pub lacks_hearsay: bool,
     /// Connections that both know of those that either knows, at the last round that it told.
     pub agreed: Option<(u64, u64)>,
     /// Connections that it was to tell again when digests were compared last, and has told since.
@@ -158,6 +160,7 @@ impl Peer {
             mentions: BTreeMap::new(),
             knows_theirs: false,
             lacks: false,
+            lacks_hearsay: false,
             lacks_since: None,
             agreed: None,
             again: (0, 0),
@@ -317,7 +320,11 @@ impl Peer {
 
     /// Other servers are here than before.
     pub(crate) fn note_servers(&mut self, now: Duration) {
-        if self.lacks {
+        let lacks_hearsay = std::mem::take(&mut self.lacks_hearsay);
+        if lacks_hearsay {
+            self.has_told_all.clear();
+        }
+        if self.lacks || lacks_hearsay {
             self.say(&Message::Lacks, now);
         }
     }

@@ -292,6 +292,23 @@ fn what_a_start_finds_is_told_although_its_director_rests_before_it_tells() {
     }
 }
 
+/// A director that starts anew learns of its own servers, or the other one does, when all was told.
+#[test]
+fn what_goes_to_servers_that_come_later_is_known_to_all() {
+    for late in [0, 1] {
+        let mut world = World::anycast(34, &[16, 16], 0);
+        (0..40).for_each(|client| world.happen(0, client, State::Established));
+        let whole = world.directors[late].directory.get();
+        let some = (1..=3).map(ServerId).filter_map(|number| Some((number, whole.known(number)?.known)));
+        world.directors[late].directory.set(Directory::new(some));
+        world.start(0);
+        world.run_all(ALL);
+        world.directors[late].directory.set(Directory::clone(&whole));
+        world.run_all(ALL);
+        world.assert_all_know(40);
+    }
+}
+
 /// Routers spread clients over directors while datagrams are lost, directors restart and routers
 /// change their minds. No director forgets a connection that lives, and once it is quiet all know
 /// them.
