@@ -63,6 +63,12 @@ pub(super) enum Finds {
     Later,
 }
 
+impl Finds {
+    fn found(self, now: Seen, balances: bool) -> Seen {
+        if balances && self == Self::Later { now.raised() } else { now }
+    }
+}
+
 pub(super) struct Look<'a, T> {
     pub table: &'a T,
     pub directory: &'a Directory,
@@ -172,8 +178,7 @@ impl<T: Table> Look<'_, T> {
                 self.tell(key, entry, State::Established, server);
             }
             *seen = match found {
-                true if balances && self.finds == Finds::Later => now.raised(),
-                true => now,
+                true => self.finds.found(now, balances),
                 false if speaks && succeeds() => mine.successor(),
                 false => mine,
             };
