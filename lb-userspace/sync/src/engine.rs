@@ -29,7 +29,7 @@ use self::bindings::Bindings;
 pub(crate) use self::bindings::Waiting;
 #[cfg(any(test, feature = "simulation"))]
 pub use self::footprint::Footprint;
-use self::look::Look;
+use self::look::{Finds, Look};
 use self::take::Take;
 use crate::allowance::Allowance;
 use crate::digest::{Digest, Digests, Regions};
@@ -347,7 +347,7 @@ impl<T: Table> Engine<T> {
             self.walked = Some(now);
             let pages = self.pages();
             self.look(now, |look| {
-                look.finds = true;
+                look.finds = if first { Finds::AtStart } else { Finds::Later };
                 (0..pages).for_each(|page| look.page(page));
             });
             self.peers.iter_mut().for_each(|peer| peer.note_servers(now));
@@ -383,7 +383,7 @@ impl<T: Table> Engine<T> {
             now,
             tick: self.table.now(),
             balanced: self.balanced,
-            finds: false,
+            finds: Finds::Nothing,
             tells_use: false,
             unproven: &mut self.unproven.left,
         });
@@ -443,7 +443,8 @@ impl<T: Table> Engine<T> {
     /// Tells the next part of what the other director wants, as far as there is room.
     fn go_on_with_job(&mut self, index: usize, now: Duration) {
         let pages = self.pages();
-        while self.peers[index].link.room() > SPARE {
+        // To a silent director no connection is told: it would take what is said for all that there is.
+        while self.peers[index].link.is_up(now) && self.peers[index].link.room() > SPARE {
             let peer = &mut self.peers[index];
             let Some(job) = peer.jobs.front_mut() else { return };
             let (group, regions, begin) = (job.group, job.regions, !std::mem::replace(&mut job.begun, true));

@@ -49,6 +49,8 @@ pub(crate) struct Peer {
     in_step: u32,
     /// Parts of the table that it wants, and how far each has got.
     pub jobs: VecDeque<Job>,
+    /// Groups of which it has asked for all that this director knows, since our stream began.
+    all_wanted: BTreeSet<GroupId>,
     /// Digests of this round that it has told.
     pub their_digests: BTreeMap<GroupId, Digests>,
     /// The last round of it that was compared.
@@ -64,6 +66,8 @@ pub(crate) struct Peer {
     lacks: bool,
     /// Since when that has been so.
     lacks_since: Option<Duration>,
+    /// It has told of some of these by hearsay, which no digest has.
+    pub lacks_hearsay: bool,
     /// Connections that both know of those that either knows, at the last round that it told.
     pub agreed: Option<(u64, u64)>,
     /// Connections that it was to tell again when digests were compared last, and has told since.
@@ -149,12 +153,14 @@ impl Peer {
             proving_round: 1,
             in_step: 0,
             jobs: VecDeque::new(),
+            all_wanted: BTreeSet::new(),
             their_digests: BTreeMap::new(),
             compared: 0,
             wanted: BTreeMap::new(),
             mentions: BTreeMap::new(),
             knows_theirs: false,
             lacks: false,
+            lacks_hearsay: false,
             lacks_since: None,
             agreed: None,
             again: (0, 0),
@@ -211,6 +217,7 @@ impl Peer {
         self.batch.clear();
         self.named.clear();
         self.jobs.clear();
+        self.all_wanted.clear();
         self.compare_soon();
         self.bindings.clear();
         self.has_bindings = false;
@@ -218,11 +225,16 @@ impl Peer {
 
     /// Tells of one connection, or notes that it must learn of it later.
     pub(crate) fn tell<K: WireKey>(&mut self, connection: &Connection<K>, server: &Entry, now: Duration) {
-        if !self.link.is_up(now) || server.known.group.sourced && !self.takes_sources {
-            return; // it gets digests when it is back, or understands them
+        if server.known.group.sourced && !self.takes_sources {
+            return; // it gets digests when it understands them
         }
-        if self.link.room() == 0 {
+        if !self.link.is_up(now) || self.link.room() == 0 {
+            // It gets digests when it is back, but no digest has hearsay.
             self.compare_soon();
+            let group = server.known.group.id;
+            if connection.hearsay && self.all_wanted.contains(&group) {
+                self.wants(group, Regions::ALL);
+            }
             return;
         }
         self.told += 1;
@@ -308,7 +320,11 @@ impl Peer {
 
     /// Other servers are here than before.
     pub(crate) fn note_servers(&mut self, now: Duration) {
-        if self.lacks {
+        let lacks_hearsay = std::mem::take(&mut self.lacks_hearsay);
+        if lacks_hearsay {
+            self.has_told_all.clear();
+        }
+        if self.lacks || lacks_hearsay {
             self.say(&Message::Lacks, now);
         }
     }
@@ -359,6 +375,9 @@ impl Peer {
 
     /// It wants these regions again.
     pub(crate) fn wants(&mut self, group: GroupId, regions: Regions) {
+        if regions == Regions::ALL && self.all_wanted.len() < MOST_GROUPS {
+            self.all_wanted.insert(group);
+        }
         let is_full = self.jobs.len() >= 2 * MOST_GROUPS;
         match self.jobs.iter_mut().find(|job| job.group == group && !job.begun) {
             Some(job) => job.regions.add(&regions),

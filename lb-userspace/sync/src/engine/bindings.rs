@@ -61,6 +61,7 @@ impl<T: Table> Engine<T> {
         for peer in &mut self.peers {
             if !peer.link.is_up(now) {
                 // It gets them all when it is back.
+                peer.has_bindings &= peer.bindings.is_empty();
                 peer.bindings.clear();
                 continue;
             }

@@ -29,7 +29,8 @@
 //!      owner's word. But what has ended is alive again if a director tells of it as news: it began
 //!      again there. If it is only told again, or known by hearsay, it is alive unless the end was
 //!      seen here; who has ended it, in an earlier life too, is believed in any case. What is alive
-//!      again by hearsay is told by hearsay once more, because others may know of the end alone.
+//!      again by hearsay is told by hearsay once more, because others may know of the end alone. No
+//!      digest has it: a director that is silent then is told all again.
 //!    - A connection that the client has half closed by the time that it is looked at, in the slot
 //!      of one that has ended, is told as established first: its end would be taken for an older
 //!      one's.

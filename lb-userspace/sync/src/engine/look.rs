@@ -53,6 +53,22 @@ pub(super) fn mark<K: Key>(key: K) -> Mark {
     identity(key, 0).mark()
 }
 
+/// Whether what was not seen before was there already: then this director does not speak for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Finds {
+    Nothing,
+    /// Others ask for all that there is.
+    AtStart,
+    /// With other servers: others have asked before, and are told of it by hearsay.
+    Later,
+}
+
+impl Finds {
+    fn found(self, now: Seen, balances: bool) -> Seen {
+        if balances && self == Self::Later { now.raised() } else { now }
+    }
+}
+
 pub(super) struct Look<'a, T> {
     pub table: &'a T,
     pub directory: &'a Directory,
@@ -63,8 +79,7 @@ pub(super) struct Look<'a, T> {
     pub tick: Tick,
     /// Groups that are balanced here, a bit each.
     pub balanced: u64,
-    /// What was not seen before was there already: this director does not speak for it.
-    pub finds: bool,
+    pub finds: Finds,
     /// This walk over all pages tells what was used since the one before.
     pub tells_use: bool,
     /// Unproven connections that may be told now.
@@ -133,7 +148,7 @@ impl<T: Table> Look<'_, T> {
                 if balances {
                     self.unproven((key, entry, state), server, seen);
                 }
-                if anycast && self.finds && state.is_over() {
+                if anycast && self.finds != Finds::Nothing && state.is_over() {
                     // What comes there from the same client began after it.
                     *seen = Seen::ended(mark(key), Owner::Nobody);
                 }
@@ -155,7 +170,7 @@ impl<T: Table> Look<'_, T> {
         let now = if sourced && is_whole() { now.sourced() } else { now };
         let mine = if speaks { now.owned_by(Owner::Me) } else { now };
         if !seen.is_same(now) || balances && !anycast && seen.is_sourced() != sourced {
-            let found = anycast && self.finds && seen.is_nothing();
+            let found = anycast && self.finds != Finds::Nothing && seen.is_nothing();
             // Nothing but a client's new connection is established after its old one has ended.
             let succeeds = || state.is_active() && (seen.has_ended(mark(key)) || seen.is_of(identity));
             if speaks && state.is_over() && seen.has_ended(mark(key)) {
@@ -163,7 +178,7 @@ impl<T: Table> Look<'_, T> {
                 self.tell(key, entry, State::Established, server);
             }
             *seen = match found {
-                true => now,
+                true => self.finds.found(now, balances),
                 false if speaks && succeeds() => mine.successor(),
                 false => mine,
             };

@@ -92,6 +92,7 @@ impl<T: Table> Take<'_, T> {
         let Some((server, group)) = known.filter(is_alike) else {
             self.drops.unknown_server += 1;
             self.peer.note_lack(now);
+            self.peer.lacks_hearsay |= told.hearsay;
             return;
         };
         if !group.anycast && (told.hearsay || self.table.holds(group.number)) {

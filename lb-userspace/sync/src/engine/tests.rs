@@ -235,6 +235,23 @@ fn what_a_returning_node_has_too_much_is_removed() {
     world.assert_alike(0, 1);
 }
 
+/// The balancing director rests while it is asked, for so long that it takes the other one for
+/// silent when it goes on.
+#[test]
+fn a_director_that_rests_before_it_tells_again_tells_all() {
+    let mut world = World::new(13, &[16, 16], 0);
+    (0..400).for_each(|client| world.happen(0, client, State::Established));
+    world.run_all(Duration::from_secs(1));
+    for rests in [500, 1500, 2500, 5000] {
+        world.directors[0].engine.peers[0].wants(crate::simulation::GROUP_ID, Regions::ALL);
+        world.run(Duration::from_millis(rests), &[1]);
+        for _ in 0..400 {
+            world.run_all(STEP);
+            world.assert_alike(0, 1);
+        }
+    }
+}
+
 #[test]
 fn quiet_directors_say_little() {
     let mut world = World::new(5, &[64, 64], 0);
@@ -284,6 +301,18 @@ fn bound_clients_are_bound_on_the_other_side_too() {
     for node in 1..3 {
         assert_eq!(world.bound(node), [(1, 101), (2, 102)].into(), "node {node}");
     }
+}
+
+/// Its stream goes on: it was silent for less than it takes to be given up.
+#[test]
+fn a_client_that_is_bound_while_another_director_is_silent_is_bound_there_once_it_is_back() {
+    let mut world = World::new(14, &[4, 4], 0);
+    world.run_all(Duration::from_secs(3));
+    world.run(Duration::from_millis(1100), &[0]);
+    world.bind(0, 1, 100);
+    world.run(Duration::from_millis(1500), &[0]);
+    world.run_all(Duration::from_secs(6));
+    assert_eq!(world.bound(1), [(1, 100)].into());
 }
 
 proptest! {

@@ -1,5 +1,6 @@
 //! Groups that several directors balance at once.
 
+use self::rules::ALL;
 use super::*;
 use crate::simulation::{GROUP_ID, TIMEOUT};
 
@@ -270,6 +271,44 @@ fn a_client_that_two_bind_at_once_is_bound_to_one_server() {
     }
 }
 
+/// It is asked for all, and then it rests for so long that it takes the other one for silent.
+#[test]
+fn what_a_start_finds_is_told_although_its_director_rests_before_it_tells() {
+    for rests in [500, 1500, 2500, 5000] {
+        let mut world = World::anycast(33, &[16, 16], 0);
+        (0..40).for_each(|client| world.happen(0, client, State::Established));
+        world.start(0);
+        let is_asked = |world: &World| !world.directors[0].engine.peers[0].jobs.is_empty();
+        for _ in 0..100 {
+            world.run_all(STEP);
+            if is_asked(&world) {
+                break;
+            }
+        }
+        assert!(is_asked(&world) && world.alive(1).is_empty());
+        world.run(Duration::from_millis(rests), &[1]);
+        world.run_all(ALL);
+        world.assert_all_know(40);
+    }
+}
+
+/// A director that starts anew learns of its own servers, or the other one does, when all was told.
+#[test]
+fn what_goes_to_servers_that_come_later_is_known_to_all() {
+    for late in [0, 1] {
+        let mut world = World::anycast(34, &[16, 16], 0);
+        (0..40).for_each(|client| world.happen(0, client, State::Established));
+        let whole = world.directors[late].directory.get();
+        let some = (1..=3).map(ServerId).filter_map(|number| Some((number, whole.known(number)?.known)));
+        world.directors[late].directory.set(Directory::new(some));
+        world.start(0);
+        world.run_all(ALL);
+        world.directors[late].directory.set(Directory::clone(&whole));
+        world.run_all(ALL);
+        world.assert_all_know(40);
+    }
+}
+
 /// Routers spread clients over directors while datagrams are lost, directors restart and routers
 /// change their minds. No director forgets a connection that lives, and once it is quiet all know
 /// them.
@@ -351,4 +390,12 @@ fn what_began_again_while_nobody_looked_is_known_to_all() {
     for (seed, loss, nodes) in found {
         living_are_known_to_all(seed, loss, nodes).unwrap_or_else(|error| panic!("{seed}: {error}"));
     }
+}
+
+/// A director rested between the question for all that it knows and its answer, and told nothing as
+/// if that were all. So what it had found at its start was known to nobody else.
+#[test]
+fn what_a_start_has_found_is_known_to_all() {
+    let (seed, loss, nodes) = (4_561_847_118_868_782_162, 20, 2);
+    living_are_known_to_all(seed, loss, nodes).unwrap_or_else(|error| panic!("{seed}: {error}"));
 }

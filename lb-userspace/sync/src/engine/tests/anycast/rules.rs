@@ -232,6 +232,26 @@ fn what_a_silent_director_has_forgotten_it_is_not_told_by_others() {
     }
 }
 
+/// It began again at a director that starts, and another one tells that by hearsay to a third one.
+#[test]
+fn who_is_silent_when_something_lives_again_by_hearsay_learns_it() {
+    let mut world = World::anycast(48, &[16, 16, 16], 0);
+    for state in [State::Established, State::Closed] {
+        (0..20).for_each(|client| world.happen(0, client, state));
+        world.run_all(3 * STEP);
+    }
+    world.apart = vec![[0, 2], [1, 2]];
+    world.pass(Duration::from_millis(1200));
+    (0..20).for_each(|client| world.happen(0, client, State::Established));
+    world.start(0);
+    world.pass(Duration::from_millis(500));
+    assert_eq!((world.alive(1).len(), world.alive(2).len()), (20, 0));
+    // The third one does not hear the first one yet.
+    world.apart = vec![[0, 2]];
+    world.pass(ALL);
+    world.assert_all_know(20);
+}
+
 /// Two that are cut off from each other both speak for a connection, to a third one.
 #[test]
 fn a_third_director_goes_by_the_last_use_whoever_tells_last() {
