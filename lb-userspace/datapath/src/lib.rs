@@ -4,8 +4,8 @@
 //! - [`object`]: the embedded program, loaded with the sizes of the configuration
 //! - [`attach`]: on the interface, native or generic
 //! - [`device`]: whether what the program sends gets through the interface's driver
-//! - [`direct`]: maps whose addresses stand in the programs; `mapped`: maps as memory; [`maps`]: all
-//!   of them by name; [`counters`]: totals over the CPUs
+//! - [`direct`]: maps whose addresses stand in the programs; `mapped`: maps as memory
+//! - [`maps`]: all of them by name; [`counters`]: totals over the CPUs
 //! - [`inherited`]: what an `lb` before this one left; [`resize`]: its connections copied into a
 //!   table of another size
 //! - [`executor`]: carries out the plan's changes; `ids` and `allocator` hand out its numbers and
