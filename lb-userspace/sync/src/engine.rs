@@ -443,7 +443,7 @@ impl<T: Table> Engine<T> {
     /// Tells the next part of what the other director wants, as far as there is room.
     fn go_on_with_job(&mut self, index: usize, now: Duration) {
         let pages = self.pages();
-        // To a silent director no connection is told: it would take what is said for all that there is.
+        // To a silent director none is told: it would take what is said for all that there is.
         while self.peers[index].link.is_up(now) && self.peers[index].link.room() > SPARE {
             let peer = &mut self.peers[index];
             let Some(job) = peer.jobs.front_mut() else { return };
